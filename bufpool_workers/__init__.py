@@ -1,0 +1,1 @@
+"""Pooled, warm, leak-proof buffers for Celery workers."""

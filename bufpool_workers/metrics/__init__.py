@@ -1,0 +1,1 @@
+"""Counter files, their compaction, and the scrape. Knows nothing of the memory pools."""

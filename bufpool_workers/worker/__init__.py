@@ -1,0 +1,1 @@
+"""Everything that touches Celery: setup, warm-up, bootsteps, commands."""
