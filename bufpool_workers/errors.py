@@ -20,3 +20,7 @@ class PoolClosed(BufpoolError, ValueError):
 
 class LimitExceeded(BufpoolError, ValueError):
     """A buffer was refused: larger than `bufpool_max_buffer_bytes`, or the pool is at its cap."""
+
+
+class MetricsError(BufpoolError):
+    """The metrics directory is missing, full or not writable, or the endpoint can't be served."""
