@@ -64,13 +64,8 @@ class PoolStats:
         sizes = dict(self.sizes)
         for label, stats in other.sizes.items():
             sizes[label] = sizes[label] + stats if label in sizes else stats
-        return _with_sums(sizes)
-
-
-def _with_sums(sizes: dict[str, PoolStats]) -> PoolStats:
-    total = PoolStats(sizes=MappingProxyType(sizes))
-    sums = {name: sum(getattr(s, name) for s in sizes.values()) for name in _core.FIELDS}
-    return replace(total, **sums)
+        sums = {name: getattr(self, name) + getattr(other, name) for name in _core.FIELDS}
+        return replace(self, **sums, sizes=MappingProxyType(sizes))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,10 +113,11 @@ class BufferPool(_core.PoolCore):
     def stats(self) -> PoolStats:
         """Give this process's numbers, per size class too."""
         sizes = {
-            label: PoolStats(**dict(zip(_core.FIELDS, map(int, numbers), strict=True)))
+            label: replace(PoolStats(), **dict(zip(_core.FIELDS, map(int, numbers), strict=True)))
             for label, numbers in zip(self.labels, self.counters(), strict=True)
         }
-        return _with_sums(sizes)
+        total = sum(sizes.values(), PoolStats())
+        return replace(total, sizes=MappingProxyType(sizes))
 
     def warm(self, *, seconds: float = 2.0) -> Warmth:
         """Map and touch what `bufpool_warm` names, all buffers of a class held at once.
