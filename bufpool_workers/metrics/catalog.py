@@ -78,21 +78,21 @@ class Catalog:
             )
 
     def name(self, spec: Spec) -> str:
-        """The family's name; a counter's samples add `_total`."""
+        """Name the family; a counter's samples add `_total`."""
         return f"{self.namespace}_{spec.suffix}"
 
     def counter_key(self, spec: Spec, *, pool: str, size: str) -> bytes:
-        """The key of a counter in a multiprocess file, as prometheus_client writes it."""
+        """Make the key of a counter in a multiprocess file, as prometheus_client writes it."""
         family = self.name(spec)
         return _key(family, f"{family}_total", {"pool": pool, "size": size}, spec.help)
 
     def pool_gauge_key(self, spec: Spec, *, pool: str, size: str) -> bytes:
-        """The key of a living process's number for one size of one pool."""
+        """Make the key of a living process's number for one size of one pool."""
         family = self.name(spec)
         return _key(family, family, {"pool": pool, "size": size}, spec.help)
 
     def process_gauge_key(self, spec: Spec) -> bytes:
-        """The key of a living process's number that belongs to no pool."""
+        """Make the key of a living process's number that belongs to no pool."""
         family = self.name(spec)
         return _key(family, family, {}, spec.help)
 

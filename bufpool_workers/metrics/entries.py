@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple
 
+from prometheus_client.metrics_core import Metric
+
 HEADER: Final = struct.Struct("=i4x")
 _LENGTH: Final = struct.Struct("=i")
 _VALUES: Final = struct.Struct("=dd")
@@ -46,14 +48,17 @@ class Key(NamedTuple):
     help: str
 
 
-def pack_entry(key: bytes, number: Number = Number(0.0)) -> bytes:
+ZERO: Final = Number(0.0)
+
+
+def pack_entry(key: bytes, number: Number = ZERO) -> bytes:
     """One entry: int32 key length, key, spaces to the next multiple of 8, value, timestamp."""
     spaces = b" " * (8 - (len(key) + 4) % 8)
     return _LENGTH.pack(len(key)) + key + spaces + _VALUES.pack(*number)
 
 
 def unpack_entries(data: bytes, *, start: int, end: int) -> Iterator[tuple[bytes, Number]]:
-    """The entries between two offsets; raises DamagedFileError where they don't fit in there."""
+    """Walk the entries between two offsets; raises DamagedFileError where they don't fit."""
     if end > len(data):
         raise DamagedFileError(f"{end} bytes used, but {len(data)} are there")
     length_at, values_at = _LENGTH.unpack_from, _VALUES.unpack_from
@@ -72,11 +77,14 @@ def unpack_entries(data: bytes, *, start: int, end: int) -> Iterator[tuple[bytes
 
 @lru_cache(maxsize=65536)
 def parse_key(key: bytes) -> Key:
-    """What the key of an entry says; raises DamagedFileError when it isn't one."""
+    """Read the key of an entry; raises DamagedFileError when it isn't one."""
     try:
-        family, sample, labels, text = json.loads(key)
+        family, sample, labels, text = json.loads(key.decode())
         pairs = tuple(sorted(labels.items()))
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        Metric(family, text, "unknown")  # knows which names are allowed
+        if sample.endswith("_bucket"):
+            float(labels["le"])
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         raise DamagedFileError(f"{key[:80]!r} is no metric's key") from error
     words = (family, sample, text, *(value for _, value in pairs))
     if not family or not all(isinstance(word, str) for word in words):
@@ -85,7 +93,7 @@ def parse_key(key: bytes) -> Key:
 
 
 def merge_numbers(kind: str, numbers: Sequence[Number]) -> Sequence[Number]:
-    """The few numbers that stand for many of one key, to be merged again as often as need be.
+    """Find the few numbers that stand for many of one key, to be merged again as often as need be.
 
     Values that are summed become their correctly rounded sum, then what the rounding left out,
     so that neither the order of files nor a compaction ever changes a total: a total one bit

@@ -31,7 +31,7 @@ class Owner(NamedTuple):
 
     @classmethod
     def current(cls) -> Self:
-        """The calling process."""
+        """Describe the calling process."""
         pid = os.getpid()
         started = _start_ticks(pid)
         return cls(current_instance(), pid, int(time.time()) if started is None else started)
@@ -46,7 +46,7 @@ class Owner(NamedTuple):
 
 
 def current_instance() -> str:
-    """A short name of this boot and this pid namespace."""
+    """Make a short name of this boot and this pid namespace."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         namespace = str(Path("/proc/self/ns/pid").stat().st_ino)
