@@ -1,12 +1,9 @@
 # Included by _core.pyx, not a module of its own: the way of a lending has to be one piece of C for
 # the compiler.
 
-cdef enum Field:
+cdef enum Field:     # as stats.FIELDS
     GETS, PUTS, HITS, MISSES, DISCARDS, BYTES_ALLOCATED, BYTES_REUSED, ESCAPES, RECLAIMS,
     LIMIT_HITS, UNLOCKED, IDLE, HELD_BYTES, NFIELDS
-
-FIELDS = ("gets", "puts", "hits", "misses", "discards", "bytes_allocated", "bytes_reused",
-          "escapes", "reclaims", "limit_hits", "unlocked", "idle", "held_bytes")
 
 cdef enum Keep:
     LOOSE     # one slot, mapped for one use

@@ -32,6 +32,7 @@ from bufpool_workers.errors import LimitExceeded, PoolClosed
 from bufpool_workers.memory cimport _sys
 from bufpool_workers.memory._mapping cimport (RANDOM, REGULAR, SECURE, Kind, Mapping, map_memory,
                                               page_bytes, touch, unmap_memory)
+from bufpool_workers.memory.stats import FIELDS, PoolStats, Warmth
 from bufpool_workers.settings import parse_size
 
 cdef extern from "Python.h":
@@ -68,6 +69,14 @@ cdef class Scope:
         self.number = last_scope
         self.name = name
         self.outer = outer
+
+
+cdef inline uint64_t scope_number():
+    """The number of the task at work in this context, 0 for none."""
+    if not scopes_used:
+        return 0
+    scope = get_value(scope_variable)
+    return 0 if scope is None else (<Scope>scope).number
 
 
 def enter_scope(str name):
@@ -107,7 +116,6 @@ cdef class Buffer:
     cdef Arena arena
     cdef Slot* slot
     cdef uint64_t lease
-    cdef object site               # the code object of the task it was injected into
 
     def __cinit__(self):
         self.slot = &NO_SLOT
@@ -143,23 +151,26 @@ cdef class Buffer:
         where = self.arena.acquired_at(self.slot)
         self.arena.take_back(self.slot)
         warn(f"{self.arena.name} pool: a buffer of {self.slot.nbytes} bytes was dropped without "
-             f"release{where}", self.site)
+             f"release{where}", None)
 
     def __enter__(self):
         self.check()
         return self
 
     def __exit__(self, kind, error, trace):
-        if self.slot.lease != self.lease:
-            return
+        if self.slot.lease == self.lease:
+            self.leave(None)
+
+    cdef inline int leave(self, code) except -1:
+        """End the lending, whether or not views are left."""
         if self.slot.exports == 0:
             self.arena.take_back(self.slot)
-            return
+            return 0
         self.slot.slab.size_class.count[<int>ESCAPES][0] += self.arena.made_in == generation
         where = self.arena.acquired_at(self.slot)
         self.arena.take_back(self.slot)
-        warn(f"{self.arena.name} pool: a view outlived its buffer of {self.slot.nbytes} bytes"
-             f"{where}; its memory is kept apart until the last view dies", self.site)
+        return warn(f"{self.arena.name} pool: a view outlived its buffer of {self.slot.nbytes} "
+                    f"bytes{where}; its memory is kept apart until the last view dies", code)
 
     def release(self):
         """Give the memory back to its pool.
@@ -218,25 +229,31 @@ cdef class Buffer:
         return self.slot.lease != self.lease
 
 
-cdef int warn(str message, object site) except -1:
-    if site is None:
+cdef int warn(str message, object code) except -1:
+    """Emit a ResourceWarning at the caller's line, or at the function that `code` belongs to."""
+    if code is None:
         PyErr_WarnEx(ResourceWarning, message.encode(), 1)
     else:
-        warnings.warn_explicit(message, ResourceWarning, site.co_filename, site.co_firstlineno)
+        warnings.warn_explicit(message, ResourceWarning, code.co_filename, code.co_firstlineno)
     return 0
 
 
-def attribute(Buffer buffer, code):
-    """Let warnings about this buffer name the function that `code` belongs to."""
-    buffer.site = code
+def leave(Buffer buffer, code):
+    """Do what leaving a `with` does, with warnings that name the function of `code`."""
+    if buffer.slot.lease == buffer.lease:
+        buffer.leave(code)
 
 
 cdef Arena NO_ARENA = Arena("", REGULAR, (), 0, False)
 NO_ARENA.made_in = NO_ARENA.open_in = 0
 
 
-cdef class PoolCore:
-    """One kind of pool: its bounds, and its arena in this process."""
+@cython.final
+cdef class BufferPool:
+    """A pool of one kind ("regular", "secure" or "random"), its bounds, and its memory.
+
+    One pool serves all threads of its process; after a fork the child's begins empty.
+    """
 
     cdef Arena arena
     cdef Kind which
@@ -247,15 +264,17 @@ cdef class PoolCore:
     cdef readonly tuple labels
     cdef readonly Py_ssize_t max_bytes
     cdef readonly Py_ssize_t max_buffer_bytes
+    cdef readonly dict warm_levels     # size class: count
 
     def __cinit__(self, str kind, *, tuple size_classes, Py_ssize_t max_bytes,
-                  Py_ssize_t max_buffer_bytes, bint lend_at_limit=True, prepare=None,
-                  locate=None, **others):
+                  Py_ssize_t max_buffer_bytes, dict warm=None, bint lend_at_limit=True,
+                  prepare=None, locate=None):
         self.kind = kind
         self.which = {"regular": REGULAR, "secure": SECURE, "random": RANDOM}[kind]
         self.size_classes = size_classes
         self.labels = (*map(label, size_classes), "larger")
         self.max_bytes, self.max_buffer_bytes = max_bytes, max_buffer_bytes
+        self.warm_levels = warm or {}
         self.lend_at_limit, self.prepare, self.locate = lend_at_limit, prepare, locate
         self.arena = NO_ARENA
 
@@ -291,30 +310,53 @@ cdef class PoolCore:
         cdef Arena arena = self.arena
         if arena.open_in != generation:
             arena = self.here()
-        place = None if self.locate is None else self.locate()
-        cdef Scope scope = get_value(scope_variable) if scopes_used else None
+        if self.locate is not None:
+            return self.lend_located(arena, n)
         cdef Buffer buffer = Buffer.__new__(Buffer)
-        buffer.slot = arena.lend(n, 0 if scope is None else scope.number, self.lend_at_limit)
+        buffer.slot = arena.lend(n, scope_number(), self.lend_at_limit)
         buffer.lease = buffer.slot.lease
         buffer.arena = arena
-        if place is not None:
-            arena.places[<size_t>buffer.slot] = place
+        return buffer
+
+    cdef Buffer lend_located(self, Arena arena, Py_ssize_t n):
+        place = self.locate()
+        cdef Buffer buffer = Buffer.__new__(Buffer)
+        buffer.slot = arena.lend(n, scope_number(), self.lend_at_limit)
+        buffer.lease = buffer.slot.lease
+        buffer.arena = arena
+        arena.places[<size_t>buffer.slot] = place
         return buffer
 
     def acquire(self, nbytes):
         """Lend a buffer of exactly `nbytes` (an int, or text like "64KiB")."""
         return self.lend(nbytes)
 
-    def fill(self, Py_ssize_t size, Py_ssize_t count, double seconds):
-        """Have `count` slots of that class mapped, held at once and touched within `seconds`.
+    def stats(self):
+        """This process's numbers, per size class too."""
+        return PoolStats.of_classes(self.labels, self.counters())
 
-        Gives how many of them are warm. Raises LimitExceeded when they don't fit under the cap.
+    def warm(self, *, double seconds=2.0):
+        """Map and touch what `bufpool_warm` names, all buffers of a class held at once.
+
+        What isn't reached within `seconds` is mapped later, when it is asked for. Warming again
+        maps nothing that is there. Raises LimitExceeded when it does not fit under the cap.
         """
         cdef Arena arena = self.here()
-        return arena.warm(&arena.classes[self.size_classes.index(size)], count, now() + seconds)
+        cdef double deadline = now() + seconds
+        buffers = nbytes = 0
+        complete = True
+        for size, count in self.warm_levels.items():
+            done = arena.warm(&arena.classes[self.size_classes.index(size)], count, deadline)
+            buffers += done
+            nbytes += done * size
+            complete = complete and done == count
+        return Warmth(buffers, nbytes, complete)
 
-    def shrink(self, *, bint all_idle):
-        """Unmap idle memory above the warm level; gives the bytes."""
+    def trim(self, *, bint all_idle=True):
+        """Give idle memory above the warm level back to the system; returns its bytes.
+
+        All of it, or without `all_idle` what was not needed since the last time.
+        """
         return self.here().shrink(GROWN, all_idle)
 
     def reclaim(self, Scope scope):
@@ -345,7 +387,7 @@ cdef class PoolCore:
             self.arena.shrink(WARM, True)
 
 
-cdef PoolCore regular_pool, secure_pool, random_pool
+cdef BufferPool regular_pool, secure_pool, random_pool
 cdef object installed = None
 cdef object make_pools = None
 
