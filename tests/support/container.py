@@ -85,7 +85,11 @@ class Container:
     def _start(self) -> None:
         log = self._folder / "log"
         self._process = LocalProcess(self._argv, log=log, cwd=self._cwd, env=self._env)
-        self._process.wait_for_log(self._prompt)  # the wrappers look once a second: arrive ready
+        try:
+            self._process.wait_for_log(self._prompt)  # the wrappers look once a second: be ready
+        except BaseException:
+            self.remove(force=True)  # nobody else has this container yet
+            raise
         self.reload()
 
     def reload(self) -> None:

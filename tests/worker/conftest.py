@@ -115,11 +115,12 @@ def default_worker_command(request: pytest.FixtureRequest) -> list[str]:
     """Prefork with two children; a test's `worker` mark adds arguments."""
     mark = request.node.get_closest_marker("worker")
     added = mark.args if mark else ()
-    return CeleryWorkerContainer.command(
+    command: list[str] = CeleryWorkerContainer.command(
         # mingle and gossip wait a second for other nodes; this one is alone
         *("--pool=prefork", "--concurrency=2", "--without-mingle", "--without-gossip"),
         *added,
     )
+    return command
 
 
 @pytest.fixture
