@@ -14,7 +14,6 @@ from celery.result import AsyncResult
 from .processes import LocalProcess
 from .waiting import wait_until
 
-SETTINGS_VARIABLE = "TEST_WORKER_SETTINGS"
 _READY = r"^.* ready\.$"
 _RESULT_SECONDS = 30
 _NAME = "tested"
@@ -25,7 +24,8 @@ class CeleryWorker(LocalProcess):
     """`celery -A APP worker` in a process of its own, and a client of its broker.
 
     `app` is `module:attribute`, found in `folder` or installed; `broker` serves for results too.
-    The worker's module gets `settings` from `settings_from_test()`.
+    `prefix` is a command that runs the rest of its arguments. The worker's module finds `settings`
+    as JSON in the variable TEST_WORKER_SETTINGS.
     """
 
     def __init__(  # noqa: PLR0913 (all but the first by keyword)
@@ -36,12 +36,14 @@ class CeleryWorker(LocalProcess):
         folder: Path,
         log: Path,
         arguments: Sequence[str] = (),
+        prefix: Sequence[str] = (),
         settings: Mapping[str, Any] | None = None,
         env: Mapping[str, str] | None = None,
     ) -> None:
         self.node = f"{_NAME}-{os.getpid()}@localhost"
         super().__init__(
             [
+                *prefix,
                 *(sys.executable, "-m", "celery", "-A", app, "worker"),
                 *("--loglevel=INFO", "-n", self.node),
                 # both wait a second for other nodes; these workers are alone
@@ -53,7 +55,7 @@ class CeleryWorker(LocalProcess):
             env={
                 "CELERY_BROKER_URL": broker,
                 "CELERY_RESULT_BACKEND": broker,
-                SETTINGS_VARIABLE: json.dumps(dict(settings or {})),
+                "TEST_WORKER_SETTINGS": json.dumps(dict(settings or {})),
                 **(env or {}),
             },
         )
@@ -111,12 +113,6 @@ class CeleryWorker(LocalProcess):
         if "client" in self.__dict__:
             self.client.backend.client.close()
             self.client.close()
-
-
-def settings_from_test() -> Mapping[str, Any]:
-    """In the worker: the settings that the test asked for."""
-    found: Mapping[str, Any] = json.loads(os.environ.get(SETTINGS_VARIABLE, "{}"))
-    return found
 
 
 StartWorker = Callable[..., CeleryWorker]

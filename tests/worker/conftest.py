@@ -112,12 +112,15 @@ def default_worker_utils_module() -> ModuleType:
 
 @pytest.fixture
 def default_worker_command(request: pytest.FixtureRequest) -> list[str]:
-    """Prefork with two children; a test's `worker` mark adds arguments."""
+    """Prefork with two children; a test's `worker` mark adds arguments, or names another pool."""
     mark = request.node.get_closest_marker("worker")
-    added = mark.args if mark else ()
+    added = list(mark.args if mark else ())
+    # Celery reads the first one to decide on gevent's patches, the last one for all else
+    if not any(argument.startswith("--pool=") for argument in added):
+        added.insert(0, "--pool=prefork")
     command: list[str] = CeleryWorkerContainer.command(
         # mingle and gossip wait a second for other nodes; this one is alone
-        *("--pool=prefork", "--concurrency=2", "--without-mingle", "--without-gossip"),
+        *("--without-mingle", "--without-gossip", "--concurrency=2"),
         *added,
     )
     return command
