@@ -6,9 +6,9 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
-from celery import Celery
+from celery import Celery, Task
 from celery.result import AsyncResult
 
 from .processes import LocalProcess
@@ -17,7 +17,6 @@ from .waiting import wait_until
 _READY = r"^.* ready\.$"
 _RESULT_SECONDS = 30
 _NAME = "tested"
-T = TypeVar("T")
 
 
 class CeleryWorker(LocalProcess):
@@ -113,6 +112,11 @@ class CeleryWorker(LocalProcess):
         if "client" in self.__dict__:
             self.client.backend.client.close()
             self.client.close()
+
+
+def run(task: Task, *args: Any) -> Any:
+    """Publish a task to the worker of the current app and return its result."""
+    return task.delay(*args).get(timeout=_RESULT_SECONDS)
 
 
 StartWorker = Callable[..., CeleryWorker]

@@ -15,6 +15,7 @@ from typing import Any
 import docker
 import node_app
 import node_utils
+import pool_tasks
 import pytest
 from celery import Celery
 from pytest_celery import (
@@ -108,6 +109,11 @@ def default_worker_app_module() -> ModuleType:
 @pytest.fixture
 def default_worker_utils_module() -> ModuleType:
     return node_utils
+
+
+@pytest.fixture
+def default_worker_tasks() -> set[ModuleType]:
+    return {pool_tasks}
 
 
 @pytest.fixture

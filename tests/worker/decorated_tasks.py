@@ -3,10 +3,11 @@
 import hashlib
 from typing import Any
 
-import bufpool_workers as bp
-from bufpool_workers import KiB
 from celery import Task, shared_task
 from pydantic import BaseModel
+
+import bufpool_workers as bp
+from bufpool_workers import KiB
 
 _attempts: dict[str, int] = {}
 
@@ -44,7 +45,9 @@ def validated(order: Text, *, buf: bp.Buffer) -> Digest:
     return Digest(digest=_digest(buf, order.text * order.times))
 
 
-@shared_task(autoretry_for=(LookupError,), max_retries=2, retry_backoff=False, default_retry_delay=0)
+@shared_task(
+    autoretry_for=(LookupError,), max_retries=2, retry_backoff=False, default_retry_delay=0
+)
 @bp.pooled_buffer(4 * KiB)
 def retried_by_celery(key: str, failures: int, *, buf: bp.Buffer) -> list[Any]:
     return _succeed_after(failures, key, buf)
@@ -78,14 +81,14 @@ def stacked(*, source: bp.Buffer, key: bp.Buffer, nonce: bp.Buffer) -> list[Any]
 @shared_task
 @bp.pooled_buffer(lambda blocks, block_size=512, **_: blocks * block_size)
 def sized(blocks: int, block_size: int = 512, *, buf: bp.Buffer) -> list[int]:
-    return [len(buf), buf.capacity]
+    return [blocks * block_size, len(buf), buf.capacity]
 
 
 @shared_task
 @bp.pooled_buffer(4 * KiB)
 def runs_eager(text: str, *, buf: bp.Buffer) -> list[Any]:
     buf[:4] = b"mine"
-    inner = plain.apply(args=[text]).get()
+    inner = plain.apply(args=[text]).result
     return [inner, bytes(buf[:4]) == b"mine", bp.stats().regular.in_use]
 
 

@@ -1,7 +1,6 @@
 """Tasks for the tests of the test engine itself."""
 
-import os
-
+import psutil
 from celery import Celery, current_app, shared_task
 from celery.utils.log import get_task_logger
 
@@ -9,8 +8,10 @@ app = Celery("engine_tasks")
 
 
 @shared_task
-def child_pid() -> int:
-    return os.getpid()
+def child() -> list[float]:
+    """This process's pid and start; in a container the pid alone comes back after a restart."""
+    process = psutil.Process()
+    return [process.pid, process.create_time()]
 
 
 @shared_task

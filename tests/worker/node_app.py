@@ -1,7 +1,8 @@
 """The app of a worker node; pytest-celery fills in the three lines that look unfinished."""
 
-import bufpool_workers as bp
 from celery import Celery
+
+import bufpool_workers as bp
 
 imports = None
 

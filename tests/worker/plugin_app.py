@@ -4,9 +4,10 @@ import json
 import os
 import resource
 
-import bufpool_workers as bp
 import psutil
 from celery import Celery, signals
+
+import bufpool_workers as bp
 
 app = Celery("plugin_app", include=["pool_tasks", "decorated_tasks"])
 app.conf.update(json.loads(os.environ["TEST_WORKER_SETTINGS"]))
@@ -20,7 +21,7 @@ def limit_address_space(**_: object) -> None:
 
 if "TEST_ADDRESS_SPACE_LEFT" in os.environ:
     # before setup: handlers run in the order in which they were connected
-    signals.celeryd_after_setup.connect(limit_address_space, weak=False)
+    signals.celeryd_init.connect(limit_address_space, weak=False)
 
 bp.setup(app)
 bp.setup(app)  # once more changes nothing

@@ -5,10 +5,11 @@ import os
 import time
 from typing import Any
 
-import bufpool_workers as bp
-from bufpool_workers import KiB
 from celery import current_app, shared_task
 from celery.utils.log import get_task_logger
+
+import bufpool_workers as bp
+from bufpool_workers import KiB
 
 logger = get_task_logger(__name__)
 _kept: list[Any] = []

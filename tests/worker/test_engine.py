@@ -4,7 +4,7 @@ import signal
 
 import engine_tasks
 import pytest
-from engine_tasks import child_pid, wait_for_release
+from engine_tasks import child, wait_for_release
 
 
 @pytest.fixture
@@ -16,9 +16,9 @@ def test_task_runs_in_a_prefork_child(celery_setup):
     node = celery_setup.worker
     (answer,) = celery_setup.app.control.ping(limit=1, timeout=5)
     assert answer == {node.hostname(): {"ok": "pong"}}
-    child = child_pid.delay().get(timeout=10)
+    pid, _start = child.delay().get(timeout=10)
     pids = {process["pid"] for process in node.get_running_processes_info(["pid"])}
-    assert child in pids
+    assert pid in pids
     assert celery_setup.app.control.inspect().stats()[node.hostname()]["pool"]["processes"]
 
 
@@ -31,10 +31,10 @@ def test_mark_sets_arguments_and_settings(celery_setup):
 
 
 def test_killed_worker_serves_again_after_a_restart(celery_setup):
-    before = child_pid.delay().get(timeout=10)
+    before = child.delay().get(timeout=10)
     celery_setup.worker.kill()
     assert celery_setup.worker.container.status == "exited"
-    waiting = child_pid.delay()
+    waiting = child.delay()
     celery_setup.worker.restart()
     assert waiting.get(timeout=10) != before
 
@@ -52,12 +52,12 @@ def test_warm_shutdown_finishes_the_running_task(celery_setup):
 def test_direct_worker_runs_restarts_and_stops(start_worker, redis_server):
     broker = redis_server.celery_url()
     first = start_worker("engine_tasks:app", broker=broker, arguments=["--concurrency=1"])
-    child = first.run("engine_tasks.child_pid")
-    assert child in first.members()
+    pid, _start = first.run("engine_tasks.child")
+    assert pid in first.members()
     first.close()
     assert first.members() == []
     second = start_worker("engine_tasks:app", broker=broker, arguments=["--pool=solo"])
-    assert second.run("engine_tasks.child_pid") == second.pid
+    assert second.run("engine_tasks.child")[0] == second.pid
     assert second.inspect("ping") == {"ok": "pong"}
     assert second.stop(signal.SIGTERM) == 0
 

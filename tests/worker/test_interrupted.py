@@ -1,22 +1,13 @@
 """Tasks that are ended from outside lose nothing: time limits and revocation."""
 
-import pool_tasks
 import pytest
 from celery.exceptions import SoftTimeLimitExceeded, TaskRevokedError, TimeLimitExceeded
 from pool_tasks import numbers, spin, spin_decorated
+from support.celery_worker import run
 
 from bufpool_workers import KiB
 
 SIZE = 16 * KiB
-
-
-@pytest.fixture
-def default_worker_tasks():
-    return {pool_tasks}
-
-
-def get(task, *args):
-    return task.delay(*args).get(timeout=20)
 
 
 def assert_nothing_is_lost(found):
@@ -27,22 +18,24 @@ def assert_nothing_is_lost(found):
         assert pool["gets"] - pool["puts"] == pool["in_use"] == 0
 
 
+@pytest.mark.usefixtures("celery_setup")
 @pytest.mark.worker("--concurrency=1")
-def test_soft_time_limit_loses_no_buffer(celery_setup):
-    before = get(numbers)
+def test_soft_time_limit_loses_no_buffer():
+    before = run(numbers)
     with pytest.raises(SoftTimeLimitExceeded):
         spin.apply_async((SIZE,), soft_time_limit=1).get(timeout=20)
-    after = get(numbers)
+    after = run(numbers)
     assert after["pid"] == before["pid"]
     assert_nothing_is_lost(after)
 
 
+@pytest.mark.usefixtures("celery_setup")
 @pytest.mark.worker("--concurrency=1")
-def test_soft_time_limit_in_a_decorated_function_loses_no_buffer(celery_setup):
-    before = get(numbers)
+def test_soft_time_limit_in_a_decorated_function_loses_no_buffer():
+    before = run(numbers)
     with pytest.raises(SoftTimeLimitExceeded):
         spin_decorated.apply_async(soft_time_limit=1).get(timeout=20)
-    after = get(numbers)
+    after = run(numbers)
     assert after["pid"] == before["pid"]
     regular = after["regular"]
     assert regular["gets"] == regular["puts"] > 0
@@ -51,19 +44,19 @@ def test_soft_time_limit_in_a_decorated_function_loses_no_buffer(celery_setup):
 
 @pytest.mark.worker("--concurrency=1")
 def test_revocation_that_the_child_survives_loses_no_buffer(celery_setup):
-    before = get(numbers)
+    before = run(numbers)
     running = spin.delay(SIZE)
     celery_setup.worker.wait_for_log("spinning")
     running.revoke(terminate=True, signal="SIGUSR1")  # what a soft time limit sends
     with pytest.raises(TaskRevokedError):
         running.get(timeout=20)
-    after = get(numbers)
+    after = run(numbers)
     assert after["pid"] == before["pid"]
     assert_nothing_is_lost(after)
 
 
 def assert_replaced_by_a_warm_child(setup, before):
-    after = get(numbers)
+    after = run(numbers)
     assert after["pid"] != before["pid"]
     assert after["regular"]["idle_by_size"] == before["regular"]["idle_by_size"] != {}
     assert after["total"]["gets"] == after["total"]["in_use"] == 0
@@ -72,7 +65,7 @@ def assert_replaced_by_a_warm_child(setup, before):
 
 @pytest.mark.worker("--concurrency=1")
 def test_child_after_a_hard_time_limit_is_warm_and_exact(celery_setup):
-    before = get(numbers)
+    before = run(numbers)
     with pytest.raises(TimeLimitExceeded):
         spin.apply_async((SIZE,), time_limit=1).get(timeout=20)
     assert_replaced_by_a_warm_child(celery_setup, before)
@@ -80,7 +73,7 @@ def test_child_after_a_hard_time_limit_is_warm_and_exact(celery_setup):
 
 @pytest.mark.worker("--concurrency=1")
 def test_child_after_revocation_with_terminate_is_warm_and_exact(celery_setup):
-    before = get(numbers)
+    before = run(numbers)
     running = spin.delay(SIZE)
     celery_setup.worker.wait_for_log("spinning")
     running.revoke(terminate=True)

@@ -1,5 +1,6 @@
-"""A worker's start: bad settings end it, tight limits are warned of, a failed warm-up is not fatal."""
+"""A worker's start and end: bad settings, tight limits, a failed warm-up, the last words."""
 
+import re
 import signal
 import sys
 
@@ -81,11 +82,21 @@ def test_worker_whose_warm_up_fails_says_so_and_serves(start_worker, pool):
         "plugin_app:app",
         arguments=[f"--pool={pool}", "--concurrency=1"],
         settings={"bufpool_warm": {"regular": {"16MiB": 8}}},
-        env={"TEST_ADDRESS_SPACE_LEFT": str(32 * MiB)},
+        env={"TEST_ADDRESS_SPACE_LEFT": str(96 * MiB)},
     )
     found = worker.run("pool_tasks.borrow", 4096, 2)["regular"]
-    assert (found["gets"], found["misses"], found["in_use"]) == (2, 2, 2)
+    assert found["gets"] == found["hits"] + found["misses"] == found["in_use"] == 2
+    assert found["misses"] > 0
     worker.wait_for_log("bufpool: warm-up failed")
+
+
+@pytest.mark.parametrize("pool", ["prefork", "solo", "threads", "gevent"])
+def test_warm_shutdown_tells_the_totals_once(start_worker, pool):
+    worker = start_worker("plugin_app:app", arguments=[f"--pool={pool}", "--concurrency=1"])
+    worker.run("pool_tasks.borrow", 4096, 3)
+    assert worker.stop(signal.SIGTERM) == 0
+    totals = re.findall(r"bufpool: (\d+) gets, .* (\d+) escapes, (\d+) reclaims", worker.log())
+    assert totals == [("3", "0", "0")]
 
 
 def warnings_in(log, word):

@@ -1,8 +1,8 @@
 """Warm-up in real workers: before the first task, in every pool implementation, after recycling."""
 
-import pool_tasks
 import pytest
 from pool_tasks import borrow, numbers
+from support.celery_worker import run
 
 from bufpool_workers import KiB, MiB
 
@@ -16,11 +16,6 @@ IDLE = {"regular": {"64kb": 3, "1mb": 2}, "secure": {"4kb": 2}, "random": {"2kb"
 WARM_LINE = f"bufpool: 9 buffers, {sum(WARM_BYTES.values())} bytes warm in"
 
 
-@pytest.fixture
-def default_worker_tasks():
-    return {pool_tasks}
-
-
 def assert_untouched_and_warm(found):
     for kind, idle in IDLE.items():
         pool = found[kind]
@@ -30,9 +25,9 @@ def assert_untouched_and_warm(found):
 
 
 def assert_first_task_finds_warm_pools(setup):
-    assert_untouched_and_warm(numbers.delay().get(timeout=20))
+    assert_untouched_and_warm(run(numbers))
     assert WARM_LINE in setup.worker.logs()
-    held = borrow.delay(64 * KiB, 3).get(timeout=20)["regular"]
+    held = run(borrow, 64 * KiB, 3)["regular"]
     assert (held["hits"], held["misses"], held["in_use"]) == (3, 0, 3)
     assert held["bytes_allocated"] == WARM_BYTES["regular"]
     assert held["bytes_reused"] == 3 * 64 * KiB
@@ -70,17 +65,18 @@ def test_each_prefork_child_warms_itself_once_and_the_parent_never(celery_setup)
     children = celery_setup.app.control.inspect().stats()[celery_setup.worker.hostname()]
     pids = children["pool"]["processes"]
     celery_setup.worker.wait_for_log(WARM_LINE)
-    numbers.delay().get(timeout=20)
+    run(numbers)
     lines = [line for line in celery_setup.worker.logs().splitlines() if WARM_LINE in line]
     assert len(lines) == len(pids) == 2
 
 
 @pytest.mark.worker("--concurrency=1", "--max-tasks-per-child=1", bufpool_warm=WARM)
 def test_recycled_children_are_warm_again(celery_setup):
-    found = [numbers.delay().get(timeout=20) for _ in range(3)]
+    found = [run(numbers) for _ in range(3)]
     assert len({each["pid"] for each in found}) == 3
     for each in found:
         assert_untouched_and_warm(each)
+    assert "Timed out waiting for UP message" not in celery_setup.worker.logs()
 
 
 @pytest.mark.worker(
@@ -90,9 +86,9 @@ def test_recycled_children_are_warm_again(celery_setup):
     bufpool_warm_seconds=0,
 )
 def test_warm_up_stops_at_its_budget_and_the_rest_is_mapped_on_demand(celery_setup):
-    found = borrow.delay(MiB, 5).get(timeout=20)["regular"]
+    found = run(borrow, MiB, 5)["regular"]
     assert found["gets"] == found["hits"] + found["misses"] == 5
     assert found["misses"] > 0
     assert found["held_bytes"] < 100 * MiB
     celery_setup.worker.assert_log_exists("when bufpool_warm_seconds (0 s) was over")
-    assert borrow.delay(MiB, 5).get(timeout=20)["regular"]["in_use"] == 5
+    assert run(borrow, MiB, 5)["regular"]["in_use"] == 5
