@@ -1,5 +1,6 @@
 """The files of a metrics directory: what their names say, and opening them without trust."""
 
+import errno
 import os
 import re
 import stat
@@ -84,8 +85,16 @@ def list_names(directory: Path) -> list[str]:
 
 @contextmanager
 def open_file(path: Path) -> Iterator[int]:
-    """Open a file that may be anything for reading: never follows a link, never blocks."""
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    """Open a file that may be anything for reading: never follows a link, never blocks.
+
+    Raises DamagedFileError for all but regular files.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in {errno.ELOOP, errno.ENXIO}:  # a link, a socket
+            raise DamagedFileError("not a regular file") from error
+        raise
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise DamagedFileError("not a regular file")
