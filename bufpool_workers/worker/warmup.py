@@ -49,7 +49,7 @@ def ensure_pools() -> None:
 
 def close_pools() -> None:
     """Close this process's pools at its end, with one line of totals."""
-    global _warmed_pid
+    global _warmed_pid  # noqa: PLW0603 - as above
     _warmed_pid = None
     stats = memory.close_current_pools()
     if stats is not None:
