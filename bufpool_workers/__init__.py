@@ -1,1 +1,46 @@
 """Pooled, warm, leak-proof buffers for Celery workers."""
+
+from bufpool_workers.decorators import pooled_buffer
+from bufpool_workers.errors import BufpoolError, LimitExceeded, PoolClosed, SettingsError
+from bufpool_workers.memory import (
+    Buffer,
+    BufferPool,
+    Pools,
+    PoolsStats,
+    PoolStats,
+    buffer,
+    current_pools,
+    random_buffer,
+    secure_buffer,
+    stats,
+)
+from bufpool_workers.settings import GiB, KiB, MiB, Settings
+from bufpool_workers.worker.plugin import setup
+
+__all__ = [  # noqa: RUF022 - in reading order
+    # wiring
+    "setup",
+    "pooled_buffer",
+    # buffers anywhere
+    "buffer",
+    "secure_buffer",
+    "random_buffer",
+    "Buffer",
+    # pools and their numbers
+    "current_pools",
+    "stats",
+    "Pools",
+    "BufferPool",
+    "PoolStats",
+    "PoolsStats",
+    "Settings",
+    # sizes
+    "KiB",
+    "MiB",
+    "GiB",
+    # errors
+    "BufpoolError",
+    "LimitExceeded",
+    "PoolClosed",
+    "SettingsError",
+]

@@ -1,0 +1,146 @@
+"""`pooled_buffer`: a task's buffer, lent for the length of its call."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from types import FunctionType
+from typing import Any, Literal
+
+from bufpool_workers import memory
+from bufpool_workers.settings import parse_size
+
+Size = int | str | Callable[..., int | str]
+Function = Callable[..., Any]
+
+_LENDERS = {
+    "regular": memory.buffer,
+    "secure": memory.secure_buffer,
+    "random": memory.random_buffer,
+}
+_BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+
+
+def pooled_buffer(
+    size: Size, *, name: str = "buf", kind: Literal["regular", "secure", "random"] = "regular"
+) -> Callable[[Function], Function]:
+    """Give each call of a task a buffer as its keyword-only parameter `name`.
+
+    `size` is in bytes, as an int or text such as "64KiB", or a function that is called with all
+    of the task's arguments by name (defaults included, the `self` of a bound task left out) and
+    returns one. The buffer is lent before the body runs and given back when it returns or raises.
+    The parameter is hidden from the task's signature, so callers neither see nor pass it.
+
+    Stands below `@app.task`; stack it for more than one buffer. Raises TypeError or ValueError
+    for what can't work: above `@app.task`, on a generator or coroutine function, on a function
+    without that keyword-only parameter, with a size that is none.
+    """
+    _check_size(size)
+    if kind not in _LENDERS:
+        raise ValueError(f"pooled_buffer: kind {kind!r} is not one of {', '.join(_LENDERS)}")
+    lend = _LENDERS[kind]
+
+    def decorate(function: Function) -> Function:
+        signature = hidden_signature(function, name, decorator="pooled_buffer")
+        code = _code(function)
+        nbytes = _size_of_call(size, signature, function)
+
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if name in kwargs:
+                raise TypeError(
+                    f"{function.__qualname__}() got an unexpected keyword argument {name!r}: "
+                    "pooled_buffer provides it"
+                )
+            with lend(nbytes(args, kwargs)) as buffer:
+                memory.attribute(buffer, code)
+                kwargs[name] = buffer
+                return function(*args, **kwargs)
+
+        call.__signature__ = signature  # type: ignore[attr-defined]  # read by inspect and Celery
+        return call
+
+    return decorate
+
+
+def hidden_signature(function: Function, name: str, *, decorator: str) -> inspect.Signature:
+    """Give the signature of `function` without the keyword-only parameter that is injected.
+
+    Raises TypeError, in the name of `decorator`, where a buffer can't be injected.
+    """
+    if hasattr(function, "apply_async"):  # a task, or Celery's promise of one
+        raise TypeError(f"{decorator} stands below @app.task, not above it")
+    if not isinstance(function, FunctionType):
+        raise TypeError(f"{decorator} is for functions, not {type(function).__name__}")
+    inner = inspect.unwrap(function)
+    if (
+        inspect.isgeneratorfunction(inner)
+        or inspect.iscoroutinefunction(inner)
+        or inspect.isasyncgenfunction(inner)
+    ):
+        raise TypeError(
+            f"{decorator}: {function.__qualname__} is a generator or coroutine function, which "
+            "runs after its buffer was given back"
+        )
+    signature = inspect.signature(function)
+    parameter = signature.parameters.get(name)
+    if parameter is None or parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
+        raise TypeError(
+            f"{decorator}: {function.__qualname__} needs a keyword-only parameter {name!r}, as in "
+            f"def {function.__name__}(..., *, {name})"
+        )
+    kept = [p for p in signature.parameters.values() if p.name != name]
+    return signature.replace(parameters=kept)
+
+
+def _check_size(size: Size) -> None:
+    if callable(size):
+        if hasattr(size, "apply_async") or "buf" in _parameters(size):
+            raise TypeError("pooled_buffer needs a size: @pooled_buffer(64 * KiB)")
+    elif parse_size(size) < 0:
+        raise ValueError(f"pooled_buffer: {size} bytes asked, the least is 0")
+
+
+def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    try:
+        return dict(inspect.signature(function).parameters)
+    except (TypeError, ValueError):  # some builtins have no signature
+        return {}
+
+
+def _size_of_call(
+    size: Size, signature: inspect.Signature, function: Function
+) -> Callable[[tuple[Any, ...], dict[str, Any]], int | str]:
+    """Make the function that gives a call's size from its arguments."""
+    if not callable(size):
+        constant = parse_size(size)
+        return lambda _args, _kwargs: constant
+    parameters = list(signature.parameters)
+
+    def nbytes(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int | str:
+        bound = signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        named = dict(bound.arguments)
+        if args and hasattr(args[0], "apply_async"):  # bind=True
+            del named[parameters[0]]
+        for parameter in signature.parameters.values():
+            if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+                named.update(named.pop(parameter.name))
+        return size(**named)
+
+    wanted = [
+        p.name for p in _parameters(size).values() if p.default is p.empty and p.kind in _BY_NAME
+    ]
+    missing = [p for p in wanted if p not in parameters]
+    takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in signature.parameters.values())
+    if missing and not takes_any:
+        raise TypeError(
+            f"pooled_buffer: the size function of {function.__qualname__} wants "
+            f"{', '.join(missing)}; the task has {', '.join(parameters) or 'no parameters'}"
+        )
+    return nbytes
+
+
+def _code(function: Function) -> Any:
+    return inspect.unwrap(function).__code__

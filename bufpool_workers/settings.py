@@ -1,0 +1,270 @@
+"""The `bufpool_*` settings, read once into one frozen object."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
+from itertools import pairwise
+from types import MappingProxyType
+from typing import Any
+
+from bufpool_workers.errors import SettingsError
+
+KiB = 1024
+MiB = 1024 * KiB
+GiB = 1024 * MiB
+
+KINDS = ("regular", "secure", "random")
+PREFIX = "bufpool_"
+
+_UNITS = {"": 1, "B": 1, "KIB": KiB, "MIB": MiB, "GIB": GiB}
+_SIZE = re.compile(r"\s*(\d{1,18})\s*([a-z]*)\s*", re.IGNORECASE | re.ASCII)
+
+WarmLevels = Mapping[str, Mapping[int, int]]
+
+
+def parse_size(size: object) -> int:
+    """Give a size in bytes from an int or from text such as "64KiB".
+
+    Units are B, KiB, MiB and GiB (IEC 80000-13, powers of 1024); "KB" and the like are refused,
+    since they mean two things. Raises TypeError for other types, ValueError for other text.
+    """
+    if isinstance(size, str):
+        match = _SIZE.fullmatch(size)
+        if match is None or match[2].upper() not in _UNITS:
+            raise ValueError(
+                f'{size!r} is not a size: a whole number with B, KiB, MiB or GiB, such as "64KiB"'
+            )
+        return int(match[1]) * _UNITS[match[2].upper()]
+    if isinstance(size, bool) or not isinstance(size, int):
+        raise TypeError(f'a size is an int or text such as "64KiB", not {type(size).__name__}')
+    return size
+
+
+def format_size(nbytes: int) -> str:
+    """Write a size as `parse_size` reads it: 65536 is "64KiB"."""
+    for name, unit in (("GiB", GiB), ("MiB", MiB), ("KiB", KiB)):
+        if nbytes >= unit and nbytes % unit == 0:
+            return f"{nbytes // unit}{name}"
+    return f"{nbytes}B"
+
+
+def _size(least: int, most: int) -> Callable[[object], int]:
+    def check(value: object) -> int:
+        size = parse_size(value)
+        if not least <= size <= most:
+            raise ValueError(f"outside {format_size(least)} to {format_size(most)}")
+        return size
+
+    return check
+
+
+def _number(least: float, most: float) -> Callable[[object], float]:
+    def check(value: object) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise TypeError(f"a number from {least:g} to {most:g} is needed")
+        if not least <= value <= most:
+            raise ValueError(f"outside {least:g} to {most:g}")
+        return float(value)
+
+    return check
+
+
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError("True or False is needed")
+    return value
+
+
+def _choice(*choices: str) -> Callable[[object], str]:
+    def check(value: object) -> str:
+        if value not in choices:
+            raise ValueError(f"one of {', '.join(choices)} is needed")
+        return str(value)
+
+    return check
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise TypeError("non-empty text is needed")
+    return value
+
+
+def _optional(check: Callable[[object], Any]) -> Callable[[object], Any]:
+    return lambda value: None if value is None else check(value)
+
+
+def _port(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError("None or a port from 0 to 65535 is needed (0 takes a free one)")
+    if not 0 <= value <= 65535:  # noqa: PLR2004 - the range of ports
+        raise ValueError("outside 0 to 65535")
+    return value
+
+
+def _namespace(value: object) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"[a-zA-Z_][a-zA-Z0-9_]*", value):
+        raise ValueError("a Prometheus name is needed: letters, digits and _, no digit first")
+    return value
+
+
+def _paths(value: object) -> tuple[str, ...]:
+    paths = (value,) if isinstance(value, str) else value
+    if not isinstance(paths, list | tuple) or not all(isinstance(p, str) and p for p in paths):
+        raise TypeError("a file path or a list of file paths is needed")
+    if any("\n" in path or path.startswith("-----BEGIN") for path in paths):
+        raise ValueError("file paths are needed, never the text of a key")
+    return tuple(paths)
+
+
+def _classes(value: object) -> tuple[int, ...]:
+    if not isinstance(value, list | tuple) or not 1 <= len(value) <= 32:  # noqa: PLR2004
+        raise TypeError("a list of 1 to 32 sizes is needed")
+    sizes = tuple(map(_size(64, GiB), value))
+    if any(a >= b for a, b in pairwise(sizes)):
+        raise ValueError("sizes must increase, without repetition")
+    return sizes
+
+
+def _by_kind(check: Callable[[object], Any], what: str) -> Callable[[object], dict[str, Any]]:
+    def by_kind(value: object) -> dict[str, Any]:
+        if not isinstance(value, Mapping) or not set(value) <= set(KINDS):
+            raise TypeError(f"a mapping from {', '.join(KINDS)} to {what} is needed")
+        return {kind: check(value[kind]) for kind in value}
+
+    return by_kind
+
+
+def _levels(value: object) -> dict[int, int]:
+    if not isinstance(value, Mapping):
+        raise TypeError('a mapping from size class to count is needed, such as {"1MiB": 4}')
+    levels: dict[int, int] = {}
+    for size, count in value.items():
+        if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= 100_000:  # noqa: PLR2004
+            raise ValueError(f"the count for {size} must be an int from 0 to 100000")
+        levels[parse_size(size)] = count
+    return dict(sorted(levels.items()))
+
+
+def _freeze(levels: Mapping[str, Mapping[int, int]]) -> WarmLevels:
+    return MappingProxyType({kind: MappingProxyType(dict(levels[kind])) for kind in KINDS})
+
+
+SIZE_CLASSES = tuple(n * KiB for n in (2, 4, 8, 16, 32, 64, 256, 1024, 4096, 16384))
+MAX_BYTES = MappingProxyType({"regular": 128 * MiB, "secure": 4 * MiB, "random": 4 * MiB})
+_FEW = {2 * KiB: 16, 4 * KiB: 16}
+WARM = _freeze(
+    {
+        "regular": {**dict.fromkeys(SIZE_CLASSES[:6], 8), 256 * KiB: 4, 1 * MiB: 2},
+        "secure": _FEW,
+        "random": _FEW,
+    }
+)
+
+
+def _setting(default: Any, check: Callable[[object], Any], *, shown: bool = True) -> Any:
+    # a factory, since dataclasses take a read-only mapping for a mutable one
+    return field(default_factory=lambda: default, metadata={"check": check, "shown": shown})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """All settings with their defaults; sizes are in bytes, times in seconds.
+
+    The field `x` is the Celery setting `bufpool_x`. `Settings.read` is the one place where they
+    are checked.
+    """
+
+    size_classes: tuple[int, ...] = _setting(SIZE_CLASSES, _classes)
+    warm: WarmLevels = _setting(WARM, _by_kind(_levels, "{size: count}"))
+    max_bytes: Mapping[str, int] = _setting(MAX_BYTES, _by_kind(_size(0, 1 << 44), "a size"))
+    max_buffer_bytes: int = _setting(GiB, _size(64, 1 << 44))
+    at_limit: str = _setting("lend", _choice("lend", "raise"))
+    trim_after_seconds: float = _setting(60.0, _number(0, 86400))
+    warm_seconds: float = _setting(2.0, _number(0, 3.5))
+    secure_level: str = _setting("any", _choice("memfd", "mlock", "any"))
+    debug: bool = _setting(default=False, check=_flag)
+    tune_malloc: bool = _setting(default=False, check=_flag)
+    metrics_port: int | None = _setting(None, _optional(_port))
+    metrics_host: str = _setting("127.0.0.1", _text)
+    metrics_dir: str | None = _setting(None, _optional(_text))
+    metrics_namespace: str = _setting("bufpool", _namespace)
+    compact_foreign: bool = _setting(default=False, check=_flag)
+    public_key: str | None = _setting(None, _optional(_text), shown=False)
+    private_keys: tuple[str, ...] = _setting((), _paths, shown=False)
+
+    @classmethod
+    def read(cls, conf: Mapping[str, Any]) -> Settings:
+        """Make settings from the `bufpool_*` keys of `conf`, such as a Celery app's.
+
+        Raises SettingsError that lists every wrong key with its value and what it may be.
+        """
+        checks = {PREFIX + f.name: f for f in fields(cls)}
+        values: dict[str, Any] = {}
+        errors: list[str] = []
+        for key in conf:
+            if key not in checks:
+                errors.append(_unknown(key, checks))
+                continue
+            setting, value = checks[key], conf[key]
+            try:
+                values[setting.name] = setting.metadata["check"](value)
+            except (TypeError, ValueError) as error:
+                shown = f" = {value!r}" if setting.metadata["shown"] else ""
+                errors.append(f"{key}{shown}: {error}")
+        if not errors:
+            errors.extend(_complete(values))
+        if errors:
+            raise SettingsError("; ".join(errors))
+        return cls(**values)
+
+
+def _unknown(key: str, known: Iterable[str]) -> str:
+    near = get_close_matches(key, list(known), n=1)
+    return f"{key}: there is no such setting" + (f", did you mean {near[0]}?" if near else "")
+
+
+def _complete(values: dict[str, Any]) -> list[str]:
+    """Check settings against each other, and fit the defaults to those that were given."""
+    errors = []
+    classes = values.get("size_classes", SIZE_CLASSES)
+    most = {**MAX_BYTES, **values.get("max_bytes", {})}
+    values["max_bytes"] = MappingProxyType(most)
+    if classes[-1] > (limit := values.get("max_buffer_bytes", GiB)):
+        errors.append(
+            f"bufpool_max_buffer_bytes = {limit}: below the largest of bufpool_size_classes, "
+            f"{classes[-1]}"
+        )
+    given = values.get("warm", {})
+    for kind, levels in given.items():
+        errors.extend(
+            f"bufpool_warm[{kind!r}]: {format_size(size)} is not one of bufpool_size_classes"
+            for size in levels
+            if size not in classes
+        )
+        if (total := sum(size * count for size, count in levels.items())) > most[kind]:
+            errors.append(
+                f"bufpool_warm[{kind!r}]: {total} bytes, above bufpool_max_bytes[{kind!r}] = "
+                f"{most[kind]}"
+            )
+    values["warm"] = _freeze(
+        {
+            kind: given[kind] if kind in given else _fitted(WARM[kind], classes, most[kind])
+            for kind in KINDS
+        }
+    )
+    return errors
+
+
+def _fitted(levels: Mapping[int, int], classes: tuple[int, ...], most: int) -> dict[int, int]:
+    """Give the part of the default warm levels that the size classes and the cap have room for."""
+    fitted: dict[int, int] = {}
+    for size, count in sorted(levels.items()):
+        count = min(count, most // size)  # noqa: PLW2901 - what still fits of it
+        if size in classes and count:
+            fitted[size] = count
+            most -= size * count
+    return fitted

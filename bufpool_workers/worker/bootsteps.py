@@ -1,0 +1,79 @@
+"""The worker's bootstep: checks settings and limits at start, warms the pools without processes."""
+
+from __future__ import annotations
+
+import logging
+import resource
+from pathlib import Path
+from typing import Any
+
+from celery import bootsteps
+from celery.concurrency.prefork import TaskPool as PreforkPool
+from celery.concurrency.solo import TaskPool as SoloPool
+
+from bufpool_workers import memory
+from bufpool_workers.settings import Settings
+from bufpool_workers.worker import warmup
+
+logger = logging.getLogger(__name__)
+
+_CAP_IPC_LOCK = 14  # linux/capability.h: its holders may lock any amount
+
+
+class PoolStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ships no types
+    """Stops a worker with bad settings, and warms pools that share the worker's process."""
+
+    name = "bufpool_workers.Pools"
+    requires = ("celery.worker.components:Pool",)
+
+    def __init__(self, parent: Any, **kwargs: Any) -> None:
+        super().__init__(parent, **kwargs)
+        pools = memory.current_pools()  # raises ImproperlyConfigured, which ends the worker
+        check_limits(pools.settings, parent.max_memory_per_child)
+
+    def start(self, parent: Any) -> None:
+        """Warm up where Celery sends no worker_process_init: threads, gevent, eventlet."""
+        if not issubclass(parent.pool_cls, PreforkPool | SoloPool):
+            warmup.ensure_pools()
+
+    def stop(self, parent: Any) -> None:
+        """Close the pools where Celery sends no worker_process_shutdown."""
+        if not issubclass(parent.pool_cls, PreforkPool):
+            warmup.close_pools()
+
+    terminate = stop
+
+
+def check_limits(settings: Settings, max_memory_per_child_kib: int | None) -> None:
+    """Warn where the pools may outgrow what the worker or the system allows a process."""
+    cap = sum(settings.max_bytes.values())
+    limit = (max_memory_per_child_kib or 0) * 1024
+    now = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    if limit and cap + now > limit:
+        logger.warning(
+            "bufpool: bufpool_max_bytes allows %d bytes on top of the %d that the worker uses, "
+            "above worker_max_memory_per_child, %d bytes: children may be recycled again and "
+            "again; lower the one or raise the other",
+            cap,
+            now,
+            limit,
+        )
+    locked = settings.max_bytes["secure"] + settings.max_bytes["random"]
+    soft, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    if soft != resource.RLIM_INFINITY and locked > soft and not _may_lock_any():
+        logger.warning(
+            "bufpool: bufpool_max_bytes allows %d bytes of secure and random memory, above "
+            "RLIMIT_MEMLOCK, %d bytes: what is beyond it can't be locked; lower the one, or raise "
+            "the other (ulimit -l, LimitMEMLOCK=)",
+            locked,
+            soft,
+        )
+
+
+def _may_lock_any() -> bool:
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+    except OSError:  # not Linux
+        return False
+    effective = next(line for line in status.splitlines() if line.startswith("CapEff:"))
+    return bool(int(effective.split()[1], 16) >> _CAP_IPC_LOCK & 1)

@@ -1,0 +1,66 @@
+"""`setup`: the one line that wires the pools into a Celery app."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+from weakref import WeakSet
+
+from celery import Celery, signals
+from celery.exceptions import ImproperlyConfigured
+
+from bufpool_workers import memory
+from bufpool_workers.errors import SettingsError
+from bufpool_workers.settings import PREFIX, Settings
+from bufpool_workers.worker import warmup
+from bufpool_workers.worker.bootsteps import PoolStep
+
+_wired: WeakSet[Celery] = WeakSet()
+
+
+def setup(app: Celery) -> None:
+    """Give the workers of `app` warm pools, and its other processes pools with its settings.
+
+    Only registers: settings (`bufpool_*` in `app.conf`) are read when a worker starts or a buffer
+    is first asked for. Calling it again changes nothing; of several apps in one process the last
+    one set up decides.
+    """
+    if app in _wired:
+        return
+    _wired.add(app)
+    memory.configure(lambda: read_settings(app))
+    app.steps["worker"].add(PoolStep)
+    # one process has one set of pools, so the handlers are connected once, whatever the apps
+    signals.worker_process_init.connect(_process_began, weak=False, dispatch_uid="bufpool")
+    signals.worker_process_shutdown.connect(_process_ends, weak=False, dispatch_uid="bufpool")
+    signals.task_prerun.connect(_task_begins, weak=False, dispatch_uid="bufpool")
+    signals.task_postrun.connect(_task_ended, weak=False, dispatch_uid="bufpool")
+
+
+def read_settings(app: Celery) -> Settings:
+    """Read the app's `bufpool_*` settings.
+
+    Raises ImproperlyConfigured that lists everything that is wrong with them.
+    """
+    conf = {key: app.conf[key] for key in app.conf if str(key).startswith(PREFIX)}
+    try:
+        return Settings.read(conf)
+    except SettingsError as error:
+        raise ImproperlyConfigured(str(error)) from error
+
+
+def _process_began(**_: Any) -> None:
+    warmup.ensure_pools()
+
+
+def _process_ends(**_: Any) -> None:
+    warmup.close_pools()
+
+
+def _task_begins(task_id: str, **_: Any) -> None:
+    memory.begin_task(task_id)
+
+
+def _task_ended(task_id: str, task: Any, **_: Any) -> None:
+    code = getattr(inspect.unwrap(task.run), "__code__", None)
+    memory.current_pools().end_task(task_id, name=task.name, code=code)

@@ -1,0 +1,61 @@
+"""Warm-up: once in each process that runs tasks, before its first one."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+
+from bufpool_workers import memory
+
+logger = logging.getLogger(__name__)
+
+_warmed_pid: int | None = None
+
+
+def ensure_pools() -> None:
+    """Warm this process's pools if that was not done; safe to call again, and after a fork.
+
+    A failure is logged, not raised: Celery would swallow it, and buffers are mapped when they are
+    asked for, all the same.
+    """
+    global _warmed_pid  # noqa: PLW0603 - warm-up is per process by definition
+    if _warmed_pid == os.getpid():
+        return
+    _warmed_pid = os.getpid()
+    began = time.perf_counter()
+    pools = memory.current_pools()
+    try:
+        warmth = pools.warm()
+    except Exception:
+        logger.exception("bufpool: warm-up failed; buffers are mapped as tasks ask for them")
+        return
+    seconds = time.perf_counter() - began
+    numbers = {"buffers": warmth.buffers, "bytes": warmth.nbytes, "seconds": seconds}
+    if warmth.complete:
+        logger.info(
+            "bufpool: %(buffers)d buffers, %(bytes)d bytes warm in %(seconds).4f s",
+            numbers,
+            extra={"bufpool": numbers},
+        )
+    else:
+        logger.warning(
+            "bufpool: %(buffers)d buffers, %(bytes)d bytes warm when bufpool_warm_seconds "
+            "(%(budget)g s) was over; the rest is mapped as tasks ask for it",
+            numbers | {"budget": pools.settings.warm_seconds},
+            extra={"bufpool": numbers},
+        )
+
+
+def close_pools() -> None:
+    """Close this process's pools at its end, with one line of totals."""
+    pools = memory.current_pools()
+    total = pools.stats().total
+    logger.info(
+        "bufpool: %d gets, %.1f %% from the pool, %d escapes, %d reclaims",
+        total.gets,
+        total.hit_rate,
+        total.escapes,
+        total.reclaims,
+    )
+    pools.close()
