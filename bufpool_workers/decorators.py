@@ -53,10 +53,13 @@ def pooled_buffer(
                     f"{function.__qualname__}() got an unexpected keyword argument {name!r}: "
                     "pooled_buffer provides it"
                 )
-            with lend(nbytes(args, kwargs)) as buffer:
-                memory.attribute(buffer, code)
+            buffer = lend(nbytes(args, kwargs))
+            # not a with statement, whose warning would name this line instead of the task
+            try:
                 kwargs[name] = buffer
                 return function(*args, **kwargs)
+            finally:
+                memory.leave(buffer, code)
 
         call.__signature__ = signature  # type: ignore[attr-defined]  # read by inspect and Celery
         return call

@@ -1,24 +1,15 @@
 """Memory pools: slabs, buffers and their counters. Knows nothing of Celery or Prometheus."""
 
 from bufpool_workers.memory._core import (
-    FIELDS,
     Buffer,
-    attribute,
+    BufferPool,
     buffer,
+    leave,
     random_buffer,
     secure_buffer,
 )
-from bufpool_workers.memory.pools import (
-    BufferPool,
-    Pools,
-    PoolsStats,
-    PoolStats,
-    Warmth,
-    begin_task,
-    configure,
-    current_pools,
-    stats,
-)
+from bufpool_workers.memory.pools import Pools, begin_task, configure, current_pools, stats
+from bufpool_workers.memory.stats import FIELDS, PoolsStats, PoolStats, Warmth
 
 __all__ = [
     "FIELDS",
@@ -28,11 +19,11 @@ __all__ = [
     "Pools",
     "PoolsStats",
     "Warmth",
-    "attribute",
     "begin_task",
     "buffer",
     "configure",
     "current_pools",
+    "leave",
     "random_buffer",
     "secure_buffer",
     "stats",

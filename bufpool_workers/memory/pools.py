@@ -5,139 +5,16 @@ from __future__ import annotations
 import sys
 import time
 import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
 from pathlib import Path
-from types import CodeType, MappingProxyType
-from typing import NamedTuple
+from types import CodeType
 
 from bufpool_workers.memory import _core
+from bufpool_workers.memory._core import BufferPool
+from bufpool_workers.memory.stats import PoolsStats, Warmth
 from bufpool_workers.settings import KINDS, Settings
 
 _PACKAGE = str(Path(__file__).parent.parent)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PoolStats:
-    """The numbers of one pool, or of one of its size classes, all of the same moment.
-
-    Sizes are in bytes. gets = hits + misses always. `in_use` counts what is lent and what waits in
-    quarantine for its last view; `bytes_allocated` is what was mapped, warm-up included, and
-    `bytes_reused` what was served from the pool, both in class sizes; `held_bytes` is what the
-    pool keeps, idle or in use; `limit_hits` are requests at its cap. All since the process began
-    to use the pool.
-    """
-
-    gets: int = 0
-    puts: int = 0
-    hits: int = 0
-    misses: int = 0
-    discards: int = 0
-    bytes_allocated: int = 0
-    bytes_reused: int = 0
-    escapes: int = 0
-    reclaims: int = 0
-    limit_hits: int = 0
-    unlocked: int = 0
-    idle: int = 0
-    held_bytes: int = 0
-    sizes: Mapping[str, PoolStats] = field(default_factory=lambda: MappingProxyType({}))
-
-    @property
-    def in_use(self) -> int:
-        """Buffers lent now, those in quarantine included."""
-        return self.gets - self.puts
-
-    @property
-    def hit_rate(self) -> float:
-        """Percentage of gets that found memory in the pool; 0 before the first."""
-        return 100 * self.hits / self.gets if self.gets else 0.0
-
-    @property
-    def reuse_efficiency(self) -> float:
-        """Percentage of all bytes, mapped and reused, that were reused; 0 before the first."""
-        total = self.bytes_allocated + self.bytes_reused
-        return 100 * self.bytes_reused / total if total else 0.0
-
-    def __add__(self, other: PoolStats) -> PoolStats:
-        """Add up two pools, class by class."""
-        sizes = dict(self.sizes)
-        for label, stats in other.sizes.items():
-            sizes[label] = sizes[label] + stats if label in sizes else stats
-        sums = {name: getattr(self, name) + getattr(other, name) for name in _core.FIELDS}
-        return replace(self, **sums, sizes=MappingProxyType(sizes))
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PoolsStats:
-    """The numbers of all pools of this process, and the level that secure memory has reached."""
-
-    regular: PoolStats
-    secure: PoolStats
-    random: PoolStats
-    total: PoolStats
-    secure_level: str
-
-
-class Warmth(NamedTuple):
-    """What a warm-up achieved."""
-
-    buffers: int
-    nbytes: int
-    complete: bool
-
-    def __add__(self, other: object) -> Warmth:
-        """Add up two warm-ups; complete when both are."""
-        if not isinstance(other, Warmth):
-            return NotImplemented
-        return Warmth(
-            self.buffers + other.buffers,
-            self.nbytes + other.nbytes,
-            self.complete and other.complete,
-        )
-
-
-class BufferPool(_core.PoolCore):
-    """A pool of one kind: regular, secure or random.
-
-    It has `acquire(nbytes)`, and `kind`, `labels`, `size_classes`, `max_bytes`,
-    `max_buffer_bytes`, as it was made with. One pool serves all threads of its process, and after
-    a fork the child's begins empty.
-    """
-
-    __slots__ = ("_levels",)
-
-    def __init__(self, _kind: str, *, warm: Mapping[int, int], **_: object) -> None:
-        self._levels = dict(warm)
-
-    def stats(self) -> PoolStats:
-        """Give this process's numbers, per size class too."""
-        sizes = {
-            label: replace(PoolStats(), **dict(zip(_core.FIELDS, map(int, numbers), strict=True)))
-            for label, numbers in zip(self.labels, self.counters(), strict=True)
-        }
-        total = sum(sizes.values(), PoolStats())
-        return replace(total, sizes=MappingProxyType(sizes))
-
-    def warm(self, *, seconds: float = 2.0) -> Warmth:
-        """Map and touch what `bufpool_warm` names, all buffers of a class held at once.
-
-        What isn't reached within `seconds` is mapped later, when it is asked for. Warming again
-        maps nothing that is there.
-        """
-        deadline = time.monotonic() + seconds
-        buffers = nbytes = 0
-        complete = True
-        for size, count in self._levels.items():
-            done = self.fill(size, count, max(deadline - time.monotonic(), 0.0))
-            buffers += done
-            nbytes += done * size
-            complete = complete and done == count
-        return Warmth(buffers, nbytes, complete)
-
-    def trim(self) -> int:
-        """Give all idle memory above the warm level back to the system; returns its bytes."""
-        return self.shrink(all_idle=True)
 
 
 class Pools:
@@ -156,7 +33,7 @@ class Pools:
         self.regular, self.secure, self.random = (
             BufferPool(
                 kind,
-                warm=settings.warm[kind],
+                warm=dict(settings.warm[kind]),
                 size_classes=settings.size_classes,
                 max_bytes=settings.max_bytes[kind],
                 max_buffer_bytes=settings.max_buffer_bytes,
@@ -220,7 +97,7 @@ class Pools:
         if time.monotonic() >= self._trim_at:
             self._trim_at = time.monotonic() + self.settings.trim_after_seconds
             for pool in self._all():
-                pool.shrink(all_idle=False)
+                pool.trim(all_idle=False)
         return taken
 
 
