@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import time
-from typing import TYPE_CHECKING, NoReturn, Protocol
+from collections.abc import Iterable
+from typing import NoReturn, Protocol
 
 from cryptography.exceptions import InvalidTag
 
+from bufpool_workers import memory
 from bufpool_workers.errors import OpenFailed, ReplayStoreError, SealError, TokenExpired, UnknownKey
-from bufpool_workers.sealing.buffers import wipe
+from bufpool_workers.memory import Buffer
+from bufpool_workers.sealing.buffers import Acquire, wipe
 from bufpool_workers.sealing.hpke import AES_256_GCM
 from bufpool_workers.sealing.keys import key_id, read_private
 from bufpool_workers.sealing.token import Token
-
-if TYPE_CHECKING:
-    import os
-    from collections.abc import Iterable
-
-    from bufpool_workers.sealing.buffers import Acquire, SecretBuffer
 
 
 class Claim(Protocol):
@@ -33,11 +31,17 @@ class Keyring:
     Each of `paths` is a file or `credential:NAME` (see `read_private`); several serve rotation.
     Make it after the fork: a keyring made before one is shared with every child. The keys lie in
     OpenSSL's memory for as long as the keyring lives; whoever reads that memory can open tokens.
+    `acquire` lends the buffers that key files and secrets are read into.
     """
 
     __slots__ = ("_acquire", "_keys")
 
-    def __init__(self, paths: Iterable[str | os.PathLike[str]], *, acquire: Acquire) -> None:
+    def __init__(
+        self,
+        paths: Iterable[str | os.PathLike[str]],
+        *,
+        acquire: Acquire = memory.secure_buffer,
+    ) -> None:
         pairs = [read_private(path, acquire=acquire) for path in paths]
         self._keys = {key_id(pair.public): pair for pair in pairs}
         self._acquire = acquire
@@ -55,7 +59,7 @@ class Keyring:
 
     def unseal(
         self, text: object, *, task: str, argument: str, claim: Claim | None = None
-    ) -> SecretBuffer:
+    ) -> Buffer:
         """Return a buffer of exactly the secret's length that holds it; release it after use.
 
         Raises a SealError that names task and argument and never content; by then whatever was
@@ -89,3 +93,19 @@ class Keyring:
                 ) from None
             raise
         return buffer
+
+
+_held: tuple[int, tuple[str, ...], Keyring] | None = None
+
+
+def current_keyring() -> Keyring:
+    """Return this process's keyring, from `bufpool_private_keys`; the first use loads it.
+
+    After a fork it is loaded anew. Raises KeyFileError if a key can't be used.
+    """
+    global _held  # noqa: PLW0603 - keys are held once per process
+    paths = memory.current_pools().settings.private_keys
+    held = _held
+    if held is None or held[0] != os.getpid() or held[1] != paths:
+        _held = held = (os.getpid(), paths, Keyring(paths))
+    return held[2]

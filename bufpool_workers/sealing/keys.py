@@ -11,17 +11,16 @@ import hashlib
 import os
 import re
 import stat
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
 from bufpool_workers.errors import KeyFileError
+from bufpool_workers.sealing.buffers import Acquire
 from bufpool_workers.sealing.hpke import KeyPair
-
-if TYPE_CHECKING:
-    from bufpool_workers.sealing.buffers import Acquire
 
 _PUBLIC = "bps1-public-"
 _PRIVATE = b"bps1-private-"
@@ -90,6 +89,26 @@ def read_private(source: str | os.PathLike[str], *, acquire: Acquire) -> KeyPair
     `source` is a path, or `credential:NAME` for a file in systemd's $CREDENTIALS_DIRECTORY.
     OpenSSL keeps the key in its own memory, which it wipes when the key is dropped.
     """
+    with (
+        _opened(source) as (path, file),
+        acquire(_MAX_FILE_BYTES) as content,
+        memoryview(content) as view,
+    ):
+        size = os.readv(file, [view])
+        return _parse_private(view[:size], path=path, acquire=acquire)
+
+
+def check_private(source: str | os.PathLike[str]) -> None:
+    """Raise KeyFileError if that file can't serve as a private key, without reading the key.
+
+    For the process that forks the workers, which must not hold one.
+    """
+    with _opened(source):
+        pass
+
+
+@contextlib.contextmanager
+def _opened(source: str | os.PathLike[str]) -> Iterator[tuple[Path, int]]:
     path = private_path(source)
     try:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -97,9 +116,7 @@ def read_private(source: str | os.PathLike[str], *, acquire: Acquire) -> KeyPair
         raise KeyFileError(f"private key file {path}: {error.strerror}") from None
     try:
         _check_access(os.fstat(file), path=path)
-        with acquire(_MAX_FILE_BYTES) as content, memoryview(content) as view:
-            size = os.readv(file, [view])
-            return _parse_private(view[:size], path=path, acquire=acquire)
+        yield path, file
     finally:
         os.close(file)
 

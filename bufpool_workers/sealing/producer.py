@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from bufpool_workers.errors import KeyFileError
+from bufpool_workers.sealing.arguments import sealed_names
 from bufpool_workers.sealing.buffers import wipe as _wipe
 from bufpool_workers.sealing.hpke import AES_256_GCM
 from bufpool_workers.sealing.keys import PublicKey, read_public
@@ -46,7 +47,7 @@ def seal(  # noqa: PLR0913 - a call reads as one sentence, all but the secret by
         try:
             key = _public_key(public_key, task=task)
             header = Header(key.key_id, _expiry(expires, single_use=single_use), bool(single_use))
-            info = header.info(task=_task_name(task), argument=_argument_name(argument))
+            info = header.info(task=_task_name(task), argument=_argument_name(argument, task=task))
             return Token(header, AES_256_GCM.seal(view, recipient=key.key, info=info)).text()
         finally:
             if wipe:
@@ -76,9 +77,13 @@ def _task_name(task: Any) -> str:
     return name
 
 
-def _argument_name(argument: object) -> str:
+def _argument_name(argument: object, *, task: Any) -> str:
     if not isinstance(argument, str) or not argument.isidentifier():
         raise ValueError("argument must be the name of one of the task's parameters")
+    if hasattr(task, "run") and argument not in (names := sealed_names(task.run)):
+        raise ValueError(
+            f"{task.name} has no sealed argument {argument!r}, only {', '.join(names) or 'none'}"
+        )
     return argument
 
 

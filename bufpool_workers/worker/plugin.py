@@ -14,6 +14,7 @@ from bufpool_workers.errors import SettingsError
 from bufpool_workers.settings import PREFIX, Settings
 from bufpool_workers.worker import warmup
 from bufpool_workers.worker.bootsteps import PoolStep
+from bufpool_workers.worker.publishing import refuse_unsealed
 
 _wired: WeakSet[Celery] = WeakSet()
 
@@ -30,6 +31,7 @@ def setup(app: Celery) -> None:
     _wired.add(app)
     memory.configure(lambda: read_settings(app))
     app.steps["worker"].add(PoolStep)
+    refuse_unsealed(app)
     # one process has one set of pools, so the handlers are connected once, whatever the apps
     signals.worker_process_init.connect(_process_began, weak=False, dispatch_uid="bufpool")
     signals.worker_process_shutdown.connect(_process_ends, weak=False, dispatch_uid="bufpool")
