@@ -17,6 +17,7 @@ cdef struct Slot:
     Py_ssize_t exports     # views alive now
     Py_ssize_t nbytes      # what this lending may see
     Py_ssize_t fresh       # random kind: leading bytes that nobody has seen
+    SizeClass* size_class
     Slab* slab
 
 cdef struct Slab:
@@ -153,6 +154,7 @@ cdef class Arena:
         slab.size_class, slab.keep = c, keep
         for i in range(nslots):
             slab.slots[i].slab = slab
+            slab.slots[i].size_class = c
             slab.slots[i].memory = slab.mapping.memory + i * stride
             slab.slots[i].fresh = 0
         if keep == LOOSE:
@@ -163,7 +165,7 @@ cdef class Arena:
         c.nfree += nslots
         c.room += nslots
         c.count[<int>BYTES_ALLOCATED][0] += size * nslots
-        c.count[<int>IDLE][0] += nslots
+        c.count[<int>IDLE][0] = c.nfree
         c.count[<int>HELD_BYTES][0] += slab.mapping.nbytes
         self.held += slab.mapping.nbytes
         return slab
@@ -192,7 +194,7 @@ cdef class Arena:
         c.nfree -= 1
         if c.nfree < c.low:
             c.low = c.nfree
-        c.count[<int>IDLE][0] -= 1
+        c.count[<int>IDLE][0] = c.nfree
         return c.free_slots[c.nfree]
 
     cdef inline Slot* lend(self, Py_ssize_t nbytes, uint64_t scope,
@@ -224,7 +226,7 @@ cdef class Arena:
             slot.fresh = nbytes
         return slot
 
-    cdef void take_back(self, Slot* slot) noexcept:
+    cdef inline void take_back(self, Slot* slot) noexcept:
         """End a lending; the slot waits in quarantine while anything still views it."""
         slot.lease = 0
         if self.made_in != generation:
@@ -239,10 +241,10 @@ cdef class Arena:
         if slot.exports == 0:
             self.settle(slot)
 
-    cdef void settle(self, Slot* slot) noexcept:
+    cdef inline void settle(self, Slot* slot) noexcept:
         """Make a slot that nobody lends or views free again."""
         cdef Slab* slab = slot.slab
-        cdef SizeClass* c = slab.size_class
+        cdef SizeClass* c = slot.size_class
         c.count[<int>PUTS][0] += 1
         if slab.keep == LOOSE:
             c.count[<int>DISCARDS][0] += 1
@@ -250,7 +252,7 @@ cdef class Arena:
             return
         c.free_slots[c.nfree] = slot
         c.nfree += 1
-        c.count[<int>IDLE][0] += 1
+        c.count[<int>IDLE][0] = c.nfree
         if not self.open_in:
             c.count[<int>DISCARDS][0] += 1
             self.shrink(WARM, True)
@@ -272,7 +274,7 @@ cdef class Arena:
                 c.nfree = n
                 c.room -= slab.nslots
                 c.low -= slab.nslots
-                c.count[<int>IDLE][0] -= slab.nslots
+                c.count[<int>IDLE][0] = c.nfree
                 c.count[<int>HELD_BYTES][0] -= slab.mapping.nbytes
                 self.held -= slab.mapping.nbytes
                 unmap_memory(&slab.mapping)
@@ -298,9 +300,9 @@ cdef class Arena:
         return found
 
     cdef void count_reclaim(self, Slot* slot) noexcept:
-        slot.slab.size_class.count[<int>RECLAIMS][0] += 1
+        slot.size_class.count[<int>RECLAIMS][0] += 1
         if slot.exports:
-            slot.slab.size_class.count[<int>ESCAPES][0] += 1
+            slot.size_class.count[<int>ESCAPES][0] += 1
 
     cdef str place(self, Slot* slot):
         return None if self.places is None else self.places.get(<size_t>slot)

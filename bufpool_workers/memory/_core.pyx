@@ -166,7 +166,7 @@ cdef class Buffer:
         if self.slot.exports == 0:
             self.arena.take_back(self.slot)
             return 0
-        self.slot.slab.size_class.count[<int>ESCAPES][0] += self.arena.made_in == generation
+        self.slot.size_class.count[<int>ESCAPES][0] += self.arena.made_in == generation
         where = self.arena.acquired_at(self.slot)
         self.arena.take_back(self.slot)
         return warn(f"{self.arena.name} pool: a view outlived its buffer of {self.slot.nbytes} "
@@ -214,9 +214,9 @@ cdef class Buffer:
     def capacity(self):
         """The size of the class it was taken from, in bytes; at least `nbytes`."""
         self.check()
-        if self.slot.slab.size_class.size == UNBOUNDED:
+        if self.slot.size_class.size == UNBOUNDED:
             return <Py_ssize_t>self.slot.slab.mapping.nbytes
-        return self.slot.slab.size_class.size
+        return self.slot.size_class.size
 
     @property
     def kind(self):
@@ -302,7 +302,7 @@ cdef class BufferPool:
                                 f"is {self.max_buffer_bytes} (bufpool_max_buffer_bytes)")
         return nbytes
 
-    cdef Buffer lend(self, object nbytes):
+    cdef inline Buffer lend(self, object nbytes):
         cdef Py_ssize_t n = PyLong_AsSsize_t(nbytes) if PyLong_CheckExact(nbytes) else -1
         if not 0 <= n <= self.max_buffer_bytes:
             PyErr_Clear()
