@@ -14,7 +14,7 @@ from celery import current_task, uuid
 from bufpool_workers import memory
 from bufpool_workers.errors import SealError
 from bufpool_workers.sealing import replay
-from bufpool_workers.sealing.arguments import MISSING, mark, sealed_parameters
+from bufpool_workers.sealing.arguments import MISSING, mark, sealed_names, sealed_parameters
 from bufpool_workers.sealing.keyring import current_keyring
 from bufpool_workers.settings import parse_size
 
@@ -96,6 +96,8 @@ def sealed(*names: str) -> Callable[[Function], Function]:
             parameters = sealed_parameters(inspect.signature(function), names)
         except ValueError as error:
             raise ValueError(f"sealed: {function.__qualname__} has {error}") from None
+        if twice := set(names) & set(sealed_names(function)):
+            raise ValueError(f"sealed: {function.__qualname__}: {min(twice)!r} is sealed already")
         inner = inspect.unwrap(function)
         code = _code(function)
 

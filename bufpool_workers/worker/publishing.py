@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -40,12 +41,15 @@ def _guard(app: Celery) -> None:
 
 
 def _guarded(app: Celery, protocol: Callable[..., Any]) -> Callable[..., Any]:
+    signature = inspect.signature(protocol)
+
     @functools.wraps(protocol)
-    def message(
-        task_id: str, name: str, args: Any = None, kwargs: Any = None, **options: Any
-    ) -> Any:
-        _check(app, {"task": name, "args": args, "kwargs": kwargs, "options": options}, skipped=0)
-        return protocol(task_id, name, args, kwargs, **options)
+    def message(*args: Any, **kwargs: Any) -> Any:
+        # Celery passes most of these by position
+        options = signature.bind(*args, **kwargs).arguments
+        call = {key: options.pop(key, None) for key in ("args", "kwargs")}
+        _check(app, call | {"task": options["name"], "options": options}, skipped=0)
+        return protocol(*args, **kwargs)
 
     return message
 
