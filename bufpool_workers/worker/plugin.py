@@ -32,6 +32,9 @@ def setup(app: Celery) -> None:
     memory.configure(lambda: read_settings(app))
     app.steps["worker"].add(PoolStep)
     refuse_unsealed(app)
+    # a spawned child gets a copy of the app, and perhaps none of the modules that call setup; its
+    # fixups come along and are called with the copy
+    app.fixups = {*app.fixups, "bufpool_workers.worker.plugin:setup"}
     # one process has one set of pools, so the handlers are connected once, whatever the apps
     signals.worker_process_init.connect(_process_began, weak=False, dispatch_uid="bufpool")
     signals.worker_process_shutdown.connect(_process_ends, weak=False, dispatch_uid="bufpool")

@@ -1,0 +1,122 @@
+"""A real `celery worker` for a test: started, observed through its log and tasks, always ended."""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+from celery import Celery, Task
+from celery.result import AsyncResult
+
+from .processes import LocalProcess
+from .waiting import wait_until
+
+_READY = r"^.* ready\.$"
+_RESULT_SECONDS = 30
+_NAME = "tested"
+
+
+class CeleryWorker(LocalProcess):
+    """`celery -A APP worker` in a process of its own, and a client of its broker.
+
+    `app` is `module:attribute`, found in `folder` or installed; `broker` serves for results too.
+    `prefix` is a command that runs the rest of its arguments. The worker's module finds `settings`
+    as JSON in the variable TEST_WORKER_SETTINGS.
+    """
+
+    def __init__(  # noqa: PLR0913 (all but the first by keyword)
+        self,
+        app: str,
+        *,
+        broker: str,
+        folder: Path,
+        log: Path,
+        arguments: Sequence[str] = (),
+        prefix: Sequence[str] = (),
+        settings: Mapping[str, Any] | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        self.node = f"{_NAME}-{os.getpid()}@localhost"
+        super().__init__(
+            [
+                *prefix,
+                *(sys.executable, "-m", "celery", "-A", app, "worker"),
+                *("--loglevel=INFO", "-n", self.node),
+                # both wait a second for other nodes; these workers are alone
+                *("--without-mingle", "--without-gossip"),
+                *arguments,
+            ],
+            log=log,
+            cwd=folder,
+            env={
+                "CELERY_BROKER_URL": broker,
+                "CELERY_RESULT_BACKEND": broker,
+                "TEST_WORKER_SETTINGS": json.dumps(dict(settings or {})),
+                **(env or {}),
+            },
+        )
+        self._broker = broker
+
+    def __enter__(self) -> Self:
+        try:
+            return self.wait_ready()
+        except BaseException:
+            self.close()
+            raise
+
+    def wait_ready(self) -> Self:
+        """Wait until the worker consumes tasks; ChildProcessError when it gave up instead."""
+        self.wait_for_log(_READY)
+        return self
+
+    @cached_property
+    def client(self) -> Celery:
+        """An app of the test's own on the same broker; it knows none of the worker's tasks."""
+        return Celery(
+            "client",
+            broker=self._broker,
+            backend=self._broker,
+            set_as_current=False,
+            # a lost reply shall fail its own wait, not the retries of a connection
+            broker_connection_retry_on_startup=False,
+        )
+
+    def send(self, task: str, *args: Any, **kwargs: Any) -> AsyncResult[Any]:
+        """Publish a task by name."""
+        return self.client.send_task(task, args, kwargs)
+
+    def run(self, task: str, *args: Any, **kwargs: Any) -> Any:
+        """Publish a task by name and return its result, or raise what it raised."""
+        return self.result(self.send(task, *args, **kwargs))
+
+    def result(self, pending: AsyncResult[Any]) -> Any:
+        """Wait for a published task; its result, or the exception that it ended with."""
+        return pending.get(timeout=_RESULT_SECONDS)
+
+    def inspect(self, command: str) -> Any:
+        """What this worker's main process answers to `celery inspect COMMAND`."""
+        ask = self.client.control.inspect([self.node], timeout=5, limit=1)
+        return wait_until(getattr(ask, command), what=f"a reply to {command}")[self.node]
+
+    def stop(self, number: int) -> int:
+        """Signal the worker and wait for its end; return its exit status."""
+        self.send_signal(number)
+        return self.wait()
+
+    def close(self) -> None:
+        """End all its processes and this test's connections to the broker."""
+        super().close()
+        if "client" in self.__dict__:
+            self.client.backend.client.close()
+            self.client.close()
+
+
+def run(task: Task, *args: Any) -> Any:
+    """Publish a task to the worker of the current app and return its result."""
+    return task.delay(*args).get(timeout=_RESULT_SECONDS)
+
+
+StartWorker = Callable[..., CeleryWorker]

@@ -1,0 +1,129 @@
+"""A command as a process that can't outlive its test, with a log that can be waited for."""
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Self
+
+import psutil
+
+from .waiting import wait_until
+
+_TAIL_LINES = 40
+
+
+class LocalProcess:
+    """A command run in a session of its own, with stdout and stderr in one log file.
+
+    `close()` ends every process of that session: also the children that survived their parent, and
+    those that made a process group of their own.
+    """
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        *,
+        log: Path,
+        cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        self.argv = list(argv)
+        self.log_path = log
+        self._log_start = log.stat().st_size if log.exists() else 0
+        with log.open("ab") as out:
+            self._process = subprocess.Popen(
+                self.argv,
+                cwd=cwd,
+                env={**os.environ, **(env or {})},
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.pid = self._process.pid
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    @property
+    def exit_status(self) -> int | None:
+        """As `Popen.returncode`: None while it runs, minus the signal that ended it."""
+        return self._process.poll()
+
+    def log(self) -> str:
+        """What this process and its children have logged; not what the file held before."""
+        return self.log_path.read_bytes()[self._log_start :].decode(errors="replace")
+
+    def tail(self) -> str:
+        """The last lines of the log, for the message of a failure."""
+        return "\n".join(self.log().splitlines()[-_TAIL_LINES:])
+
+    def wait_for_log(
+        self, pattern: str, *, count: int = 1, timeout_seconds: float = 20
+    ) -> list[re.Match[str]]:
+        """Wait until the regular expression occurs `count` times in the log; return all matches.
+
+        Raises TimeoutError at the deadline and ChildProcessError when the process ended before.
+        """
+
+        def seen() -> list[re.Match[str]]:
+            ended = self.exit_status  # asked first: what it logged last is then in the log
+            found = list(re.finditer(pattern, self.log(), re.MULTILINE))
+            if len(found) >= count:
+                return found
+            if ended is not None:
+                raise ChildProcessError(
+                    f"{self.argv[0]} ended with {ended} before it logged {pattern!r}:\n"
+                    f"{self.tail()}"
+                )
+            return []
+
+        try:
+            return wait_until(seen, what=f"{pattern!r} in the log", timeout_seconds=timeout_seconds)
+        except TimeoutError as late:
+            late.add_note(self.tail())
+            raise
+
+    def send_signal(self, number: int) -> None:
+        """Signal the first process alone, as an init system would."""
+        self._process.send_signal(number)
+
+    def wait(self, *, timeout_seconds: float = 20) -> int:
+        """Wait for the first process to end by itself; return its exit status."""
+        try:
+            return self._process.wait(timeout_seconds)
+        except subprocess.TimeoutExpired as late:
+            late.add_note(self.tail())
+            raise
+
+    def members(self) -> list[int]:
+        """The live processes of the session, in ascending order."""
+        return sorted(pid for pid in psutil.pids() if _is_live_in_session(pid, self.pid))
+
+    def close(self) -> None:
+        """End all that is left of the session and wait until it is gone."""
+
+        def gone() -> bool:
+            members = self.members()
+            for pid in members:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            self._process.poll()  # reaps, so that it leaves the session
+            return not members
+
+        wait_until(gone, what=f"the end of session {self.pid}")
+
+
+def _is_live_in_session(pid: int, session: int) -> bool:
+    # PermissionError: another user's process, on systems that keep its session to themselves
+    try:
+        return os.getsid(pid) == session and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except (ProcessLookupError, PermissionError, psutil.NoSuchProcess):
+        return False

