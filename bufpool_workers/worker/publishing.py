@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from celery import Celery
+from celery.app.amqp import AMQP
 
 from bufpool_workers.errors import SealError
 from bufpool_workers.sealing.arguments import check_call
@@ -17,27 +18,34 @@ _RESULT = 1
 # Celery calls an error callback with the failed task's id, or with request, error and traceback.
 _FAILURE = (1, 3)
 
+_STOCK = "celery.app.amqp:AMQP"
+_GUARDED = "bufpool_workers.worker.publishing:GuardedAMQP"
+
+
+class GuardedAMQP(AMQP):  # type: ignore[misc]  # Celery ships no types
+    """Celery's maker of messages, which checks each call before it becomes one."""
+
+    def __init__(self, app: Celery) -> None:
+        super().__init__(app)
+        _guard(self)
+
 
 def refuse_unsealed(app: Celery) -> None:
-    """Check every message that `app` makes, from the moment that its tasks are known.
+    """Check every call that `app` makes a message of, and the calls that travel with it.
 
     The check sits where Celery makes a message of a call: behind it are delay, apply_async,
     send_task, canvases, retries and beat alike. Signals would not do, they swallow exceptions.
     """
-    if app.finalized:
-        _guard(app)
-    else:
-        app.on_after_finalize.connect(_finalized, weak=False, dispatch_uid=("bufpool", id(app)))
+    if app.amqp_cls == _STOCK and "amqp" not in vars(app):
+        # by name, since a spawned child gets the app pickled
+        app.amqp_cls = _GUARDED
+    elif app.amqp_cls != _GUARDED:
+        _guard(app.amqp)
 
 
-def _finalized(sender: Celery, **_: Any) -> None:
-    _guard(sender)
-
-
-def _guard(app: Celery) -> None:
-    protocols = app.amqp.task_protocols
-    for version, protocol in protocols.items():
-        protocols[version] = _guarded(app, protocol)
+def _guard(amqp: AMQP) -> None:
+    for version, protocol in amqp.task_protocols.items():
+        amqp.task_protocols[version] = _guarded(amqp.app, protocol)
 
 
 def _guarded(app: Celery, protocol: Callable[..., Any]) -> Callable[..., Any]:
@@ -62,7 +70,7 @@ def _check(app: Celery, signature: Mapping[str, Any], *, skipped: int) -> None:
     options = signature.get("options") or {}
     if signature.get("immutable"):
         skipped = 0
-    task = app.tasks.get(name)
+    task = _task(app, name)
     if task is not None:
         check_call(task, args, kwargs, skipped=skipped)
     if name == "celery.chain":
@@ -80,13 +88,19 @@ def _check(app: Celery, signature: Mapping[str, Any], *, skipped: int) -> None:
         _check_error_callbacks(app, options.get(key))
 
 
+def _task(app: Celery, name: Any) -> Any:
+    # app.tasks finalizes the app, so that tasks which nobody has used yet are found too
+    registry = app.tasks if app.finalized or app.autofinalize else app._tasks  # noqa: SLF001
+    return registry.get(name)
+
+
 def _check_all(app: Celery, value: Any, *, skipped: int) -> None:
     for signature in _signatures(value):
         _check(app, signature, skipped=skipped)
 
 
 def _check_map(app: Celery, kwargs: Mapping[str, Any], *, starred: bool) -> None:
-    task = app.tasks.get((kwargs.get("task") or {}).get("task"))
+    task = _task(app, (kwargs.get("task") or {}).get("task"))
     if task is not None:
         for item in kwargs.get("it") or ():
             check_call(task, item if starred else (item,), {})

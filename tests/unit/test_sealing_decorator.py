@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import pickle
 
 import pytest
 from celery import Celery, Task, chain, chord, group, signals
@@ -362,17 +363,32 @@ class TestPublishing:
         finally:
             app.conf.task_protocol = 2
 
-    def test_an_app_set_up_late_refuses_too(self, published):
+    @pytest.mark.parametrize("early", ["", "amqp", "finalize"])
+    def test_whatever_was_done_with_the_app_before(self, published, early):
         app = Celery("late", broker="memory://", set_as_current=False)
+        if early == "finalize":
+            app.finalize()
+        elif early:
+            assert app.amqp
+        bp.setup(app)
 
-        @app.task(name="late.login")
+        @app.task(name="late.login", shared=False)
         @bp.sealed("password")
         def login(password):
             return password
 
-        app.finalize()
+        for publish in (lambda: app.send_task("late.login", (PLAIN,)), lambda: login.delay(PLAIN)):
+            self.refused(publish, published, r"late\.login, argument 'password'")
+
+    def test_an_app_that_must_not_finalize_itself_still_publishes(self, published):
+        app = Celery("strict", broker="memory://", set_as_current=False, autofinalize=False)
         bp.setup(app)
-        self.refused(lambda: login.delay(PLAIN), published, "late.login, argument 'password'")
+        app.send_task("elsewhere", (PLAIN,))
+        assert published == ["elsewhere"]
+
+    def test_a_copy_of_the_app_refuses_too(self, app, login, published):
+        copy = pickle.loads(pickle.dumps(app))  # noqa: S301 - what a spawned child is given
+        self.refused(lambda: copy.send_task(login.name, ("ada", PLAIN)), published)
 
 
 class TestCurrentKeyring:
