@@ -12,6 +12,7 @@ from celery.concurrency.prefork import TaskPool as PreforkPool
 from celery.concurrency.solo import TaskPool as SoloPool
 
 from bufpool_workers import memory
+from bufpool_workers.sealing.keys import check_private
 from bufpool_workers.settings import Settings
 from bufpool_workers.worker import warmup
 
@@ -29,6 +30,8 @@ class PoolStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ships n
     def __init__(self, parent: Any, **kwargs: Any) -> None:
         super().__init__(parent, **kwargs)
         pools = memory.current_pools()  # raises ImproperlyConfigured, which ends the worker
+        for path in pools.settings.private_keys:
+            check_private(path)
         check_limits(pools.settings, parent.max_memory_per_child)
 
     def start(self, parent: Any) -> None:
