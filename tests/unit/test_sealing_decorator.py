@@ -6,6 +6,7 @@ import pickle
 
 import pytest
 from celery import Celery, Task, chain, chord, group, signals
+from pydantic import BaseModel
 
 import bufpool_workers as bp
 from bufpool_workers.errors import NotSealed, OpenFailed, ReplayStoreError
@@ -13,6 +14,10 @@ from bufpool_workers.sealing import keyring
 
 SECRET = b"correct horse battery staple"
 PLAIN = SECRET.decode()
+
+
+class User(BaseModel):
+    name: str
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +134,16 @@ class TestOpening:
             keep(bp.seal(SECRET, task=keep, argument="password"))
         assert seen[0].released
         assert bp.stats().secure.in_use == before
+
+    def test_a_pydantic_task(self, app):
+        @app.task(name="shop.pydantic", bind=True, pydantic=True)
+        @bp.sealed("password")
+        def check(self, user: User, password: bp.Buffer):
+            return [self.name, user.name, bytes(password).decode()]
+
+        token = bp.seal(SECRET, task=check, argument="password")
+        result = check.apply(args=({"name": "ada"}, token)).get()
+        assert result == ["shop.pydantic", "ada", PLAIN]
 
     def test_a_class_based_task(self, app):
         class Login(Task):

@@ -42,7 +42,8 @@ def listening(client, events):
 def exposure(kind, *, redis_server, start_worker, tmp_path):
     """Run one task that succeeds and one that fails; return the copies found at each place."""
     secret = f"pw-{secrets.token_hex(14)}".encode()
-    public_key = bp.generate_key(tmp_path / f"{kind}.key")
+    key = tmp_path / f"{kind}.key"
+    public_key = bp.generate_key(key)
     gate = tmp_path / f"{kind}.gate"
     os.mkfifo(gate)
     url = redis_server.celery_url()
@@ -67,7 +68,7 @@ def exposure(kind, *, redis_server, start_worker, tmp_path):
             broker=url,
             arguments=["--concurrency=1", "-E", "--loglevel=DEBUG"],
             settings={
-                "bufpool_private_keys": [str(tmp_path / f"{kind}.key")],
+                "bufpool_private_keys": [str(key)],
                 "result_extended": True,
                 "task_acks_late": True,
             },
@@ -91,9 +92,17 @@ def exposure(kind, *, redis_server, start_worker, tmp_path):
     found["memory of the worker's main process"] = copies_in_memory(worker.pid, secret)
     assert psutil.Process(child).ppid() == worker.pid
     found["memory of the worker's child"] = copies_in_memory(child, secret)
+    assert private_key_copies(worker.pid, key) == (0, 0)
+    assert private_key_copies(child, key)[0] == 0
     client.backend.client.close()
     client.close()
     return found
+
+
+def private_key_copies(pid, key):
+    """Count what a process holds of the key file's text, and of the key itself."""
+    digits = key.read_bytes().strip().removeprefix(b"bps1-private-")
+    return copies_in_memory(pid, digits), copies_in_memory(pid, bytes.fromhex(digits.decode()))
 
 
 def test_a_sealed_password_shows_nowhere_where_a_plain_one_does(
