@@ -136,7 +136,8 @@ def _demo(stack: ExitStack) -> bool:
 
 def main() -> int:
     """Run the demo; 0 only if every result was right and the pools served 95 % of the buffers."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    for ending in (signal.SIGTERM, signal.SIGHUP):  # leave by way of the clean-up
+        signal.signal(ending, lambda number, _: sys.exit(128 + number))
     try:
         with ExitStack() as stack:
             return 0 if _demo(stack) else 1

