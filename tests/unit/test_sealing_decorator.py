@@ -406,6 +406,33 @@ class TestPublishing:
         self.refused(lambda: copy.send_task(login.name, ("ada", PLAIN)), published)
 
 
+class TestPublicKeySetting:
+    def make(self, **conf):
+        app = Celery("other", broker="memory://", set_as_current=False, namespace="SHOP")
+        app.config_from_object(conf)
+
+        @app.task(name="other.login", shared=False)
+        @bp.sealed("password")
+        def login(password):
+            return password
+
+        return login
+
+    def test_the_tasks_own_app_decides_with_its_namespace(self, tmp_path, app):
+        public_key = bp.generate_key(tmp_path / "other.key")
+        login = self.make(SHOP_BUFPOOL_PUBLIC_KEY=public_key)
+        token = bp.seal(SECRET, task=login, argument="password")
+        opened = bp.Keyring([tmp_path / "other.key"]).unseal(
+            token, task="other.login", argument="password"
+        )
+        assert bytes(opened) == SECRET
+        assert public_key != app.conf.bufpool_public_key
+
+    def test_without_one_it_says_what_to_do(self):
+        with pytest.raises(bp.KeyFileError, match="no public key: set bufpool_public_key, or"):
+            bp.seal(SECRET, task=self.make(), argument="password")
+
+
 class TestCurrentKeyring:
     @pytest.mark.usefixtures("app")
     def test_it_is_loaded_once(self):
