@@ -7,6 +7,8 @@ import os
 import time
 
 from bufpool_workers import memory
+from bufpool_workers.errors import SealError
+from bufpool_workers.sealing.keyring import current_keyring
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +27,8 @@ def ensure_pools() -> None:
     _warmed_pid = os.getpid()
     began = time.perf_counter()
     pools = memory.current_pools()
+    if pools.settings.private_keys:
+        _load_keys()
     try:
         warmth = pools.warm()
     except Exception:
@@ -45,6 +49,13 @@ def ensure_pools() -> None:
             numbers | {"budget": pools.settings.warm_seconds},
             extra={"bufpool": numbers},
         )
+
+
+def _load_keys() -> None:
+    try:
+        current_keyring()
+    except SealError:
+        logger.exception("bufpool: no private keys; tasks with sealed arguments will fail")
 
 
 def close_pools() -> None:
