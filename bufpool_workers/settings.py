@@ -19,6 +19,7 @@ GiB = 1024 * MiB
 KINDS = ("regular", "secure", "random")
 PREFIX = "bufpool_"
 
+_PAGE = 4 * KiB
 _UNITS = {"": 1, "B": 1, "KIB": KiB, "MIB": MiB, "GIB": GiB}
 _SIZE = re.compile(r"\s*(\d{1,18})\s*([a-z]*)\s*", re.IGNORECASE | re.ASCII)
 
@@ -215,8 +216,7 @@ class Settings:
             except (TypeError, ValueError) as error:
                 shown = f" = {value!r}" if setting.metadata["shown"] else ""
                 errors.append(f"{key}{shown}: {error}")
-        if not errors:
-            errors.extend(_complete(values))
+        errors.extend(_complete(values, given=conf))
         if errors:
             raise SettingsError("; ".join(errors))
         return cls(**values)
@@ -227,44 +227,56 @@ def _unknown(key: str, known: Iterable[str]) -> str:
     return f"{key}: there is no such setting" + (f", did you mean {near[0]}?" if near else "")
 
 
-def _complete(values: dict[str, Any]) -> list[str]:
-    """Check settings against each other, and fit the defaults to those that were given."""
+def _complete(values: dict[str, Any], *, given: Mapping[str, Any]) -> list[str]:
+    """Fit the defaults to the settings that were given, and check those against each other.
+
+    A setting that was given but is wrong by itself is in `given` and not in `values`: nothing is
+    checked against it.
+    """
+    right = {"size_classes", "max_bytes", "max_buffer_bytes"}
+    right -= {key.removeprefix(PREFIX) for key in given} - values.keys()
+    limit = values.get("max_buffer_bytes", GiB)
+    most = values["max_bytes"] = MappingProxyType({**MAX_BYTES, **values.get("max_bytes", {})})
+    classes = values.setdefault(
+        "size_classes", tuple(size for size in SIZE_CLASSES if size <= limit) or (limit,)
+    )
+    levels = values.get("warm", {})
+    values["warm"] = _freeze(
+        {kind: _fitted(WARM[kind], classes, most[kind]) for kind in KINDS} | levels
+    )
     errors = []
-    classes = values.get("size_classes", SIZE_CLASSES)
-    most = {**MAX_BYTES, **values.get("max_bytes", {})}
-    values["max_bytes"] = MappingProxyType(most)
-    if classes[-1] > (limit := values.get("max_buffer_bytes", GiB)):
+    if classes[-1] > limit and right >= {"size_classes", "max_buffer_bytes"}:
         errors.append(
             f"bufpool_max_buffer_bytes = {limit}: below the largest of bufpool_size_classes, "
             f"{classes[-1]}"
         )
-    given = values.get("warm", {})
-    for kind, levels in given.items():
+    if "size_classes" in right:
         errors.extend(
             f"bufpool_warm[{kind!r}]: {format_size(size)} is not one of bufpool_size_classes"
-            for size in levels
+            for kind in levels
+            for size in levels[kind]
             if size not in classes
         )
-        if (total := sum(size * count for size, count in levels.items())) > most[kind]:
-            errors.append(
-                f"bufpool_warm[{kind!r}]: {total} bytes, above bufpool_max_bytes[{kind!r}] = "
-                f"{most[kind]}"
-            )
-    values["warm"] = _freeze(
-        {
-            kind: given[kind] if kind in given else _fitted(WARM[kind], classes, most[kind])
-            for kind in KINDS
-        }
-    )
+    if "max_bytes" in right:
+        errors.extend(
+            f"bufpool_warm[{kind!r}]: {_pages(levels[kind])} bytes, above "
+            f"bufpool_max_bytes[{kind!r}] = {most[kind]}"
+            for kind in levels
+            if _pages(levels[kind]) > most[kind]
+        )
     return errors
+
+
+def _pages(levels: Mapping[int, int]) -> int:
+    """Give the bytes that warming to those levels takes: whole pages for each class."""
+    return sum(-(-size * count // _PAGE) * _PAGE for size, count in levels.items())
 
 
 def _fitted(levels: Mapping[int, int], classes: tuple[int, ...], most: int) -> dict[int, int]:
     """Give the part of the default warm levels that the size classes and the cap have room for."""
     fitted: dict[int, int] = {}
     for size, count in sorted(levels.items()):
-        count = min(count, most // size)  # noqa: PLW2901 - what still fits of it
-        if size in classes and count:
-            fitted[size] = count
-            most -= size * count
+        room = (most - _pages(fitted)) // _PAGE * _PAGE
+        if size in classes and room >= size:
+            fitted[size] = min(count, room // size)
     return fitted

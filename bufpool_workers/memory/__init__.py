@@ -8,7 +8,14 @@ from bufpool_workers.memory._core import (
     random_buffer,
     secure_buffer,
 )
-from bufpool_workers.memory.pools import Pools, begin_task, configure, current_pools, stats
+from bufpool_workers.memory.pools import (
+    Pools,
+    begin_task,
+    close_current_pools,
+    configure,
+    current_pools,
+    stats,
+)
 from bufpool_workers.memory.stats import FIELDS, PoolsStats, PoolStats, Warmth
 
 __all__ = [
@@ -21,6 +28,7 @@ __all__ = [
     "Warmth",
     "begin_task",
     "buffer",
+    "close_current_pools",
     "configure",
     "current_pools",
     "leave",

@@ -145,6 +145,20 @@ def current_pools() -> Pools:
     return _core.installed_pools() or _core.install(Pools(_source(), prepare=_prepare))
 
 
+def close_current_pools() -> PoolsStats | None:
+    """Close this process's pools and give their last numbers; None when there were none.
+
+    A later use makes new ones: the process may go on, as one with an embedded worker does.
+    """
+    pools = _core.installed_pools()
+    if pools is None:
+        return None
+    _core.uninstall()
+    numbers = pools.stats()
+    pools.close()
+    return numbers
+
+
 def stats() -> PoolsStats:
     """Give the numbers of this process's pools: short for `current_pools().stats()`."""
     return current_pools().stats()

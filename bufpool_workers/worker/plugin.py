@@ -41,11 +41,13 @@ def setup(app: Celery) -> None:
 
 
 def read_settings(app: Celery) -> Settings:
-    """Read the app's `bufpool_*` settings.
+    """Read the app's `bufpool_*` settings, with the app's namespace too (CELERY_BUFPOOL_WARM).
 
     Raises ImproperlyConfigured that lists everything that is wrong with them.
     """
-    conf = {key: app.conf[key] for key in app.conf if str(key).startswith(PREFIX)}
+    namespace = (app.conf.prefix or "").lower()
+    names = {key: str(key).lower().removeprefix(namespace) for key in app.conf}
+    conf = {name: app.conf[key] for key, name in names.items() if name.startswith(PREFIX)}
     try:
         return Settings.read(conf)
     except SettingsError as error:

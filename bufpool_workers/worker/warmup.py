@@ -49,13 +49,14 @@ def ensure_pools() -> None:
 
 def close_pools() -> None:
     """Close this process's pools at its end, with one line of totals."""
-    pools = memory.current_pools()
-    total = pools.stats().total
-    logger.info(
-        "bufpool: %d gets, %.1f %% from the pool, %d escapes, %d reclaims",
-        total.gets,
-        total.hit_rate,
-        total.escapes,
-        total.reclaims,
-    )
-    pools.close()
+    global _warmed_pid  # noqa: PLW0603 - as above
+    _warmed_pid = None
+    stats = memory.close_current_pools()
+    if stats is not None:
+        logger.info(
+            "bufpool: %d gets, %.1f %% from the pool, %d escapes, %d reclaims",
+            stats.total.gets,
+            stats.total.hit_rate,
+            stats.total.escapes,
+            stats.total.reclaims,
+        )
