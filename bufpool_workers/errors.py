@@ -20,3 +20,7 @@ class PoolClosed(BufpoolError, ValueError):
 
 class LimitExceeded(BufpoolError, ValueError):
     """A buffer was refused: larger than `bufpool_max_buffer_bytes`, or the pool is at its cap."""
+
+
+class SecureLevelUnmet(BufpoolError):
+    """Secure memory can't be had at the level that `bufpool_secure_level` demands."""

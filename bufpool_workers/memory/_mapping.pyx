@@ -187,7 +187,7 @@ cdef size_t locked_bytes() noexcept nogil:
 
 cdef void show() noexcept nogil:
     if secure_mappings != NULL:  # the level of nothing is what it was last
-        level_gauge[0] = lowest_level()
+        level_gauge[0] = <int>lowest_level()
     locked_gauge[0] = locked_bytes()
 
 
@@ -195,7 +195,7 @@ cdef void show_protection(double* level, double* locked) noexcept nogil:
     """Keep the level and the locked bytes of this process in these two from now on."""
     global level_gauge, locked_gauge
     level_gauge, locked_gauge = level, locked
-    level_gauge[0] = lowest_level()
+    level_gauge[0] = <int>lowest_level()
     locked_gauge[0] = locked_bytes()
 
 

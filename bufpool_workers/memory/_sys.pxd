@@ -50,7 +50,7 @@ cdef extern from *:
     #endif
 
     /* Linux 5.14; glibc has no wrapper. The number is the same on all but alpha. */
-    static int bufpool_memfd_secret(unsigned int flags) {
+    static inline int bufpool_memfd_secret(unsigned int flags) {
     #if defined(__linux__) && !defined(__alpha__)
       return (int)syscall(447, flags);
     #else
@@ -61,7 +61,7 @@ cdef extern from *:
     }
 
     /* out of core dumps, and zeros in the child of a fork */
-    static int bufpool_keep_apart(void *memory, size_t length) {
+    static inline int bufpool_keep_apart(void *memory, size_t length) {
     #ifdef __linux__
       return madvise(memory, length, MADV_DONTDUMP) | madvise(memory, length, MADV_WIPEONFORK);
     #else
@@ -71,7 +71,7 @@ cdef extern from *:
     }
 
     /* in the child of a fork: zeros, either in a hole or over what was inherited */
-    static int bufpool_put_zeros(void *memory, size_t length, int hole) {
+    static inline int bufpool_put_zeros(void *memory, size_t length, int hole) {
       int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED;
     #ifdef MAP_FIXED_NOREPLACE         /* Linux 4.17 */
       if (hole)
