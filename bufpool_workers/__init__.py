@@ -1,7 +1,22 @@
 """Pooled, warm, leak-proof buffers for Celery workers."""
 
-from bufpool_workers.decorators import pooled_buffer
-from bufpool_workers.errors import BufpoolError, LimitExceeded, PoolClosed, SettingsError
+from bufpool_workers.decorators import pooled_buffer, sealed
+from bufpool_workers.errors import (
+    BufpoolError,
+    DamagedToken,
+    KeyFileError,
+    LimitExceeded,
+    NotSealed,
+    OpenFailed,
+    PoolClosed,
+    ReplayStoreError,
+    SealError,
+    SecureLevelUnmet,
+    SettingsError,
+    TokenExpired,
+    TokenReplayed,
+    UnknownKey,
+)
 from bufpool_workers.memory import (
     Buffer,
     BufferPool,
@@ -14,6 +29,7 @@ from bufpool_workers.memory import (
     secure_buffer,
     stats,
 )
+from bufpool_workers.sealing import Keyring, generate_key, seal
 from bufpool_workers.settings import GiB, KiB, MiB, Settings
 from bufpool_workers.worker.plugin import setup
 
@@ -34,6 +50,11 @@ __all__ = [  # noqa: RUF022 - in reading order
     "PoolStats",
     "PoolsStats",
     "Settings",
+    # sealed arguments
+    "sealed",
+    "seal",
+    "Keyring",
+    "generate_key",
     # sizes
     "KiB",
     "MiB",
@@ -41,6 +62,17 @@ __all__ = [  # noqa: RUF022 - in reading order
     # errors
     "BufpoolError",
     "LimitExceeded",
+    "SecureLevelUnmet",
     "PoolClosed",
     "SettingsError",
+    # errors of sealing
+    "SealError",
+    "NotSealed",
+    "DamagedToken",
+    "OpenFailed",
+    "TokenExpired",
+    "TokenReplayed",
+    "ReplayStoreError",
+    "UnknownKey",
+    "KeyFileError",
 ]

@@ -1,14 +1,21 @@
-"""`pooled_buffer`: a task's buffer, lent for the length of its call."""
+"""`pooled_buffer` and `sealed`: a task's buffers, lent for the length of its call."""
 
 from __future__ import annotations
 
 import functools
 import inspect
 from collections.abc import Callable
+from contextlib import ExitStack
 from types import FunctionType
 from typing import Any, Literal
 
+from celery import current_task, uuid
+
 from bufpool_workers import memory
+from bufpool_workers.errors import SealError
+from bufpool_workers.sealing import replay
+from bufpool_workers.sealing.arguments import MISSING, mark, sealed_names, sealed_parameters
+from bufpool_workers.sealing.keyring import current_keyring
 from bufpool_workers.settings import parse_size
 
 Size = int | str | Callable[..., int | str]
@@ -67,11 +74,95 @@ def pooled_buffer(
     return decorate
 
 
+def sealed(*names: str) -> Callable[[Function], Function]:
+    """Open the named arguments of a task: each comes as a token of `seal`, the body gets a Buffer.
+
+    The buffer is secure memory of exactly the secret's length, wiped and given back when the body
+    returns or raises. An argument that is left out, or given as its own default, stays as it is.
+    What does not open raises a SealError that names task and argument; the body is not run, and
+    the task fails without a retry, `autoretry_for` or not. An app that `setup` was called with
+    refuses to publish the task with such an argument unsealed.
+
+    Stands below `@app.task`; stacks with itself and with `pooled_buffer`. Raises TypeError or
+    ValueError for what can't work: above `@app.task`, on a generator or coroutine function, for a
+    name that is not a parameter or can't be given by keyword.
+    """
+    if not names or not all(isinstance(name, str) for name in names):
+        raise TypeError('sealed needs the names of parameters: @sealed("password")')
+
+    def decorate(function: Function) -> Function:
+        _check_function(function, decorator="sealed")
+        try:
+            parameters = sealed_parameters(inspect.signature(function), names)
+        except ValueError as error:
+            raise ValueError(f"sealed: {function.__qualname__} has {error}") from None
+        if twice := set(names) & set(sealed_names(function)):
+            raise ValueError(f"sealed: {function.__qualname__}: {min(twice)!r} is sealed already")
+        inner = inspect.unwrap(function)
+        code = _code(function)
+
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            task = _running_task(inner)
+            positional = list(args)
+            with ExitStack() as opened:
+                for parameter in parameters:
+                    token = parameter.value(args, kwargs)
+                    if token is MISSING:
+                        continue
+                    buffer = _unseal(token, task, parameter.name)
+                    opened.callback(memory.leave, buffer, code)
+                    if parameter.name in kwargs:
+                        kwargs[parameter.name] = buffer
+                    elif parameter.position is not None:
+                        positional[parameter.position] = buffer
+                return function(*positional, **kwargs)
+
+        mark(call, names)
+        return call
+
+    return decorate
+
+
+def _running_task(inner: Function) -> Any:
+    """Give the task that runs `inner`: its name is what tokens are bound to."""
+    task = current_task
+    if not task or inspect.unwrap(task.run) is not inner:
+        raise TypeError(
+            f"{inner.__qualname__}: sealed arguments are opened for a task: call the task itself"
+        )
+    return task
+
+
+def _unseal(token: Any, task: Any, name: str) -> memory.Buffer:
+    request = task.request
+    claim = functools.partial(replay.claim, app=task.app, task_id=request.id or uuid())
+    try:
+        return current_keyring().unseal(token, task=task.name, argument=name, claim=claim)
+    except SealError:
+        # What did not open will not open next time: this makes Task.retry raise the error itself.
+        request.called_directly = True
+        raise
+
+
 def hidden_signature(function: Function, name: str, *, decorator: str) -> inspect.Signature:
     """Give the signature of `function` without the keyword-only parameter that is injected.
 
     Raises TypeError, in the name of `decorator`, where a buffer can't be injected.
     """
+    _check_function(function, decorator=decorator)
+    signature = inspect.signature(function)
+    parameter = signature.parameters.get(name)
+    if parameter is None or parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
+        raise TypeError(
+            f"{decorator}: {function.__qualname__} needs a keyword-only parameter {name!r}, as in "
+            f"def {function.__name__}(..., *, {name})"
+        )
+    kept = [p for p in signature.parameters.values() if p.name != name]
+    return signature.replace(parameters=kept)
+
+
+def _check_function(function: Function, *, decorator: str) -> None:
     if hasattr(function, "apply_async"):  # a task, or Celery's promise of one
         raise TypeError(f"{decorator} stands below @app.task, not above it")
     if not isinstance(function, FunctionType):
@@ -86,15 +177,6 @@ def hidden_signature(function: Function, name: str, *, decorator: str) -> inspec
             f"{decorator}: {function.__qualname__} is a generator or coroutine function, which "
             "runs after its buffer was given back"
         )
-    signature = inspect.signature(function)
-    parameter = signature.parameters.get(name)
-    if parameter is None or parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
-        raise TypeError(
-            f"{decorator}: {function.__qualname__} needs a keyword-only parameter {name!r}, as in "
-            f"def {function.__name__}(..., *, {name})"
-        )
-    kept = [p for p in signature.parameters.values() if p.name != name]
-    return signature.replace(parameters=kept)
 
 
 def _check_size(size: Size) -> None:

@@ -24,3 +24,39 @@ class LimitExceeded(BufpoolError, ValueError):
 
 class SecureLevelUnmet(BufpoolError):
     """Secure memory can't be had at the level that `bufpool_secure_level` demands."""
+
+
+class SealError(BufpoolError, ValueError):
+    """The base of all errors of sealing and opening; never raised itself, never shows content."""
+
+
+class NotSealed(SealError):
+    """A sealed argument was given something else than a token made by `seal`."""
+
+
+class DamagedToken(SealError):
+    """The text begins like a token but does not have a token's layout."""
+
+
+class TokenExpired(SealError):
+    """The token's expiry has passed on this machine's clock."""
+
+
+class TokenReplayed(SealError):
+    """A single-use token was opened before, by another task."""
+
+
+class ReplayStoreError(SealError):
+    """A single-use token could not be checked, so it was not opened."""
+
+
+class UnknownKey(SealError):
+    """The token was sealed to a key that this process does not hold."""
+
+
+class OpenFailed(SealError):
+    """The token was sealed for another task or argument, or was altered on its way."""
+
+
+class KeyFileError(SealError):
+    """A key or a file of keys is missing, readable by others, or not a key."""

@@ -19,5 +19,5 @@ def make_block(block: memoryview) -> None:
     can learn what it gave before (https://blog.cr.yp.to/20170723-random.html). `block` is at most
     64 KiB. Costs about 5 microseconds, and 8 for each 64 KiB.
     """
-    cipher = Cipher(AES256(block[:_KEY_BYTES]), CTR(_COUNTER)).encryptor()  # type: ignore[arg-type]
+    cipher = Cipher(AES256(block[:_KEY_BYTES]), CTR(_COUNTER)).encryptor()
     cipher.update_into(_ZEROS[: len(block)], block)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import resource
 
 from bufpool_workers.errors import SecureLevelUnmet
+from bufpool_workers.settings import Settings
+
+_OVERHEAD_BYTES = 64  # a slot's canary, and what aligns the next slot
 
 
 def unmet(what: str, *, nbytes: int, level: str) -> SecureLevelUnmet:
@@ -30,3 +33,15 @@ def lock_limit() -> str:
     """Write what this process may lock, RLIMIT_MEMLOCK, as text."""
     soft, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
     return "unlimited" if soft == resource.RLIM_INFINITY else f"{soft} bytes"
+
+
+def secure_warm_bytes(settings: Settings) -> int:
+    """Give the bytes that warming the secure and random pools of `settings` locks, at least."""
+    page = resource.getpagesize()
+    slabs = [
+        -(-count * (size + _OVERHEAD_BYTES) // page) * page
+        for kind in ("secure", "random")
+        for size, count in settings.warm[kind].items()
+    ]
+    block = page if settings.warm["random"] else 0  # of keystream, where it is smallest
+    return sum(slabs) + block

@@ -14,6 +14,7 @@ from bufpool_workers.errors import SettingsError
 from bufpool_workers.settings import PREFIX, Settings
 from bufpool_workers.worker import warmup
 from bufpool_workers.worker.bootsteps import PoolStep
+from bufpool_workers.worker.publishing import refuse_unsealed
 
 _wired: WeakSet[Celery] = WeakSet()
 
@@ -30,6 +31,7 @@ def setup(app: Celery) -> None:
     _wired.add(app)
     memory.configure(lambda: read_settings(app))
     app.steps["worker"].add(PoolStep)
+    refuse_unsealed(app)
     # a spawned child gets a copy of the app, and perhaps none of the modules that call setup; its
     # fixups come along and are called with the copy
     app.fixups = {*app.fixups, "bufpool_workers.worker.plugin:setup"}

@@ -1,0 +1,28 @@
+"""The app: `celery -A tasks worker` with the broker that BUFPOOL_BROKER_URL names."""
+
+import os
+
+from celery import Celery
+
+import bufpool_workers as bp
+
+BROKER_URL = os.environ.get("BUFPOOL_BROKER_URL", "redis://localhost:6379/0")
+
+app = Celery(
+    "tasks",
+    broker=BROKER_URL,
+    backend=BROKER_URL,
+    include=["tasks.arrays", "tasks.credentials", "tasks.files"],
+)
+app.conf.update(
+    result_expires=3600,
+    worker_prefetch_multiplier=4,
+    broker_connection_retry_on_startup=True,
+    # what a child's one task holds at once: a chunk, or two arrays, or a password, or a token
+    bufpool_warm={
+        "regular": {"256KiB": 1, "1MiB": 1, "4MiB": 1},
+        "secure": {"2KiB": 1},
+        "random": {"2KiB": 1},
+    },
+)
+bp.setup(app)

