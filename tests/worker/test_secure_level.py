@@ -6,9 +6,9 @@ import sys
 import pytest
 from support.lock_limit import WITH_LOCK_LIMIT
 
-from bufpool_workers import KiB, memory
+from bufpool_workers import KiB, Settings, memory
 
-WARM = memory.secure_warm_bytes(memory.current_pools().settings)
+WARM = memory.secure_warm_bytes(Settings())
 
 
 def limited(nbytes):
