@@ -60,3 +60,7 @@ class OpenFailed(SealError):
 
 class KeyFileError(SealError):
     """A key or a file of keys is missing, readable by others, or not a key."""
+
+
+class MetricsError(BufpoolError):
+    """The metrics directory is missing, full or not writable, or the endpoint can't be served."""
