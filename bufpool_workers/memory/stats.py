@@ -19,9 +19,9 @@ FIELDS = (
     "reclaims",
     "limit_hits",
     "unlocked",
+    "damages",
     "idle",
     "held_bytes",
-    "damages",
 )
 """The counters of a size class, in the order in which the core keeps them."""
 
@@ -35,8 +35,7 @@ class PoolStats:
     `bytes_reused` what was served from the pool, both in class sizes; `held_bytes` is what the
     pool keeps, idle or in use; `limit_hits` are requests at its cap; `unlocked` are secure
     and random buffers lent from memory that could not be locked; `damages` are those found written
-    past their end. All since the process began
-    to use the pool.
+    past their end. All since the process began to use the pool.
     """
 
     gets: int = 0
