@@ -9,6 +9,7 @@ import time
 from bufpool_workers import memory
 from bufpool_workers.errors import SealError
 from bufpool_workers.sealing.keyring import current_keyring
+from bufpool_workers.worker.counting import counting
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +35,7 @@ def ensure_pools() -> None:
     except Exception:
         logger.exception("bufpool: warm-up failed; buffers are mapped as tasks ask for them")
         return
+    counting.describe(pools, warm=warmth.complete)
     seconds = time.perf_counter() - began
     numbers = {"buffers": warmth.buffers, "bytes": warmth.nbytes, "seconds": seconds}
     if warmth.complete:
