@@ -7,6 +7,7 @@ import os
 import time
 
 from bufpool_workers import memory
+from bufpool_workers.worker import malloc
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +27,8 @@ def ensure_pools() -> None:
     began = time.perf_counter()
     pools = memory.current_pools()
     try:
+        if pools.settings.tune_malloc:
+            malloc.tune()
         warmth = pools.warm()
     except Exception:
         logger.exception("bufpool: warm-up failed; buffers are mapped as tasks ask for them")
