@@ -9,6 +9,7 @@ import time
 from bufpool_workers import memory
 from bufpool_workers.errors import SealError
 from bufpool_workers.sealing.keyring import current_keyring
+from bufpool_workers.worker import malloc
 from bufpool_workers.worker.counting import counting
 
 logger = logging.getLogger(__name__)
@@ -31,6 +32,8 @@ def ensure_pools() -> None:
     if pools.settings.private_keys:
         _load_keys()
     try:
+        if pools.settings.tune_malloc:
+            malloc.tune()
         warmth = pools.warm()
     except Exception:
         logger.exception("bufpool: warm-up failed; buffers are mapped as tasks ask for them")
