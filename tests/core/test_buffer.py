@@ -181,10 +181,10 @@ def test_it_is_not_made_by_hand():
 def test_escaped_view_stays_valid_and_its_memory_apart(drop):
     pool = make_pool(warm={2048: 1})
     pool.warm()
-    with pytest.warns(ResourceWarning, match="a view outlived its buffer of 10 bytes") as caught:
-        with pool.acquire(10) as buffer:
-            view = buffer[:]
-            view[:] = b"0123456789"
+    text = "a view outlived its buffer of 10 bytes"
+    with pytest.warns(ResourceWarning, match=text) as caught, pool.acquire(10) as buffer:
+        view = buffer[:]
+        view[:] = b"0123456789"
     assert caught[0].filename == __file__
     if drop:
         del buffer

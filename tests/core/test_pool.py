@@ -3,7 +3,9 @@
 import gc
 import mmap
 import struct
+from pathlib import Path
 
+import numpy as np
 import pytest
 from pools import KiB, make_pool
 
@@ -85,13 +87,11 @@ def test_warm_memory_is_resident():
 
 
 def _address(buffer):
-    import numpy as np
-
     return np.frombuffer(buffer, dtype=np.uint8).ctypes.data
 
 
 def _resident_kib(address):
-    with open("/proc/self/smaps", encoding="ascii") as smaps:
+    with Path("/proc/self/smaps").open(encoding="ascii") as smaps:
         inside = False
         for line in smaps:
             first = line.split()[0]

@@ -1,4 +1,4 @@
-"""The core against a model in Python: whatever the order, numbers are exact and nothing is shared."""
+"""The core against a model in Python: in any order, numbers are exact and nothing is shared."""
 
 import os
 import warnings

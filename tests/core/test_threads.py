@@ -7,6 +7,8 @@ import warnings
 
 import pytest
 
+from bufpool_workers import memory
+
 THREADS = 8
 ROUNDS = 400
 
@@ -85,8 +87,6 @@ def test_release_against_views_trim_and_stats(pool):
 
 def test_first_use_from_many_threads_makes_one_set_of_pools(process_pools):
     del process_pools
-    from bufpool_workers import memory
-
     memory.close_current_pools()
     seen = []
     in_threads(lambda _: seen.append(memory.current_pools()))

@@ -160,12 +160,12 @@ def test_wrong_arguments_are_refused_at_the_call(app):
     def work(path, *, buf):
         raise AssertionError
 
-    with pytest.raises(TypeError, match="missing 1 required positional argument: 'path'"):
+    with pytest.raises(TypeError, match="missing 1 required positional argument"):
         work.delay()
 
 
 def test_above_the_task_decorator_is_refused(app):
-    with pytest.raises(TypeError, match="below @app.task"):
+    with pytest.raises(TypeError, match="stands below"):
 
         @bp.pooled_buffer(100)
         @app.task(shared=False)
@@ -173,7 +173,7 @@ def test_above_the_task_decorator_is_refused(app):
             pass
 
     app.finalize()
-    with pytest.raises(TypeError, match="below @app.task"):
+    with pytest.raises(TypeError, match="stands below"):
 
         @bp.pooled_buffer(100)
         @app.task(shared=False)

@@ -1,4 +1,5 @@
 import dataclasses
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -22,7 +23,9 @@ def test_sizes_are_read_from_text(text, size):
     assert parse_size(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "KiB", "-1", "1.5MiB", "64KB", "1 TiB", "١KiB", "9" * 19])
+@pytest.mark.parametrize(
+    "text", ["", "KiB", "-1", "1.5MiB", "64KB", "1 TiB", "\u0661KiB", "9" * 19]
+)
 def test_other_text_is_no_size(text):
     with pytest.raises(ValueError, match="is not a size"):
         parse_size(text)
@@ -41,10 +44,8 @@ def test_size_survives_being_written_and_read(size):
 
 @given(st.text())
 def test_any_text_is_a_size_or_a_value_error(text):
-    try:
+    with suppress(ValueError):
         assert parse_size(text) >= 0
-    except ValueError:
-        pass
 
 
 def test_no_settings_are_the_defaults():

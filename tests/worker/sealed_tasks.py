@@ -20,13 +20,13 @@ def _check(password, *, gate, fail):
 
 
 @shared_task
-def plain(user, password, *, gate=None, fail=False):  # noqa: ARG001 - a usual argument beside it
+def plain(user, password, *, gate=None, fail=False):
     return _check(password.encode(), gate=gate, fail=fail)
 
 
 @shared_task
 @bp.sealed("password")
-def sealed(user, password, *, gate=None, fail=False):  # noqa: ARG001
+def sealed(user, password, *, gate=None, fail=False):
     return _check(password, gate=gate, fail=fail)
 
 

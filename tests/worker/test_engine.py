@@ -1,10 +1,12 @@
 """The test engine itself: pytest-celery's nodes, and workers started directly."""
 
 import signal
+import tarfile
 
 import engine_tasks
 import pytest
 from engine_tasks import child, wait_for_release
+from support.build_context import DOCKERFILE, build_context
 
 
 @pytest.fixture
@@ -67,3 +69,10 @@ def test_direct_worker_that_gives_up_is_reported(start_worker):
     assert worker.wait() != 0
     with pytest.raises(ChildProcessError, match="nothing"):
         worker.wait_ready()
+
+
+def test_image_of_a_node_is_built_from_sources_alone():
+    with tarfile.open(fileobj=build_context()) as context:
+        names = context.getnames()
+    assert {DOCKERFILE, "pyproject.toml", "bufpool_workers/memory/_core.pyx"} <= set(names)
+    assert not [name for name in names if name.endswith((".so", ".c", ".pyc"))]
