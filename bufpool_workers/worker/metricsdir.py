@@ -30,10 +30,19 @@ _early_importers: tuple[str, ...] = ()
 def prepare() -> None:
     """Give a worker that has no metrics directory a private one, which ends with it.
 
-    Does nothing for any other command, and where the deployment has set the variable.
+    Does nothing for any other command, and where the deployment has set the variable; raises
+    MetricsError, before a metric in a task module fails with less, when that one isn't there.
     """
     global _private, _early_importers  # noqa: PLW0603 - a process has one environment
-    if os.environ.get(VARIABLE) or not _is_worker_command(sys.argv):
+    if not _is_worker_command(sys.argv):
+        return
+    given = os.environ.get(VARIABLE)
+    if given:
+        if not Path(given).is_dir():
+            raise MetricsError(
+                f"metrics directory {given!r}: it does not exist; create it, or leave {VARIABLE} "
+                "out for a private one"
+            )
         return
     _early_importers = _importers()
     _private = _make_private()

@@ -7,6 +7,7 @@ import stat
 import urllib.request
 from pathlib import Path
 
+import psutil
 import pytest
 from celery.exceptions import WorkerLostError
 from prometheus_client.parser import text_string_to_metric_families
@@ -138,10 +139,15 @@ def test_children_do_not_hold_the_port(start_worker):
     worker = start(start_worker, "--max-tasks-per-child=1")
     pids = {worker.run("metric_tasks.work", 1) for _ in range(3)}
     port = port_of(worker)
-    worker.send_signal(signal.SIGKILL)
+    main = psutil.Process(worker.pid)
+    listening = {
+        process.pid
+        for process in (main, *main.children())
+        for connection in process.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port
+    }
     assert len(pids) == 3
-    with socket.create_server(("127.0.0.1", port)):
-        pass
+    assert listening == {main.pid}
 
 
 def test_metrics_made_too_early_are_warned_of_once(start_worker):
