@@ -142,7 +142,10 @@ def _blaming(processes: list[Process]) -> Iterator[None]:
 
 @contextmanager
 def _queue() -> Iterator[str]:
-    """Give the name of a queue that no one else uses; it is removed with what is left in it."""
+    """Give the name of a queue that no one else uses; it is removed with what is left in it.
+
+    Results that nobody fetched stay in a given Redis until `result_expires`.
+    """
     from tasks.app import app  # noqa: PLC0415 - needs the broker's URL
 
     name = f"bufpool-demo-{uuid4().hex}"
@@ -151,4 +154,6 @@ def _queue() -> Iterator[str]:
     finally:
         with app.connection_for_write() as connection:
             connection.ensure_connection(max_retries=1)
-            connection.channel().queue_delete(name)
+            queue = app.amqp.queues.select_add(name)(connection.channel())
+            queue.declare()  # what deletes a queue has to know its bindings
+            queue.delete()
