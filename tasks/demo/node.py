@@ -154,6 +154,7 @@ def _queue() -> Iterator[str]:
     finally:
         with app.connection_for_write() as connection:
             connection.ensure_connection(max_retries=1)
-            queue = app.amqp.queues.select_add(name)(connection.channel())
+            queue = app.amqp.queues.new_missing(name)(connection.channel())
             queue.declare()  # what deletes a queue has to know its bindings
             queue.delete()
+            queue.exchange.delete()
