@@ -16,22 +16,29 @@ inherited arena stays mapped while inherited buffers use it, and counts nothing.
 """
 
 cimport cython
-from cpython.buffer cimport (PyBUF_WRITABLE, PyBuffer_FillInfo, PyBuffer_Release,
+from cpython.buffer cimport (PyBUF_WRITABLE, PyBUF_WRITE, PyBuffer_FillInfo, PyBuffer_Release,
                              PyObject_GetBuffer)
 from cpython.contextvars cimport get_value
 from cpython.exc cimport PyErr_Clear, PyErr_WarnEx
+from cpython.memoryview cimport PyMemoryView_FromMemory
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc, free, realloc
+from libc.string cimport memcmp, memcpy
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
+from posix.unistd cimport close
 
+import logging
 import operator
 import warnings
 from contextvars import ContextVar
 
 from bufpool_workers.errors import LimitExceeded, PoolClosed
 from bufpool_workers.memory cimport _sys
-from bufpool_workers.memory._mapping cimport (RANDOM, REGULAR, SECURE, Kind, Mapping, map_memory,
-                                              page_bytes, touch, unmap_memory)
+from bufpool_workers.memory._mapping cimport (MEMFD, MLOCK, PLAIN, RANDOM, REGULAR, SECURE, Kind,
+                                              Level, Mapping, locked_bytes, lowest_level,
+                                              map_memory, page_bytes, show_protection, touch,
+                                              unmap_memory)
+from bufpool_workers.memory.protection import unmet
 from bufpool_workers.memory.stats import FIELDS, PoolStats, Warmth
 from bufpool_workers.settings import parse_size
 
@@ -39,6 +46,19 @@ cdef extern from "Python.h":
     bint PyLong_CheckExact(object)
     Py_ssize_t PyLong_AsSsize_t(object) noexcept
 
+cdef object logger = logging.getLogger("bufpool_workers.memory")
+
+cdef uint64_t generation = 1       # of this process; the child of a fork gets the next
+
+
+cdef void after_fork_in_child() noexcept nogil:
+    global generation
+    generation += 1
+
+if _sys.pthread_atfork(NULL, NULL, after_fork_in_child):
+    raise MemoryError("no room for a fork handler")
+
+include "_secure.pxi"
 include "_arena.pxi"
 
 
@@ -140,9 +160,7 @@ cdef class Buffer:
         cdef Slot* slot = self.slot
         slot.exports -= 1
         if slot.exports == 0 and slot.lease == 0 and self.arena.made_in == generation:
-            if self.arena.kind == RANDOM:
-                slot.fresh = 0     # what was written over it has been in view
-            self.arena.settle(slot)
+            self.arena.last_view_died(slot)
 
     def __dealloc__(self):
         if self.slot.lease != self.lease or self.arena.made_in != generation:
@@ -150,6 +168,8 @@ cdef class Buffer:
         self.arena.count_reclaim(self.slot)
         where = self.arena.acquired_at(self.slot)
         self.arena.take_back(self.slot)
+        if self.arena.damaged >= 0:
+            self.arena.report_damage()
         warn(f"{self.arena.name} pool: a buffer of {self.slot.nbytes} bytes was dropped without "
              f"release{where}", None)
 
@@ -163,6 +183,11 @@ cdef class Buffer:
 
     cdef inline int leave(self, code) except -1:
         """End the lending, whether or not views are left."""
+        if self.arena.kind != REGULAR:
+            return self.leave_secure(code)
+        return self.leave_any(code)
+
+    cdef inline int leave_any(self, code) except -1:
         if self.slot.exports == 0:
             self.arena.take_back(self.slot)
             return 0
@@ -171,6 +196,14 @@ cdef class Buffer:
         self.arena.take_back(self.slot)
         return warn(f"{self.arena.name} pool: a view outlived its buffer of {self.slot.nbytes} "
                     f"bytes{where}; its memory is kept apart until the last view dies", code)
+
+    cdef int leave_secure(self, code) except -1:
+        if self.arena.kind == RANDOM:
+            prepare_random(self.slot.nbytes, self.arena.least)
+            if self.slot.lease != self.lease:       # another thread released it meanwhile
+                return 0
+        self.leave_any(code)
+        return self.arena.report_damage() if self.arena.damaged >= 0 else 0
 
     def release(self):
         """Give the memory back to its pool.
@@ -183,7 +216,7 @@ cdef class Buffer:
         if self.slot.exports:
             raise BufferError(f"{self.arena.name} pool: the buffer of {self.slot.nbytes} bytes has "
                               f"{self.slot.exports} live views")
-        self.arena.take_back(self.slot)
+        self.leave(None)
 
     def __len__(self):
         self.check()
@@ -200,7 +233,10 @@ cdef class Buffer:
             return "<bufpool_workers.Buffer, released>"
         return f"<bufpool_workers.Buffer, {self.arena.name}, {self.slot.nbytes} bytes>"
 
-    __hash__ = None
+    def __eq__(self, other):
+        # identity: its content changes, and comparing secrets needs hmac.compare_digest; having
+        # this and no hash makes it unhashable
+        return self is other
 
     def __reduce__(self):
         raise TypeError("a Buffer cannot be pickled or copied: pass on bytes(buffer) instead")
@@ -244,7 +280,7 @@ def leave(Buffer buffer, code):
         buffer.leave(code)
 
 
-cdef Arena NO_ARENA = Arena("", REGULAR, (), 0, False)
+cdef Arena NO_ARENA = Arena("", REGULAR, (), 0, PLAIN, False)
 NO_ARENA.made_in = NO_ARENA.open_in = 0
 
 
@@ -258,6 +294,7 @@ cdef class BufferPool:
     cdef Arena arena
     cdef Kind which
     cdef bint closed, lend_at_limit
+    cdef Level least
     cdef object prepare, locate
     cdef readonly str kind
     cdef readonly tuple size_classes
@@ -268,9 +305,12 @@ cdef class BufferPool:
 
     def __cinit__(self, str kind, *, tuple size_classes, Py_ssize_t max_bytes,
                   Py_ssize_t max_buffer_bytes, dict warm=None, bint lend_at_limit=True,
-                  prepare=None, locate=None):
+                  str secure_level="any", prepare=None, locate=None):
         self.kind = kind
         self.which = {"regular": REGULAR, "secure": SECURE, "random": RANDOM}[kind]
+        self.least = <Level><int>{"any": PLAIN, "mlock": MLOCK, "memfd": MEMFD}[secure_level]
+        if self.which == REGULAR:
+            self.least = PLAIN
         self.size_classes = size_classes
         self.labels = (*map(label, size_classes), "larger")
         self.max_bytes, self.max_buffer_bytes = max_bytes, max_buffer_bytes
@@ -284,7 +324,7 @@ cdef class BufferPool:
             raise PoolClosed(f"{self.kind} pool: closed")
         if self.arena.made_in != generation:
             self.arena = Arena(self.kind, self.which, self.size_classes, self.max_bytes,
-                               self.locate is not None)
+                               self.least, self.locate is not None)
             if self.prepare is not None:
                 self.prepare(self)
         return self.arena
@@ -307,6 +347,8 @@ cdef class BufferPool:
         if not 0 <= n <= self.max_buffer_bytes:
             PyErr_Clear()
             n = self.size_asked(nbytes)
+        if self.which == RANDOM:
+            prepare_random(n, self.least)
         cdef Arena arena = self.arena
         if arena.open_in != generation:
             arena = self.here()
@@ -343,6 +385,8 @@ cdef class BufferPool:
         """
         cdef Arena arena = self.here()
         cdef double deadline = now() + seconds
+        if self.which == RANDOM and self.warm_levels:
+            prepare_random(1, self.least)
         buffers = nbytes = 0
         complete = True
         for size, count in self.warm_levels.items():
@@ -363,7 +407,10 @@ cdef class BufferPool:
         """Take back what a task holds at its end; gives (bytes, viewed, place) of each buffer."""
         if self.arena.made_in != generation:
             return []
-        return self.arena.reclaim(scope.number)
+        found = self.arena.reclaim(scope.number, False)
+        if self.arena.damaged >= 0:
+            self.arena.report_damage()
+        return found
 
     def bind_counters(self, block, offsets):
         """Keep the counters in `block`, an object with a writable buffer, from now on.
@@ -380,11 +427,18 @@ cdef class BufferPool:
                 for i in range(arena.nclasses)]
 
     def close(self):
-        """Lend no more; buffers that are out stay valid, their memory goes when they do."""
+        """Lend no more; regular buffers that are out stay valid, their memory goes when they do.
+
+        Secure and random ones are taken back and overwritten, as at the end of a task.
+        """
         if not self.closed:
             self.here().open_in = 0
             self.closed = True
+            if self.which != REGULAR:
+                self.arena.reclaim(0, True)
             self.arena.shrink(WARM, True)
+            if self.arena.damaged >= 0:
+                self.arena.report_damage()
 
 
 cdef BufferPool regular_pool, secure_pool, random_pool

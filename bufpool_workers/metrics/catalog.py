@@ -33,6 +33,7 @@ COUNTERS: Final = (
     Spec("reclaims", "reclaims", "Buffers dropped, or still held when their task ended"),
     Spec("limit_hits", "limit", "Requests that met the cap of their pool"),
     Spec("unlocked", "unlocked", "Buffers lent below the level of protection of their pool"),
+    Spec("damages", "damages", "Buffers found written past their end, whose memory was retired"),
 )
 POOL_GAUGES: Final = (
     Spec("idle", "buffers_idle", "Buffers that wait in the pools of living processes"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from pathlib import Path
 from typing import Any
 
 import click
@@ -10,7 +11,7 @@ import click
 
 @click.group()
 def bufpool() -> None:
-    """Pooled buffers: their metrics and their state."""
+    """Pooled buffers, sealed arguments, and their metrics."""
 
 
 @bufpool.command()
@@ -48,3 +49,27 @@ def serve(context: click.Context, port: int | None, host: str | None) -> None:
 
 def _app(context: click.Context) -> Any:
     return context.obj.app  # as Celery's own commands find it
+
+
+@bufpool.command()
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The file to write the private key to; it must not exist.",
+)
+def keygen(*, out: Path) -> None:
+    """Make a key pair for sealed arguments.
+
+    Writes the private key to a new file that its owner alone can read, for bufpool_private_keys of
+    the workers, and prints the public key, for bufpool_public_key of the producers.
+    """
+    from bufpool_workers.sealing import generate_key  # noqa: PLC0415 - see the module's docstring
+
+    try:
+        public = generate_key(out)
+    except FileExistsError:
+        raise click.ClickException(f"{out} exists, and a key is never overwritten") from None
+    except OSError as error:
+        raise click.ClickException(f"{out}: {error.strerror}") from None
+    click.echo(public)

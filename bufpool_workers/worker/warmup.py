@@ -7,6 +7,9 @@ import os
 import time
 
 from bufpool_workers import memory
+from bufpool_workers.errors import SealError
+from bufpool_workers.sealing.keyring import current_keyring
+from bufpool_workers.worker import malloc
 from bufpool_workers.worker.counting import counting
 
 logger = logging.getLogger(__name__)
@@ -26,7 +29,11 @@ def ensure_pools() -> None:
     _warmed_pid = os.getpid()
     began = time.perf_counter()
     pools = memory.current_pools()
+    if pools.settings.private_keys:
+        _load_keys()
     try:
+        if pools.settings.tune_malloc:
+            malloc.tune()
         warmth = pools.warm()
     except Exception:
         logger.exception("bufpool: warm-up failed; buffers are mapped as tasks ask for them")
@@ -47,6 +54,13 @@ def ensure_pools() -> None:
             numbers | {"budget": pools.settings.warm_seconds},
             extra={"bufpool": numbers},
         )
+
+
+def _load_keys() -> None:
+    try:
+        current_keyring()
+    except SealError:
+        logger.exception("bufpool: no private keys; tasks with sealed arguments will fail")
 
 
 def close_pools() -> None:

@@ -130,7 +130,7 @@ def fork(work):
 
 
 def storm(directory: Path, *, writers: int, compactors: int, seed: int) -> dict[str, object]:
-    dice = random.Random(seed)  # noqa: S311 - which process dies next
+    dice = random.Random(seed)
     result, stop = os.pipe(), os.pipe()
     reader = fork(lambda: watch(directory, result[1], stop[0]))
     os.close(result[1])
