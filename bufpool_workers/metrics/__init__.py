@@ -7,7 +7,7 @@ from bufpool_workers.metrics.catalog import (
     Catalog,
 )
 from bufpool_workers.metrics.collector import Collector, make_registry
-from bufpool_workers.metrics.compaction import compact
+from bufpool_workers.metrics.compaction import compact, compact_if_crowded
 from bufpool_workers.metrics.counterfile import CounterFile
 from bufpool_workers.metrics.exporter import Endpoint, asgi_app, wsgi_app
 
@@ -21,6 +21,7 @@ __all__ = [  # noqa: RUF022 - grouped by topic
     # scraping
     "Collector",
     "compact",
+    "compact_if_crowded",
     "make_registry",
     # serving
     "Endpoint",

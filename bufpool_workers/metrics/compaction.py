@@ -39,6 +39,7 @@ from bufpool_workers.metrics.mergedfile import MergedFile
 from bufpool_workers.metrics.owners import current_instance, has_writer
 from bufpool_workers.metrics.snapshot import read_entries
 
+_CROWD: Final = 100
 _NEW_PREFIX: Final = ".counter_bufpool-"
 
 
@@ -63,6 +64,15 @@ def compact(directory: Path, *, foreign: bool = False) -> Compaction:
             _remove_leftovers(directory)
             _Run(directory, run, foreign=foreign).compact()
     return run
+
+
+def compact_if_crowded(directory: Path, *, foreign: bool = False) -> None:
+    """Compact where many files have gathered: for directories that nobody scrapes for long.
+
+    Raises OSError when the directory can't be written.
+    """
+    if len(list_names(directory)) > _CROWD:
+        compact(directory, foreign=foreign)
 
 
 class _Run:

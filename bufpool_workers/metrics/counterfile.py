@@ -7,6 +7,7 @@ import os
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Final, Self
 
@@ -21,6 +22,8 @@ from bufpool_workers.metrics.entries import (
 )
 from bufpool_workers.metrics.files import TEMPORARY, own_name
 from bufpool_workers.metrics.owners import Owner
+
+PoolSizes = tuple[tuple[str, tuple[str, ...]], ...]
 
 _LIVE: Final = b"bufpool\x01"
 _DOUBLE: Final = struct.Struct("=d")
@@ -73,7 +76,7 @@ class CounterFile:
 
         Raises MetricsError that says what to do when the directory can't hold it.
         """
-        layout = Layout(catalog, pools=pools)
+        layout = _layout(catalog, tuple((pool, tuple(sizes)) for pool, sizes in pools.items()))
         path = Path(directory, own_name(Owner.current()))
         try:
             buffer = _place(layout.image, path=path)
@@ -111,8 +114,8 @@ def read_gauges(data: bytes, *, used: int) -> Iterator[tuple[bytes, Number]]:
 class Layout:
     """A new file's content, and where each number lies in it."""
 
-    def __init__(self, catalog: names.Catalog, *, pools: Mapping[str, Sequence[str]]) -> None:
-        sizes = [(pool, label) for pool, labels in pools.items() for label in labels]
+    def __init__(self, catalog: names.Catalog, *, pools: PoolSizes) -> None:
+        sizes = [(pool, label) for pool, labels in pools for label in labels]
         image = bytearray(HEADER.size)
 
         def add(key: bytes) -> int:
@@ -130,7 +133,7 @@ class Layout:
         self.gauge_offsets = {
             spec: add(catalog.process_gauge_key(spec)) for spec in names.PROCESS_GAUGES
         }
-        self.pool_offsets: dict[str, list[int]] = {pool: [] for pool in pools}
+        self.pool_offsets: dict[str, list[int]] = {pool: [] for pool, _ in pools}
         for pool, label in sizes:
             gauges = [
                 add(catalog.pool_gauge_key(spec, pool=pool, size=label))
@@ -138,6 +141,11 @@ class Layout:
             ]
             self.pool_offsets[pool] += counters[pool, label] + gauges
         self.image = bytes(image)
+
+
+@lru_cache(maxsize=4)  # drawn before a fork, it costs the children nothing
+def _layout(catalog: names.Catalog, pools: PoolSizes) -> Layout:
+    return Layout(catalog, pools=pools)
 
 
 def _place(image: bytes, *, path: Path) -> mmap.mmap:

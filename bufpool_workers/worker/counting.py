@@ -87,10 +87,16 @@ class Counting:
     def _create(self, directory: Path, *, labels: tuple[str, ...]) -> CounterFile:
         from bufpool_workers import metrics  # noqa: PLC0415 - see above
 
-        catalog = metrics.Catalog(self.source().metrics_namespace)
-        return metrics.CounterFile.create(
+        settings = self.source()
+        catalog = metrics.Catalog(settings.metrics_namespace)
+        file = metrics.CounterFile.create(
             directory, catalog=catalog, pools=dict.fromkeys(KINDS, labels)
         )
+        try:
+            metrics.compact_if_crowded(directory, foreign=settings.compact_foreign)
+        except OSError as error:
+            logger.warning("bufpool: files of dead processes can't be merged: %s", error)
+        return file
 
 
 counting: Final = Counting()

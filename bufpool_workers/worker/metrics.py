@@ -29,6 +29,7 @@ class MetricsStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ship
         settings = counting.source()
         metricsdir.settle(settings.metrics_dir)
         counting.check()
+        compact_leftovers(settings)
         self._endpoint = None if settings.metrics_port is None else serve(settings)
 
     def stop(self, parent: Any) -> None:  # noqa: ARG002 - Celery's signature
@@ -37,6 +38,18 @@ class MetricsStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ship
             self._endpoint.close()
 
     terminate = stop
+
+
+def compact_leftovers(settings: Settings) -> None:
+    """Merge what earlier workers, or an earlier boot, left in the directory."""
+    directory = metricsdir.directory()
+    if directory is not None:
+        from bufpool_workers.metrics import compact  # noqa: PLC0415 - see counting
+
+        try:
+            compact(directory, foreign=settings.compact_foreign)
+        except OSError as error:
+            logger.warning("bufpool: files of dead processes can't be merged: %s", error)
 
 
 def serve(settings: Settings) -> Endpoint:

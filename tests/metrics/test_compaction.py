@@ -14,7 +14,7 @@ from prometheus_client.values import close_all_multiprocess_files
 from bufpool_workers.metrics import owners
 from bufpool_workers.metrics.catalog import Catalog
 from bufpool_workers.metrics.collector import make_registry
-from bufpool_workers.metrics.compaction import compact
+from bufpool_workers.metrics.compaction import compact, compact_if_crowded
 from bufpool_workers.metrics.counterfile import CounterFile
 from bufpool_workers.metrics.owners import Owner
 from bufpool_workers.metrics.snapshot import read_directory
@@ -93,6 +93,15 @@ def test_a_file_about_to_get_its_name_is_not_swept_up(tmp_path):
     with new.open("wb"):
         compact(tmp_path)
         assert new.exists()
+
+
+def test_a_directory_that_nobody_scrapes_does_not_fill(tmp_path):
+    workers = Workers(tmp_path)
+    for _ in range(250):
+        workers.count_and_die(gets=1)
+        compact_if_crowded(tmp_path)
+        assert len(names(tmp_path)) <= 101
+    assert total(tmp_path) == 250
 
 
 def test_only_one_compacts_at_a_time(workers, tmp_path):
