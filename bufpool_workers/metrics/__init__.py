@@ -2,9 +2,7 @@
 
 from bufpool_workers.metrics.catalog import (
     DEFAULT_NAMESPACE,
-    LOCKED_BYTES,
     SECURE_LEVEL,
-    STARTED,
     WARMED,
     Catalog,
 )
@@ -18,9 +16,7 @@ __all__ = [  # noqa: RUF022 - grouped by topic
     "Catalog",
     "CounterFile",
     "DEFAULT_NAMESPACE",
-    "LOCKED_BYTES",
     "SECURE_LEVEL",
-    "STARTED",
     "WARMED",
     # scraping
     "Collector",

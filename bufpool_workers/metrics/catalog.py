@@ -42,15 +42,18 @@ POOL_GAUGES: Final = (
 POOL_FIELDS: Final = tuple(spec.field for spec in COUNTERS + POOL_GAUGES)
 """The numbers that a pool keeps for each of its sizes, in the order in which it is given them."""
 
-LOCKED_BYTES: Final = Spec("locked_bytes", "locked_bytes", "Bytes locked by living processes")
 SECURE_LEVEL: Final = Spec(
     "secure_level",
     "secure_level",
     "Lowest level of memory protection of a living process: 0 none, 1 mlock, 2 memfd_secret",
 )
-WARMED: Final = Spec("warmed", "warmed_processes", "Living processes whose warm-up has ended")
-STARTED: Final = Spec("start_time", "start_time_seconds", "When the process started")
-PROCESS_GAUGES: Final = (LOCKED_BYTES, SECURE_LEVEL, WARMED, STARTED)
+WARMED: Final = Spec("warmed", "warmed_processes", "Living processes that are warm")
+PROCESS_GAUGES: Final = (SECURE_LEVEL, WARMED)
+
+LOCKED_POOLS: Final = frozenset({"secure", "random"})
+LOCKED_BYTES: Final = Spec(
+    "", "locked_bytes", "Bytes held by secure and random pools of processes that lock memory"
+)
 
 IN_USE: Final = Spec("", "buffers_in_use", "Buffers lent out by living processes")
 PROCESSES: Final = Spec("", "processes", "Living processes that count")

@@ -99,12 +99,17 @@ class Collector(MultiProcessCollector):
         )
 
     def _describe_living(self, live: Sequence[LiveProcess]) -> Iterator[Metric]:
+        secure, warmed = (self._catalog.process_gauge_key(spec) for spec in names.PROCESS_GAUGES)
         sums: dict[tuple[str, str, str], float] = defaultdict(float)
+        held, locked = self._catalog.name(names.POOL_GAUGES[1]), 0.0
         for process in live:
             for key, value in (*process.counters.items(), *process.gauges.items()):
                 family, _, labels, _ = parse_key(key)
                 by = dict(labels)
-                sums[family, by.get("pool", ""), by.get("size", "")] += value
+                pool = by.get("pool", "")
+                sums[family, pool, by.get("size", "")] += value
+                if family == held and pool in names.LOCKED_POOLS and process.gauges.get(secure):
+                    locked += value
 
         def by_size(spec: names.Spec) -> Totals:
             family = self._catalog.name(spec)
@@ -116,12 +121,12 @@ class Collector(MultiProcessCollector):
         )
         for spec in names.POOL_GAUGES:
             yield self._gauge_by_size(spec, by_size(spec))
-        for spec in (names.LOCKED_BYTES, names.WARMED):
-            yield self._gauge(spec, sums[self._catalog.name(spec), "", ""])
-        key = self._catalog.process_gauge_key(names.SECURE_LEVEL)
-        levels = [process.gauges[key] for process in live if key in process.gauges]
+        levels = [process.gauges[secure] for process in live if secure in process.gauges]
         yield self._gauge(names.SECURE_LEVEL, min(levels, default=None))
-        yield self._gauge(names.PROCESSES, float(len(live)))
+        yield self._gauge(names.LOCKED_BYTES, locked)
+        warm = {process.owner for process in live if process.gauges.get(warmed)}
+        yield self._gauge(names.WARMED, float(len(warm)))
+        yield self._gauge(names.PROCESSES, float(len({process.owner for process in live})))
 
     def _gauge(self, spec: names.Spec, value: float | None) -> Metric:
         return GaugeMetricFamily(self._catalog.name(spec), spec.help, value=value)

@@ -15,7 +15,7 @@ from celery.exceptions import ImproperlyConfigured
 from bufpool_workers import memory
 from bufpool_workers.sealing.keys import check_private
 from bufpool_workers.settings import Settings
-from bufpool_workers.worker import warmup
+from bufpool_workers.worker import malloc, warmup
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +33,8 @@ class PoolStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ships n
         pools = memory.current_pools()  # raises ImproperlyConfigured, which ends the worker
         for path in pools.settings.private_keys:
             check_private(path)
+        if pools.settings.tune_malloc:
+            malloc.check()
         check_limits(pools.settings, parent.max_memory_per_child)
         check_secure_level(pools.settings)
 

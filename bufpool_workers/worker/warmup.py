@@ -9,6 +9,8 @@ import time
 from bufpool_workers import memory
 from bufpool_workers.errors import SealError
 from bufpool_workers.sealing.keyring import current_keyring
+from bufpool_workers.worker import malloc
+from bufpool_workers.worker.counting import counting
 
 logger = logging.getLogger(__name__)
 
@@ -30,10 +32,13 @@ def ensure_pools() -> None:
     if pools.settings.private_keys:
         _load_keys()
     try:
+        if pools.settings.tune_malloc:
+            malloc.tune()
         warmth = pools.warm()
     except Exception:
         logger.exception("bufpool: warm-up failed; buffers are mapped as tasks ask for them")
         return
+    counting.describe(pools, warm=warmth.complete)
     seconds = time.perf_counter() - began
     numbers = {"buffers": warmth.buffers, "bytes": warmth.nbytes, "seconds": seconds}
     if warmth.complete:

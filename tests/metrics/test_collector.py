@@ -52,16 +52,19 @@ def test_live_gauges_leave_out_the_dead(workers, scrape):
     assert scrape("bufpool_buffers_in_use", SIZE) == 3
     assert scrape("bufpool_buffers_idle", SIZE) == 5
     assert scrape("bufpool_held_bytes", SIZE) == 5120
-    assert scrape("bufpool_processes") == 2
+    assert scrape("bufpool_processes") == 1  # both are of this one
 
 
-def test_process_gauges_tell_the_lowest_level_and_who_is_warm(workers, scrape):
-    for level, warmed in ((2.0, 1.0), (1.0, 1.0), (2.0, 0.0)):
-        file = workers.count()
+def test_process_gauges_tell_the_lowest_level_what_is_locked_and_who_is_warm(workers, scrape):
+    for level, warmed in ((2.0, 1.0), (1.0, 1.0), (0.0, 0.0)):
+        file = workers.count(pool="secure", held_bytes=100)
         file.set_gauge(SECURE_LEVEL, level)
         file.set_gauge(WARMED, warmed)
-    assert scrape("bufpool_secure_level") == 1
-    assert scrape("bufpool_warmed_processes") == 2
+    workers.count(pool="regular", held_bytes=1000).set_gauge(SECURE_LEVEL, 2.0)
+    assert scrape("bufpool_secure_level") == 0
+    assert scrape("bufpool_locked_bytes") == 200
+    assert scrape("bufpool_warmed_processes") == 1  # both are of this one process
+    assert scrape("bufpool_processes") == 1
 
 
 def test_with_nobody_alive_there_is_no_level(scrape):

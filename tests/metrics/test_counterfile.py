@@ -10,7 +10,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from bufpool_workers import memory
 from bufpool_workers.errors import MetricsError
-from bufpool_workers.metrics.catalog import POOL_FIELDS, STARTED, WARMED, Catalog
+from bufpool_workers.metrics.catalog import POOL_FIELDS, SECURE_LEVEL, WARMED, Catalog
 from bufpool_workers.metrics.compaction import compact
 from bufpool_workers.metrics.counterfile import CounterFile
 from bufpool_workers.metrics.snapshot import read_directory
@@ -51,11 +51,11 @@ def test_a_pool_counts_in_it_without_a_call(tmp_path):
 def test_gauges_of_the_process_are_seen_while_it_lives(tmp_path):
     file = create(tmp_path)
     file.set_gauge(WARMED, 1.0)
-    file.set_gauge(STARTED, 1234.5)
+    file.set_gauge(SECURE_LEVEL, 2.0)
     (process,) = read_directory(tmp_path).live
     assert process.owner.pid == os.getpid()
     assert process.gauges[Catalog().process_gauge_key(WARMED)] == 1.0
-    assert process.gauges[Catalog().process_gauge_key(STARTED)] == 1234.5
+    assert process.gauges[Catalog().process_gauge_key(SECURE_LEVEL)] == 2.0
     file.close()
     assert read_directory(tmp_path).live == []
 

@@ -31,9 +31,9 @@ def copies_in_redis(client: Any, secret: bytes) -> int:
 
 
 def copies_in_memory(pid: int, secret: bytes) -> int:
-    """Count copies in all memory of a process that can be read, damaged ones too.
+    """Count copies in all memory that a process may have written and others can read.
 
-    A copy is damaged when 8 bytes in a row of it are left, as in a freed block whose start was
+    Damaged copies count: those of which 8 bytes in a row are left, as in a freed block whose start was
     overwritten. Needs the right to trace the process: its user's, or root's.
     """
     fragments = {
@@ -69,8 +69,10 @@ def _readable_memory(pid: int) -> list[bytearray]:
     pieces = []
     with Path(f"/proc/{pid}/maps").open() as maps, Path(f"/proc/{pid}/mem").open("rb", 0) as memory:
         for line in maps:
-            span, permissions, _, _, _, *name = line.split(maxsplit=5)
-            if permissions[0] != "r" or (name and name[0].strip() in _KERNELS_OWN):
+            span, permissions, _, _, inode, *name = line.split(maxsplit=5)
+            unchanged_file = permissions[1] != "w" and inode != "0"
+            kernels_own = name and name[0].strip() in _KERNELS_OWN
+            if permissions[0] != "r" or unchanged_file or kernels_own:
                 continue
             low, high = (int(address, 16) for address in span.split("-"))
             piece = bytearray()

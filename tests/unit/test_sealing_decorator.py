@@ -422,10 +422,9 @@ class TestPublicKeySetting:
         public_key = bp.generate_key(tmp_path / "other.key")
         login = self.make(SHOP_BUFPOOL_PUBLIC_KEY=public_key)
         token = bp.seal(SECRET, task=login, argument="password")
-        opened = bp.Keyring([tmp_path / "other.key"]).unseal(
-            token, task="other.login", argument="password"
-        )
-        assert bytes(opened) == SECRET
+        keyring = bp.Keyring([tmp_path / "other.key"])
+        with keyring.unseal(token, task="other.login", argument="password") as opened:
+            assert bytes(opened) == SECRET
         assert public_key != app.conf.bufpool_public_key
 
     def test_without_one_it_says_what_to_do(self):

@@ -7,6 +7,7 @@ import engine_tasks
 import pytest
 from engine_tasks import child, wait_for_release
 from support.build_context import DOCKERFILE, build_context
+from support.celery_worker import STOP_SECONDS
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ def test_warm_shutdown_finishes_the_running_task(celery_setup):
     celery_setup.worker.assert_log_exists("Warm shutdown")
     celery_setup.app.backend.client.rpush("gate", 1)
     assert running.get(timeout=10) == "released"
-    assert celery_setup.worker.container._container.wait(timeout=10)["StatusCode"] == 0
+    assert celery_setup.worker.container._container.wait(timeout=STOP_SECONDS)["StatusCode"] == 0
 
 
 def test_direct_worker_runs_restarts_and_stops(start_worker, redis_server):

@@ -1,6 +1,7 @@
 """Sealed arguments through a real broker and worker: canvases, retries, refusals, rotation."""
 
 import functools
+import re
 import signal
 
 import pytest
@@ -25,12 +26,12 @@ def url(redis_server):
 
 @pytest.fixture
 def start(start_worker, url):
-    def start(*paths, arguments=("--concurrency=1",), **options):
+    def start(*paths, arguments=("--concurrency=1",), settings=(), **options):
         return start_worker(
             "sealed_app:app",
             broker=url,
             arguments=arguments,
-            settings={"bufpool_private_keys": [str(path) for path in paths]},
+            settings={"bufpool_private_keys": [str(path) for path in paths], **dict(settings)},
             **options,
         )
 
@@ -77,6 +78,19 @@ def test_every_pool_opens_by_position_and_by_keyword(start, key, seal, arguments
     assert task(seal(), seal("pin", "1234")) == expected
     assert task(pin=seal("pin", "1234"), password=seal()) == expected
     assert worker.run("sealed_tasks.secure_in_use") == 0
+
+
+def test_a_spawned_child_opens_and_refuses_to_publish(start, key, seal, producer):
+    worker = start(key[0], settings={"worker_pool_start_method": "spawn"})
+    assert worker.run("sealed_tasks.stubborn", seal("stubborn")) == PASSWORD
+    steps = chain(
+        producer.signature("sealed_tasks.answer", ("open secret",)),
+        producer.signature("sealed_tasks.stubborn"),
+        app=producer,
+    )
+    with pytest.raises(bp.NotSealed, match=r"sealed_tasks\.stubborn, argument 'password'"):
+        get(steps.delay())
+    assert len(re.findall(r"sealed_tasks\.stubborn\[.*\] received", worker.log())) == 1
 
 
 def test_canvases_and_eta(start, key, seal, producer):

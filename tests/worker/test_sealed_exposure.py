@@ -15,6 +15,7 @@ from support.waiting import wait_until
 import bufpool_workers as bp
 
 TIMEOUT_SECONDS = 30
+IN_USE = "memory of the worker's child, in use"
 
 
 @contextmanager
@@ -76,6 +77,8 @@ def exposure(kind, *, redis_server, start_worker, tmp_path):
         active = wait_until(lambda: worker.inspect("active"), what="the task to run")
         found["inspect active"] = copies(repr(active).encode(), secret)
         found["Redis: unacknowledged"] = copies_in_redis(database, secret)
+        (process,) = psutil.Process(worker.pid).children()
+        found[IN_USE] = copies_in_memory(process.pid, secret)
         gate.open("wb").close()  # the body reads to the end of it
         digest, child = held.get(timeout=TIMEOUT_SECONDS)
         assert digest == hashlib.sha256(secret).hexdigest()
@@ -90,7 +93,7 @@ def exposure(kind, *, redis_server, start_worker, tmp_path):
     found["worker's log, DEBUG"] = copies(worker.log().encode(), secret)
     found["memory of Redis"] = copies_in_memory(redis_server.pid, secret)
     found["memory of the worker's main process"] = copies_in_memory(worker.pid, secret)
-    assert psutil.Process(child).ppid() == worker.pid
+    assert child == process.pid
     found["memory of the worker's child"] = copies_in_memory(child, secret)
     assert private_key_copies(worker.pid, key) == (0, 0)
     assert private_key_copies(child, key)[0] == 0
@@ -117,4 +120,6 @@ def test_a_sealed_password_shows_nowhere_where_a_plain_one_does(
         print("\n\n| copies found in | plain argument | sealed argument |\n|---|---|---|")  # noqa: T201
         print("\n".join(rows))  # noqa: T201
     assert [place for place, count in plain.items() if not count] == []
-    assert [place for place, count in sealed.items() if count] == []
+    # without secret memory, root can look into the buffer that the task has just now
+    allowed = [] if bp.stats().secure_level == "memfd" else [IN_USE]
+    assert [place for place, count in sealed.items() if count and place not in allowed] == []
