@@ -61,7 +61,7 @@ def after(gone: int, *, merge: bool = True) -> Path:
 
 
 def living_in(directory: Path, *, stock: bool = False) -> Mapping[str, Any]:
-    """A scrape of those who live, ours or prometheus_client's (`stock`), with whoever was before."""
+    """A scrape of the living, ours or prometheus_client's (`stock`), after whoever was before."""
     living = [create(directory) for _ in range(LIVING)]
     if stock:
         registry = CollectorRegistry()
