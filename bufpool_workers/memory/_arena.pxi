@@ -60,6 +60,7 @@ cdef inline bint is_idle(Slab* slab) noexcept nogil:
 
 
 @cython.final
+@cython.no_gc_clear     # buffers that are out need all of it
 cdef class Arena:
     """What a pool holds in one process: slabs, free stacks, counters."""
 
@@ -149,7 +150,7 @@ cdef class Arena:
             slab.slots[i].memory = slab.mapping.memory + i * stride
             slab.slots[i].fresh = slab.slots[i].retired = 0
         if keep == LOOSE:
-            c.count[<int>BYTES_ALLOCATED][0] += slab.mapping.nbytes
+            c.count[<int>BYTES_ALLOCATED][0] += slab.mapping.nbytes if c.size == UNBOUNDED else size
             return slab
         for i in range(nslots):
             c.free_slots[c.nfree + i] = &slab.slots[nslots - 1 - i]
@@ -365,18 +366,23 @@ cdef class Arena:
         return before - self.held
 
     cdef list reclaim(self, uint64_t scope, bint everything):
-        """Take back all that a scope, or anyone, still holds; gives (bytes, viewed, place)."""
+        """Take back all that a scope, or anyone, holds; gives (kind, bytes, viewed, place)."""
         cdef Slab* slab = self.slabs
         cdef Slot* slot
-        cdef Py_ssize_t i
+        cdef Py_ssize_t i, nbytes
+        cdef bint viewed
+        cdef str place
         found = []
         while slab != NULL:
             for i in range(slab.nslots):
                 slot = &slab.slots[i]
                 if slot.lease and (everything or slot.scope == scope):
-                    found.append((slot.nbytes, slot.exports > 0, self.place(slot)))
+                    nbytes, viewed, place = slot.nbytes, slot.exports > 0, self.place(slot)
                     self.count_reclaim(slot)
                     self.take_back(slot)
+                    # last: a new tuple may start the garbage collector, and that finalizers
+                    # that use this very pool
+                    found.append((self.name, nbytes, viewed, place))
             slab = slab.next
         return found
 
@@ -428,8 +434,13 @@ cdef class Arena:
             raise ValueError(f"{self.name} pool: {len(offsets)} counter offsets, {n} are needed")
         PyObject_GetBuffer(block, &view, PyBUF_WRITABLE)
         try:
+            if <size_t>view.buf % 8:
+                raise ValueError(f"{self.name} pool: the counter block does not begin at a "
+                                 "multiple of 8 in memory")
+            if len(set(offsets)) != n:
+                raise ValueError(f"{self.name} pool: two counters at one offset")
             for at in offsets:
-                if at < 0 or at % 8 or at + 8 > view.len:
+                if at < 0 or at % 8 or at > view.len - 8:
                     raise ValueError(f"{self.name} pool: counter offset {at} is not a multiple of "
                                      f"8 inside a block of {view.len} bytes")
         except BaseException:
@@ -440,8 +451,10 @@ cdef class Arena:
             new = <double*>(<char*>view.buf + at)
             new[0] = self.classes[i // <int>NFIELDS].count[i % <int>NFIELDS][0]
             self.classes[i // <int>NFIELDS].count[i % <int>NFIELDS] = new
-        if self.is_shared:
-            PyBuffer_Release(&self.shared)
+        cdef Py_buffer before = self.shared
+        cdef bint was_shared = self.is_shared
         self.shared = view
         self.is_shared = True
+        if was_shared:
+            PyBuffer_Release(&before)      # last: it may run the exporter's Python code
         return 0

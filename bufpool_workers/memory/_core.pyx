@@ -83,7 +83,7 @@ cdef class Scope:
     cdef readonly Scope outer
     cdef readonly str name
 
-    def __init__(self, str name, Scope outer):
+    def __cinit__(self, str name not None, Scope outer):
         global last_scope
         last_scope += 1
         self.number = last_scope
@@ -104,19 +104,6 @@ def enter_scope(str name):
     global scopes_used
     scopes_used = True
     scope_variable.set(Scope(name, get_value(scope_variable)))
-
-
-def leave_scope(str name):
-    """End the innermost task of that name; gives every scope that ends with it, innermost first."""
-    cdef Scope scope = get_value(scope_variable)
-    ended = []
-    while scope is not None:
-        ended.append(scope)
-        if scope.name == name:
-            scope_variable.set(scope.outer)
-            return ended
-        scope = scope.outer
-    return []
 
 
 cdef Slot NO_SLOT
@@ -191,7 +178,8 @@ cdef class Buffer:
         if self.slot.exports == 0:
             self.arena.take_back(self.slot)
             return 0
-        self.slot.size_class.count[<int>ESCAPES][0] += self.arena.made_in == generation
+        if self.arena.made_in == generation:     # else the counter may be the parent's, shared
+            self.slot.size_class.count[<int>ESCAPES][0] += 1
         where = self.arena.acquired_at(self.slot)
         self.arena.take_back(self.slot)
         return warn(f"{self.arena.name} pool: a view outlived its buffer of {self.slot.nbytes} "
@@ -268,13 +256,13 @@ cdef class Buffer:
 cdef int warn(str message, object code) except -1:
     """Emit a ResourceWarning at the caller's line, or at the function that `code` belongs to."""
     if code is None:
-        PyErr_WarnEx(ResourceWarning, message.encode(), 1)
+        PyErr_WarnEx(ResourceWarning, message.encode("utf-8", "backslashreplace"), 1)
     else:
         warnings.warn_explicit(message, ResourceWarning, code.co_filename, code.co_firstlineno)
     return 0
 
 
-def leave(Buffer buffer, code):
+def leave(Buffer buffer not None, code):
     """Do what leaving a `with` does, with warnings that name the function of `code`."""
     if buffer.slot.lease == buffer.lease:
         buffer.leave(code)
@@ -285,6 +273,7 @@ NO_ARENA.made_in = NO_ARENA.open_in = 0
 
 
 @cython.final
+@cython.no_gc_clear     # finalizers in the same cycle may use it
 cdef class BufferPool:
     """A pool of one kind ("regular", "secure" or "random"), its bounds, and its memory.
 
@@ -303,11 +292,17 @@ cdef class BufferPool:
     cdef readonly Py_ssize_t max_buffer_bytes
     cdef readonly dict warm_levels     # size class: count
 
-    def __cinit__(self, str kind, *, tuple size_classes, Py_ssize_t max_bytes,
+    def __cinit__(self, str kind, *, tuple size_classes not None, Py_ssize_t max_bytes,
                   Py_ssize_t max_buffer_bytes, dict warm=None, bint lend_at_limit=True,
                   str secure_level="any", prepare=None, locate=None):
+        kinds = {"regular": REGULAR, "secure": SECURE, "random": RANDOM}
+        if kind not in kinds:
+            raise ValueError(f"a pool of kind {kind!r}: one of {', '.join(kinds)} is needed")
+        bounds = (0, *size_classes, UNBOUNDED // 2)
+        if not all([a < b for a, b in zip(bounds, bounds[1:])]):
+            raise ValueError(f"{kind} pool: size classes must be above 0 and increase")
         self.kind = kind
-        self.which = {"regular": REGULAR, "secure": SECURE, "random": RANDOM}[kind]
+        self.which = kinds[kind]
         self.least = <Level><int>{"any": PLAIN, "mlock": MLOCK, "memfd": MEMFD}[secure_level]
         if self.which == REGULAR:
             self.least = PLAIN
@@ -361,7 +356,7 @@ cdef class BufferPool:
         return buffer
 
     cdef Buffer lend_located(self, Arena arena, Py_ssize_t n):
-        place = self.locate()
+        cdef str place = self.locate()
         cdef Buffer buffer = Buffer.__new__(Buffer)
         buffer.slot = arena.lend(n, scope_number(), self.lend_at_limit)
         buffer.lease = buffer.slot.lease
@@ -403,22 +398,15 @@ cdef class BufferPool:
         """
         return self.here().shrink(GROWN, all_idle)
 
-    def reclaim(self, Scope scope):
-        """Take back what a task holds at its end; gives (bytes, viewed, place) of each buffer."""
-        if self.arena.made_in != generation:
-            return []
-        found = self.arena.reclaim(scope.number, False)
-        if self.arena.damaged >= 0:
-            self.arena.report_damage()
-        return found
-
     def bind_counters(self, block, offsets):
         """Keep the counters in `block`, an object with a writable buffer, from now on.
 
         `offsets` are in bytes, one for each label and, within it, each of FIELDS. The block is
         held (it can't be closed or resized) until the pool is bound elsewhere.
         """
-        self.here().bind(block, tuple(offsets))
+        # ints from here on: those that run Python code could give another value the next time
+        offsets = tuple(map(operator.index, offsets))
+        self.here().bind(block, offsets)
 
     def counters(self):
         """A tuple of floats in the order of FIELDS for each label, all of the same moment."""
@@ -441,6 +429,36 @@ cdef class BufferPool:
                 self.arena.report_damage()
 
 
+def end_scope(str name not None, *pools):
+    """End the innermost task of that name and take back what it still holds.
+
+    Tasks inside it that were not ended end with it. All in one call, so that no exception comes
+    in between; gives (kind, bytes, viewed, place) of each buffer.
+    """
+    cdef Scope innermost = get_value(scope_variable)
+    cdef Scope scope = innermost
+    cdef BufferPool pool
+    for pool in pools:
+        if pool is None:
+            raise TypeError("a pool is needed, not None")
+    while scope is not None and scope.name != name:
+        scope = scope.outer
+    if scope is None:
+        return []
+    cdef Scope last = scope.outer
+    scope_variable.set(last)
+    found = []
+    while innermost is not last:
+        for pool in pools:
+            if pool.arena.made_in == generation:
+                found += pool.arena.reclaim(innermost.number, False)
+        innermost = innermost.outer
+    for pool in pools:
+        if pool.arena.damaged >= 0:
+            pool.arena.report_damage()
+    return found
+
+
 cdef BufferPool regular_pool, secure_pool, random_pool
 cdef object installed = None
 cdef object make_pools = None
@@ -452,7 +470,7 @@ def on_first_use(factory):
     make_pools = factory
 
 
-def install(pools):
+def install(pools not None):
     """Make these the pools of `buffer` and its siblings unless others are there; gives those."""
     global installed, regular_pool, secure_pool, random_pool
     if installed is None:

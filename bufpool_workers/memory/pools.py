@@ -87,22 +87,20 @@ class Pools:
         Now and then, every `bufpool_trim_after_seconds`, it also gives memory back that was not
         needed since the last time.
         """
-        taken = 0
-        for scope in _core.leave_scope(task_id):
-            for pool in self._all():
-                for nbytes, viewed, place in pool.reclaim(scope):
-                    taken += 1
-                    _warn_reclaimed(
-                        f"{pool.kind} pool: task {name} ended holding a buffer of {nbytes} bytes"
-                        + (f", acquired at {place}" if place else "")
-                        + ("; its memory is kept apart until the last view dies" if viewed else ""),
-                        code,
-                    )
+        taken = _core.end_scope(task_id, *self._all())
         if time.monotonic() >= self._trim_at:
             self._trim_at = time.monotonic() + self.settings.trim_after_seconds
             for pool in self._all():
                 pool.trim(all_idle=False)
-        return taken
+        # last, since a warning may be made an error
+        for kind, nbytes, viewed, place in taken:
+            _warn_reclaimed(
+                f"{kind} pool: task {name} ended holding a buffer of {nbytes} bytes"
+                + (f", acquired at {place}" if place else "")
+                + ("; its memory is kept apart until the last view dies" if viewed else ""),
+                code,
+            )
+        return len(taken)
 
 
 def begin_task(task_id: str) -> None:

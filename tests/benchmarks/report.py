@@ -43,17 +43,26 @@ class Row:
 
 @dataclass
 class Table:
-    """A table of results. `low` to `high` of a ratio is its middle half, unless a note differs."""
+    """A table of results."""
 
     title: str
     notes: list[str] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
 
     def add(
-        self, timing: Timing, rival: Timing, *, what: str = "", reach: float | None = None
+        self,
+        timing: Timing,
+        rival: Timing,
+        *,
+        what: str = "",
+        reach: float | None = None,
+        interval: bool = False,
     ) -> None:
+        """Add a row; its spread is the ratios' middle half, or their median's interval."""
         ratios = timing.ratios(rival)
         low, middle, high = ratios.quartiles
+        if interval:
+            low, high = ratios.median_interval
         self.rows.append(
             Row(
                 what or timing.name,
@@ -79,8 +88,8 @@ class Table:
                 row.rival,
                 duration(row.seconds),
                 duration(row.rival_seconds),
-                f"{row.ratio:.3g}",
-                f"{row.low:.3g}-{row.high:.3g}",
+                f"{row.ratio:.4g}",
+                f"{row.low:.4g}-{row.high:.4g}",
                 "" if row.reach is None else f"{row.reach:.3g}",
             )
         console.print()

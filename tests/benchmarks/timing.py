@@ -89,7 +89,7 @@ def measure(
     finally:
         for _case, process, pipe in peers:
             with contextlib.suppress(BrokenPipeError):  # it failed, and said so
-                pipe.send(False)  # noqa: FBT003
+                pipe.send(False)
             process.join(5)
             process.kill()
             process.join()

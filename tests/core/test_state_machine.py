@@ -161,8 +161,8 @@ class PoolMachine(RuleBasedStateMachine):
         ended = self.scopes[self.scopes.index(name) :]
         del self.scopes[self.scopes.index(name) :]
         held = [lent for lent in self.all if lent.is_out and lent.scope in ended]
-        taken = [item for scope in _core.leave_scope(name) for item in self.pool.reclaim(scope)]
-        assert sorted((n, viewed) for n, viewed, _ in taken) == sorted(
+        taken = _core.end_scope(name, self.pool)
+        assert sorted((n, viewed) for _, n, viewed, _ in taken) == sorted(
             (lent.nbytes, bool(lent.views)) for lent in held
         )
         for lent in held:
@@ -217,7 +217,7 @@ class PoolMachine(RuleBasedStateMachine):
             if lent.is_out:
                 self.release(lent)
         while self.scopes:
-            _core.leave_scope(self.scopes.pop())
+            _core.end_scope(self.scopes.pop(), self.pool)
         stats = self.pool.stats()
         assert (stats.in_use, stats.gets) == (0, stats.puts)
         self.pool.close()

@@ -33,8 +33,8 @@ def copies_in_redis(client: Any, secret: bytes) -> int:
 def copies_in_memory(pid: int, secret: bytes) -> int:
     """Count copies in all memory that a process may have written and others can read.
 
-    Damaged copies count: those of which 8 bytes in a row are left, as in a freed block whose start was
-    overwritten. Needs the right to trace the process: its user's, or root's.
+    Damaged copies count: those of which 8 bytes in a row are left, as in a freed block whose start
+    was overwritten. Needs the right to trace the process: its user's, or root's.
     """
     fragments = {
         secret[start : start + _FRAGMENT_BYTES]

@@ -212,6 +212,16 @@ class TestRefusals:
         with pytest.raises(ReplayStoreError, match="need Redis as result backend or as broker"):
             login("ada", token)
 
+    def test_what_was_opened_before_the_one_that_does_not_is_given_back(self, transfer):
+        seal = functools.partial(bp.seal, task=transfer)
+        before = bp.stats().secure
+        iban, pin = seal(b"DE1", argument="iban"), seal(b"1234", argument="pin")
+        with pytest.raises(OpenFailed, match="argument 'code'"):
+            transfer(iban, pin, code=pin)
+        after = bp.stats().secure
+        assert after.gets - before.gets == 3
+        assert after.in_use == before.in_use
+
     def test_the_bare_function_does_not_open(self, login, token):
         with pytest.raises(TypeError, match="call the task itself"):
             login.run("ada", token)

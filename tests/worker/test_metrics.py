@@ -1,5 +1,6 @@
 """A node's scrape: right from the start, through recycling and SIGKILL, and gone at its end."""
 
+import contextlib
 import re
 import signal
 import socket
@@ -140,12 +141,12 @@ def test_children_do_not_hold_the_port(start_worker):
     pids = {worker.run("metric_tasks.work", 1) for _ in range(3)}
     port = port_of(worker)
     main = psutil.Process(worker.pid)
-    listening = {
-        process.pid
-        for process in (main, *main.children())
-        for connection in process.net_connections("tcp")
-        if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port
-    }
+    listening = set()
+    for process in (main, *main.children()):
+        with contextlib.suppress(psutil.NoSuchProcess):  # one that has just been recycled
+            for connection in process.net_connections("tcp"):
+                if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port:
+                    listening.add(process.pid)
     assert len(pids) == 3
     assert listening == {main.pid}
 

@@ -1,0 +1,3 @@
+module bufpool
+
+go 1.21
