@@ -233,3 +233,18 @@ def test_keystream_is_that_of_aes_256_in_counter_mode():
     block = bytearray(64)
     keystream.make_block(memoryview(block))
     assert bytes(block[:16]).hex() == "dc95c078a2408989ad48a21492842087"
+
+
+def test_what_was_drawn_is_erased_from_the_block_and_from_the_pool():
+    found = run(
+        "blocks = []\n"
+        "outer = real\n"
+        "def real(block):\n"
+        "    outer(block)\n"
+        "    blocks[:] = [block]\n"
+        "while not blocks: draw(30000)\n"
+        "for _ in range(20): draw(100)\n"
+        "left = bytes(blocks[0])\n"
+        "print(sum(drawn[:8] in left for drawn in seen), any(left))\n",
+    )
+    assert found == "0 True"

@@ -5,6 +5,8 @@ import logging
 import mmap
 import re
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -205,3 +207,29 @@ def test_regular_memory_is_left_alone_by_the_demanded_level():
     with pools.regular.acquire(64) as buffer:
         assert re.search(r" rw-p ", mapping_of(address(buffer))[2])
     pools.close()
+
+
+# The buffer is made that of a stdio file, which libc flushes after all handlers of exit; a
+# reference too many keeps it from being released before.
+HELD_AT_EXIT = """
+import ctypes, sys
+import bufpool_workers as bp
+libc = ctypes.CDLL(None)
+libc.fopen.restype = ctypes.c_void_p
+buffer = getattr(bp.current_pools(), sys.argv[1]).acquire(4096)
+at = ctypes.addressof((ctypes.c_char * 4096).from_buffer(buffer))
+file = ctypes.c_void_p(libc.fopen(sys.argv[2].encode(), b"w"))
+assert libc.setvbuf(file, ctypes.c_void_p(at), 0, ctypes.c_size_t(4096)) == 0
+assert libc.fwrite(b"a secret", 1, 8, file) == 8
+assert bytes(buffer[:8]) == b"a secret"
+ctypes.pythonapi.Py_IncRef(ctypes.py_object(buffer))
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "left"), [("regular", b"a secret"), ("secure", bytes(8)), ("random", bytes(8))]
+)
+def test_what_is_held_at_a_normal_exit_is_wiped(tmp_path, kind, left):
+    file = tmp_path / "flushed"
+    subprocess.run([sys.executable, "-c", HELD_AT_EXIT, kind, file], check=True, timeout=60)
+    assert file.read_bytes() == left
