@@ -30,7 +30,7 @@ def plain_again(number: int) -> int:
 
 @app.task
 @bp.pooled_buffer(4096)
-def decorated(number: int, *, buf: bp.Buffer) -> int:
+def decorated(number: int, *, buf: bp.Buffer) -> int:  # noqa: ARG001 - lent, that's all
     return number
 
 
