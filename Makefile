@@ -3,13 +3,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := pyproject.toml $(wildcard bufpool_workers/memory/*.p[yx]*)
 
-.PHONY: help demo test check bench debug asan clean
+.PHONY: help demo test check bench leaks debug asan clean
 
 help:
 	@echo "make demo   a real worker with warm pools at work on real files (under two minutes)"
 	@echo "make test   the tests"
 	@echo "make check  lint and types"
 	@echo "make bench  what it costs and what it gains, as ratios measured here"
+	@echo "make leaks  where a password shows that travels as a task's argument, plain and sealed"
 	@echo "make debug  the core's tests under the allocator's and the interpreter's debug modes"
 	@echo "make asan   the core's tests under the address and undefined-behaviour sanitizers"
 
@@ -26,6 +27,9 @@ check: .venv/.check
 
 bench: .venv/.bench
 	$(BIN)/python -m tests.benchmarks
+
+leaks: .venv/.test
+	$(BIN)/python -m pytest -q tests/worker/test_sealed_exposure.py
 
 debug: .venv/.test
 	PYTHONMALLOC=debug PYTHONDEVMODE=1 $(BIN)/python -m pytest tests/core tests/unit

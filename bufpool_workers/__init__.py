@@ -11,6 +11,7 @@ from bufpool_workers.errors import (
     PoolClosed,
     ReplayStoreError,
     SealError,
+    SecureLevelUnmet,
     SettingsError,
     TokenExpired,
     TokenReplayed,
@@ -61,6 +62,7 @@ __all__ = [  # noqa: RUF022 - in reading order
     # errors
     "BufpoolError",
     "LimitExceeded",
+    "SecureLevelUnmet",
     "PoolClosed",
     "SettingsError",
     # errors of sealing

@@ -212,7 +212,8 @@ def _size_of_call(
         for parameter in signature.parameters.values():
             if parameter.kind is inspect.Parameter.VAR_KEYWORD:
                 named.update(named.pop(parameter.name))
-        return size(**named)
+        # buffers are other decorators' doing, not arguments of the task
+        return size(**{k: v for k, v in named.items() if not isinstance(v, memory.Buffer)})
 
     wanted = [
         p.name for p in _parameters(size).values() if p.default is p.empty and p.kind in _BY_NAME

@@ -22,6 +22,10 @@ class LimitExceeded(BufpoolError, ValueError):
     """A buffer was refused: larger than `bufpool_max_buffer_bytes`, or the pool is at its cap."""
 
 
+class SecureLevelUnmet(BufpoolError):
+    """Secure memory can't be had at the level that `bufpool_secure_level` demands."""
+
+
 class SealError(BufpoolError, ValueError):
     """The base of all errors of sealing and opening; never raised itself, never shows content."""
 
@@ -56,3 +60,7 @@ class OpenFailed(SealError):
 
 class KeyFileError(SealError):
     """A key or a file of keys is missing, readable by others, or not a key."""
+
+
+class MetricsError(BufpoolError):
+    """The metrics directory is missing, full or not writable, or the endpoint can't be served."""

@@ -106,6 +106,18 @@ def _port(value: object) -> int:
     return value
 
 
+def _tls(value: object) -> Mapping[str, Any]:
+    paths = ("certfile", "keyfile", "client_cafile", "client_capath")
+    known: dict[str, type] = {**dict.fromkeys(paths, str), "client_auth_required": bool}
+    if not isinstance(value, Mapping) or not all(
+        key in known and isinstance(value[key], known[key]) for key in value
+    ):
+        raise TypeError(f"a mapping with some of {', '.join(known)} is needed")
+    if value and not {"certfile", "keyfile"} <= set(value):
+        raise ValueError("certfile and keyfile are both needed")
+    return MappingProxyType(dict(value))
+
+
 def _namespace(value: object) -> str:
     if not isinstance(value, str) or not re.fullmatch(r"[a-zA-Z_][a-zA-Z0-9_]*", value):
         raise ValueError("a Prometheus name is needed: letters, digits and _, no digit first")
@@ -193,6 +205,7 @@ class Settings:
     metrics_host: str = _setting("127.0.0.1", _text)
     metrics_dir: str | None = _setting(None, _optional(_text))
     metrics_namespace: str = _setting("bufpool", _namespace)
+    metrics_tls: Mapping[str, Any] = _setting(MappingProxyType({}), _tls)
     compact_foreign: bool = _setting(default=False, check=_flag)
     public_key: str | None = _setting(None, _optional(_text), shown=False)
     private_keys: tuple[str, ...] = _setting((), _paths, shown=False)

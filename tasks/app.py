@@ -1,4 +1,4 @@
-"""The app: `celery -A tasks worker` with the broker that BUFPOOL_BROKER_URL names."""
+"""The app: `celery -A tasks.app worker` with the broker that BUFPOOL_BROKER_URL names."""
 
 import os
 

@@ -30,7 +30,7 @@ def check_password(
     return hmac.compare_digest(found, bytes.fromhex(expected_hex))
 
 
-@app.task
+@app.task(resultrepr_maxsize=0)  # or the worker's log shows each token
 @bp.pooled_buffer(32, name="token", kind="random")
 def mint_token(*, token: bp.Buffer) -> str:
     """Give a new session token of 256 random bits, as URL-safe text.

@@ -1,12 +1,17 @@
 """Memory pools: slabs, buffers and their counters. Knows nothing of Celery or Prometheus."""
 
 from bufpool_workers.memory._core import (
+    LEVELS,
     Buffer,
     BufferPool,
+    bind_gauges,
     buffer,
     leave,
     random_buffer,
+    reachable_level,
     secure_buffer,
+    secure_level,
+    secure_locked_bytes,
 )
 from bufpool_workers.memory.pools import (
     Pools,
@@ -16,10 +21,12 @@ from bufpool_workers.memory.pools import (
     current_pools,
     stats,
 )
+from bufpool_workers.memory.protection import lock_limit, secure_warm_bytes, unmet
 from bufpool_workers.memory.stats import FIELDS, PoolsStats, PoolStats, Warmth
 
 __all__ = [
     "FIELDS",
+    "LEVELS",
     "Buffer",
     "BufferPool",
     "PoolStats",
@@ -27,12 +34,19 @@ __all__ = [
     "PoolsStats",
     "Warmth",
     "begin_task",
+    "bind_gauges",
     "buffer",
     "close_current_pools",
     "configure",
     "current_pools",
     "leave",
+    "lock_limit",
     "random_buffer",
+    "reachable_level",
     "secure_buffer",
+    "secure_level",
+    "secure_locked_bytes",
+    "secure_warm_bytes",
     "stats",
+    "unmet",
 ]

@@ -16,22 +16,29 @@ inherited arena stays mapped while inherited buffers use it, and counts nothing.
 """
 
 cimport cython
-from cpython.buffer cimport (PyBUF_WRITABLE, PyBuffer_FillInfo, PyBuffer_Release,
+from cpython.buffer cimport (PyBUF_WRITABLE, PyBUF_WRITE, PyBuffer_FillInfo, PyBuffer_Release,
                              PyObject_GetBuffer)
 from cpython.contextvars cimport get_value
 from cpython.exc cimport PyErr_Clear, PyErr_WarnEx
+from cpython.memoryview cimport PyMemoryView_FromMemory
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc, free, realloc
+from libc.string cimport memcmp, memcpy
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
+from posix.unistd cimport close
 
+import logging
 import operator
 import warnings
 from contextvars import ContextVar
 
 from bufpool_workers.errors import LimitExceeded, PoolClosed
 from bufpool_workers.memory cimport _sys
-from bufpool_workers.memory._mapping cimport (RANDOM, REGULAR, SECURE, Kind, Mapping, map_memory,
-                                              page_bytes, touch, unmap_memory)
+from bufpool_workers.memory._mapping cimport (MEMFD, MLOCK, PLAIN, RANDOM, REGULAR, SECURE, Kind,
+                                              Level, Mapping, locked_bytes, lowest_level,
+                                              map_memory, page_bytes, show_protection, touch,
+                                              unmap_memory)
+from bufpool_workers.memory.protection import unmet
 from bufpool_workers.memory.stats import FIELDS, PoolStats, Warmth
 from bufpool_workers.settings import parse_size
 
@@ -39,6 +46,19 @@ cdef extern from "Python.h":
     bint PyLong_CheckExact(object)
     Py_ssize_t PyLong_AsSsize_t(object) noexcept
 
+cdef object logger = logging.getLogger("bufpool_workers.memory")
+
+cdef uint64_t generation = 1       # of this process; the child of a fork gets the next
+
+
+cdef void after_fork_in_child() noexcept nogil:
+    global generation
+    generation += 1
+
+if _sys.pthread_atfork(NULL, NULL, after_fork_in_child):
+    raise MemoryError("no room for a fork handler")
+
+include "_secure.pxi"
 include "_arena.pxi"
 
 
@@ -63,7 +83,7 @@ cdef class Scope:
     cdef readonly Scope outer
     cdef readonly str name
 
-    def __init__(self, str name, Scope outer):
+    def __cinit__(self, str name not None, Scope outer):
         global last_scope
         last_scope += 1
         self.number = last_scope
@@ -84,19 +104,6 @@ def enter_scope(str name):
     global scopes_used
     scopes_used = True
     scope_variable.set(Scope(name, get_value(scope_variable)))
-
-
-def leave_scope(str name):
-    """End the innermost task of that name; gives every scope that ends with it, innermost first."""
-    cdef Scope scope = get_value(scope_variable)
-    ended = []
-    while scope is not None:
-        ended.append(scope)
-        if scope.name == name:
-            scope_variable.set(scope.outer)
-            return ended
-        scope = scope.outer
-    return []
 
 
 cdef Slot NO_SLOT
@@ -140,9 +147,7 @@ cdef class Buffer:
         cdef Slot* slot = self.slot
         slot.exports -= 1
         if slot.exports == 0 and slot.lease == 0 and self.arena.made_in == generation:
-            if self.arena.kind == RANDOM:
-                slot.fresh = 0     # what was written over it has been in view
-            self.arena.settle(slot)
+            self.arena.last_view_died(slot)
 
     def __dealloc__(self):
         if self.slot.lease != self.lease or self.arena.made_in != generation:
@@ -150,6 +155,8 @@ cdef class Buffer:
         self.arena.count_reclaim(self.slot)
         where = self.arena.acquired_at(self.slot)
         self.arena.take_back(self.slot)
+        if self.arena.damaged >= 0:
+            self.arena.report_damage()
         warn(f"{self.arena.name} pool: a buffer of {self.slot.nbytes} bytes was dropped without "
              f"release{where}", None)
 
@@ -163,14 +170,28 @@ cdef class Buffer:
 
     cdef inline int leave(self, code) except -1:
         """End the lending, whether or not views are left."""
+        if self.arena.kind != REGULAR:
+            return self.leave_secure(code)
+        return self.leave_any(code)
+
+    cdef inline int leave_any(self, code) except -1:
         if self.slot.exports == 0:
             self.arena.take_back(self.slot)
             return 0
-        self.slot.size_class.count[<int>ESCAPES][0] += self.arena.made_in == generation
+        if self.arena.made_in == generation:     # else the counter may be the parent's, shared
+            self.slot.size_class.count[<int>ESCAPES][0] += 1
         where = self.arena.acquired_at(self.slot)
         self.arena.take_back(self.slot)
         return warn(f"{self.arena.name} pool: a view outlived its buffer of {self.slot.nbytes} "
                     f"bytes{where}; its memory is kept apart until the last view dies", code)
+
+    cdef int leave_secure(self, code) except -1:
+        if self.arena.kind == RANDOM:
+            prepare_random(self.slot.nbytes, self.arena.least)
+            if self.slot.lease != self.lease:       # another thread released it meanwhile
+                return 0
+        self.leave_any(code)
+        return self.arena.report_damage() if self.arena.damaged >= 0 else 0
 
     def release(self):
         """Give the memory back to its pool.
@@ -183,7 +204,7 @@ cdef class Buffer:
         if self.slot.exports:
             raise BufferError(f"{self.arena.name} pool: the buffer of {self.slot.nbytes} bytes has "
                               f"{self.slot.exports} live views")
-        self.arena.take_back(self.slot)
+        self.leave(None)
 
     def __len__(self):
         self.check()
@@ -200,7 +221,10 @@ cdef class Buffer:
             return "<bufpool_workers.Buffer, released>"
         return f"<bufpool_workers.Buffer, {self.arena.name}, {self.slot.nbytes} bytes>"
 
-    __hash__ = None
+    def __eq__(self, other):
+        # identity: its content changes, and comparing secrets needs hmac.compare_digest; having
+        # this and no hash makes it unhashable
+        return self is other
 
     def __reduce__(self):
         raise TypeError("a Buffer cannot be pickled or copied: pass on bytes(buffer) instead")
@@ -232,23 +256,24 @@ cdef class Buffer:
 cdef int warn(str message, object code) except -1:
     """Emit a ResourceWarning at the caller's line, or at the function that `code` belongs to."""
     if code is None:
-        PyErr_WarnEx(ResourceWarning, message.encode(), 1)
+        PyErr_WarnEx(ResourceWarning, message.encode("utf-8", "backslashreplace"), 1)
     else:
         warnings.warn_explicit(message, ResourceWarning, code.co_filename, code.co_firstlineno)
     return 0
 
 
-def leave(Buffer buffer, code):
+def leave(Buffer buffer not None, code):
     """Do what leaving a `with` does, with warnings that name the function of `code`."""
     if buffer.slot.lease == buffer.lease:
         buffer.leave(code)
 
 
-cdef Arena NO_ARENA = Arena("", REGULAR, (), 0, False)
+cdef Arena NO_ARENA = Arena("", REGULAR, (), 0, PLAIN, False)
 NO_ARENA.made_in = NO_ARENA.open_in = 0
 
 
 @cython.final
+@cython.no_gc_clear     # finalizers in the same cycle may use it
 cdef class BufferPool:
     """A pool of one kind ("regular", "secure" or "random"), its bounds, and its memory.
 
@@ -258,6 +283,7 @@ cdef class BufferPool:
     cdef Arena arena
     cdef Kind which
     cdef bint closed, lend_at_limit
+    cdef Level least
     cdef object prepare, locate
     cdef readonly str kind
     cdef readonly tuple size_classes
@@ -266,11 +292,20 @@ cdef class BufferPool:
     cdef readonly Py_ssize_t max_buffer_bytes
     cdef readonly dict warm_levels     # size class: count
 
-    def __cinit__(self, str kind, *, tuple size_classes, Py_ssize_t max_bytes,
+    def __cinit__(self, str kind, *, tuple size_classes not None, Py_ssize_t max_bytes,
                   Py_ssize_t max_buffer_bytes, dict warm=None, bint lend_at_limit=True,
-                  prepare=None, locate=None):
+                  str secure_level="any", prepare=None, locate=None):
+        kinds = {"regular": REGULAR, "secure": SECURE, "random": RANDOM}
+        if kind not in kinds:
+            raise ValueError(f"a pool of kind {kind!r}: one of {', '.join(kinds)} is needed")
+        bounds = (0, *size_classes, UNBOUNDED // 2)
+        if not all([a < b for a, b in zip(bounds, bounds[1:])]):
+            raise ValueError(f"{kind} pool: size classes must be above 0 and increase")
         self.kind = kind
-        self.which = {"regular": REGULAR, "secure": SECURE, "random": RANDOM}[kind]
+        self.which = kinds[kind]
+        self.least = <Level><int>{"any": PLAIN, "mlock": MLOCK, "memfd": MEMFD}[secure_level]
+        if self.which == REGULAR:
+            self.least = PLAIN
         self.size_classes = size_classes
         self.labels = (*map(label, size_classes), "larger")
         self.max_bytes, self.max_buffer_bytes = max_bytes, max_buffer_bytes
@@ -284,7 +319,7 @@ cdef class BufferPool:
             raise PoolClosed(f"{self.kind} pool: closed")
         if self.arena.made_in != generation:
             self.arena = Arena(self.kind, self.which, self.size_classes, self.max_bytes,
-                               self.locate is not None)
+                               self.least, self.locate is not None)
             if self.prepare is not None:
                 self.prepare(self)
         return self.arena
@@ -307,6 +342,8 @@ cdef class BufferPool:
         if not 0 <= n <= self.max_buffer_bytes:
             PyErr_Clear()
             n = self.size_asked(nbytes)
+        if self.which == RANDOM:
+            prepare_random(n, self.least)
         cdef Arena arena = self.arena
         if arena.open_in != generation:
             arena = self.here()
@@ -319,7 +356,7 @@ cdef class BufferPool:
         return buffer
 
     cdef Buffer lend_located(self, Arena arena, Py_ssize_t n):
-        place = self.locate()
+        cdef str place = self.locate()
         cdef Buffer buffer = Buffer.__new__(Buffer)
         buffer.slot = arena.lend(n, scope_number(), self.lend_at_limit)
         buffer.lease = buffer.slot.lease
@@ -343,6 +380,8 @@ cdef class BufferPool:
         """
         cdef Arena arena = self.here()
         cdef double deadline = now() + seconds
+        if self.which == RANDOM and self.warm_levels:
+            prepare_random(1, self.least)
         buffers = nbytes = 0
         complete = True
         for size, count in self.warm_levels.items():
@@ -359,19 +398,15 @@ cdef class BufferPool:
         """
         return self.here().shrink(GROWN, all_idle)
 
-    def reclaim(self, Scope scope):
-        """Take back what a task holds at its end; gives (bytes, viewed, place) of each buffer."""
-        if self.arena.made_in != generation:
-            return []
-        return self.arena.reclaim(scope.number)
-
     def bind_counters(self, block, offsets):
         """Keep the counters in `block`, an object with a writable buffer, from now on.
 
         `offsets` are in bytes, one for each label and, within it, each of FIELDS. The block is
         held (it can't be closed or resized) until the pool is bound elsewhere.
         """
-        self.here().bind(block, tuple(offsets))
+        # ints from here on: those that run Python code could give another value the next time
+        offsets = tuple(map(operator.index, offsets))
+        self.here().bind(block, offsets)
 
     def counters(self):
         """A tuple of floats in the order of FIELDS for each label, all of the same moment."""
@@ -380,11 +415,48 @@ cdef class BufferPool:
                 for i in range(arena.nclasses)]
 
     def close(self):
-        """Lend no more; buffers that are out stay valid, their memory goes when they do."""
+        """Lend no more; regular buffers that are out stay valid, their memory goes when they do.
+
+        Secure and random ones are taken back and overwritten, as at the end of a task.
+        """
         if not self.closed:
             self.here().open_in = 0
             self.closed = True
+            if self.which != REGULAR:
+                self.arena.reclaim(0, True)
             self.arena.shrink(WARM, True)
+            if self.arena.damaged >= 0:
+                self.arena.report_damage()
+
+
+def end_scope(str name not None, *pools):
+    """End the innermost task of that name and take back what it still holds.
+
+    Tasks inside it that were not ended end with it. All in one call, so that no exception comes
+    in between; gives (kind, bytes, viewed, place) of each buffer.
+    """
+    cdef Scope innermost = get_value(scope_variable)
+    cdef Scope scope = innermost
+    cdef BufferPool pool
+    for pool in pools:
+        if pool is None:
+            raise TypeError("a pool is needed, not None")
+    while scope is not None and scope.name != name:
+        scope = scope.outer
+    if scope is None:
+        return []
+    cdef Scope last = scope.outer
+    scope_variable.set(last)
+    found = []
+    while innermost is not last:
+        for pool in pools:
+            if pool.arena.made_in == generation:
+                found += pool.arena.reclaim(innermost.number, False)
+        innermost = innermost.outer
+    for pool in pools:
+        if pool.arena.damaged >= 0:
+            pool.arena.report_damage()
+    return found
 
 
 cdef BufferPool regular_pool, secure_pool, random_pool
@@ -398,7 +470,7 @@ def on_first_use(factory):
     make_pools = factory
 
 
-def install(pools):
+def install(pools not None):
     """Make these the pools of `buffer` and its siblings unless others are there; gives those."""
     global installed, regular_pool, secure_pool, random_pool
     if installed is None:

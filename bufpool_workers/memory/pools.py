@@ -38,6 +38,7 @@ class Pools:
                 max_bytes=settings.max_bytes[kind],
                 max_buffer_bytes=settings.max_buffer_bytes,
                 lend_at_limit=settings.at_limit == "lend",
+                secure_level=settings.secure_level,
                 prepare=prepare,
                 locate=_caller if settings.debug else None,
             )
@@ -56,15 +57,15 @@ class Pools:
             secure=secure,
             random=random,
             total=regular + secure + random,
-            secure_level="plain",
+            secure_level=_core.secure_level(),
         )
 
     def warm(self, *, seconds: float | None = None) -> Warmth:
         """Warm every pool to its level within `bufpool_warm_seconds`, or within `seconds`."""
         deadline = time.monotonic() + (self.settings.warm_seconds if seconds is None else seconds)
         warmth = Warmth(0, 0, complete=True)
-        # the secure ones first: they are small, and their first use is the dearest
-        for pool in reversed(self._all()):
+        # credentials first: the memory that may be locked can be short
+        for pool in (self.secure, self.random, self.regular):
             warmth += pool.warm(seconds=max(deadline - time.monotonic(), 0.0))
         return warmth
 
@@ -73,7 +74,10 @@ class Pools:
         return sum(pool.trim() for pool in self._all())
 
     def close(self) -> None:
-        """Lend no more; memory of buffers that are out goes when they do."""
+        """Lend no more; memory of regular buffers that are out goes when they do.
+
+        Secure and random buffers that are out are taken back and overwritten.
+        """
         for pool in self._all():
             pool.close()
 
@@ -83,22 +87,20 @@ class Pools:
         Now and then, every `bufpool_trim_after_seconds`, it also gives memory back that was not
         needed since the last time.
         """
-        taken = 0
-        for scope in _core.leave_scope(task_id):
-            for pool in self._all():
-                for nbytes, viewed, place in pool.reclaim(scope):
-                    taken += 1
-                    _warn_reclaimed(
-                        f"{pool.kind} pool: task {name} ended holding a buffer of {nbytes} bytes"
-                        + (f", acquired at {place}" if place else "")
-                        + ("; its memory is kept apart until the last view dies" if viewed else ""),
-                        code,
-                    )
+        taken = _core.end_scope(task_id, *self._all())
         if time.monotonic() >= self._trim_at:
             self._trim_at = time.monotonic() + self.settings.trim_after_seconds
             for pool in self._all():
                 pool.trim(all_idle=False)
-        return taken
+        # last, since a warning may be made an error
+        for kind, nbytes, viewed, place in taken:
+            _warn_reclaimed(
+                f"{kind} pool: task {name} ended holding a buffer of {nbytes} bytes"
+                + (f", acquired at {place}" if place else "")
+                + ("; its memory is kept apart until the last view dies" if viewed else ""),
+                code,
+            )
+        return len(taken)
 
 
 def begin_task(task_id: str) -> None:

@@ -19,6 +19,7 @@ FIELDS = (
     "reclaims",
     "limit_hits",
     "unlocked",
+    "damages",
     "idle",
     "held_bytes",
 )
@@ -32,8 +33,9 @@ class PoolStats:
     Sizes are in bytes. gets = hits + misses always. `in_use` counts what is lent and what waits in
     quarantine for its last view; `bytes_allocated` is what was mapped, warm-up included, and
     `bytes_reused` what was served from the pool, both in class sizes; `held_bytes` is what the
-    pool keeps, idle or in use; `limit_hits` are requests at its cap. All since the process began
-    to use the pool.
+    pool keeps, idle or in use; `limit_hits` are requests at its cap; `unlocked` are secure
+    and random buffers lent from memory that could not be locked; `damages` are those found written
+    past their end. All since the process began to use the pool.
     """
 
     gets: int = 0
@@ -49,6 +51,7 @@ class PoolStats:
     unlocked: int = 0
     idle: int = 0
     held_bytes: int = 0
+    damages: int = 0
     sizes: Mapping[str, PoolStats] = field(default_factory=lambda: MappingProxyType({}))
 
     @property

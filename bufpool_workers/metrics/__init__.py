@@ -1,1 +1,29 @@
 """Counter files, their compaction, and the scrape. Knows nothing of the memory pools."""
+
+from bufpool_workers.metrics.catalog import (
+    DEFAULT_NAMESPACE,
+    SECURE_LEVEL,
+    WARMED,
+    Catalog,
+)
+from bufpool_workers.metrics.collector import Collector, make_registry
+from bufpool_workers.metrics.compaction import compact
+from bufpool_workers.metrics.counterfile import CounterFile
+from bufpool_workers.metrics.exporter import Endpoint, asgi_app, wsgi_app
+
+__all__ = [  # noqa: RUF022 - grouped by topic
+    # counting
+    "Catalog",
+    "CounterFile",
+    "DEFAULT_NAMESPACE",
+    "SECURE_LEVEL",
+    "WARMED",
+    # scraping
+    "Collector",
+    "compact",
+    "make_registry",
+    # serving
+    "Endpoint",
+    "asgi_app",
+    "wsgi_app",
+]

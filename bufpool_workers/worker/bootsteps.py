@@ -10,6 +10,7 @@ from typing import Any
 from celery import bootsteps
 from celery.concurrency.prefork import TaskPool as PreforkPool
 from celery.concurrency.solo import TaskPool as SoloPool
+from celery.exceptions import ImproperlyConfigured
 
 from bufpool_workers import memory
 from bufpool_workers.sealing.keys import check_private
@@ -35,6 +36,7 @@ class PoolStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ships n
         if pools.settings.tune_malloc:
             malloc.check()
         check_limits(pools.settings, parent.max_memory_per_child)
+        check_secure_level(pools.settings)
 
     def start(self, parent: Any) -> None:
         """Warm up where Celery sends no worker_process_init: threads, gevent, eventlet."""
@@ -63,16 +65,42 @@ def check_limits(settings: Settings, max_memory_per_child_kib: int | None) -> No
             now,
             limit,
         )
-    locked = settings.max_bytes["secure"] + settings.max_bytes["random"]
+
+
+def check_secure_level(settings: Settings) -> None:
+    """Log the level of protection that secure memory gets, and warn where it can't be locked.
+
+    Raises ImproperlyConfigured when `bufpool_secure_level` demands more for what is to be warmed.
+    """
+    warm = memory.secure_warm_bytes(settings)
+    level = memory.reachable_level(max(warm, 1))
+    if memory.LEVELS.index(level) < memory.LEVELS.index(_least(settings)):
+        error = memory.unmet("secure and random pool", nbytes=warm, level=settings.secure_level)
+        raise ImproperlyConfigured(str(error))
+    logger.info(
+        "bufpool: secure memory at level %s, RLIMIT_MEMLOCK is %s", level, memory.lock_limit()
+    )
+    most = settings.max_bytes["secure"] + settings.max_bytes["random"]
     soft, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
-    if soft != resource.RLIM_INFINITY and locked > soft and not _may_lock_any():
+    if soft != resource.RLIM_INFINITY and most > soft and not _may_lock_any():
         logger.warning(
-            "bufpool: bufpool_max_bytes allows %d bytes of secure and random memory, above "
-            "RLIMIT_MEMLOCK, %d bytes: what is beyond it can't be locked; lower the one, or raise "
-            "the other (ulimit -l, LimitMEMLOCK=)",
-            locked,
+            "bufpool: bufpool_max_bytes allows %d bytes of secure and random memory and "
+            "bufpool_warm makes %d at start, RLIMIT_MEMLOCK is %d bytes: what is beyond it can't "
+            "be locked, and is counted as unlocked; lower the ones, or raise the other (ulimit -l "
+            "in KiB, LimitMEMLOCK= in a systemd unit, --ulimit memlock=BYTES for a container)",
+            most,
+            warm,
             soft,
         )
+    elif level == "plain":
+        logger.warning(
+            "bufpool: this system locks no memory for the pools: secure and random buffers may be "
+            "swapped, and are counted as unlocked"
+        )
+
+
+def _least(settings: Settings) -> str:
+    return "plain" if settings.secure_level == "any" else settings.secure_level
 
 
 def _may_lock_any() -> bool:

@@ -12,8 +12,10 @@ from celery.exceptions import ImproperlyConfigured
 from bufpool_workers import memory
 from bufpool_workers.errors import SettingsError
 from bufpool_workers.settings import PREFIX, Settings
-from bufpool_workers.worker import warmup
+from bufpool_workers.worker import metricsdir, warmup
 from bufpool_workers.worker.bootsteps import PoolStep
+from bufpool_workers.worker.counting import counting
+from bufpool_workers.worker.metrics import MetricsStep
 from bufpool_workers.worker.publishing import refuse_unsealed
 
 _wired: WeakSet[Celery] = WeakSet()
@@ -22,15 +24,18 @@ _wired: WeakSet[Celery] = WeakSet()
 def setup(app: Celery) -> None:
     """Give the workers of `app` warm pools, and its other processes pools with its settings.
 
-    Only registers: settings (`bufpool_*` in `app.conf`) are read when a worker starts or a buffer
-    is first asked for. Calling it again changes nothing; of several apps in one process the last
-    one set up decides.
+    Only registers, and gives a worker without PROMETHEUS_MULTIPROC_DIR one of its own, before its
+    tasks import prometheus_client. Settings (`bufpool_*` in `app.conf`) are read when a worker
+    starts or a buffer is first asked for. Calling it again changes nothing; of several apps in one
+    process the last one set up decides.
     """
     if app in _wired:
         return
     _wired.add(app)
-    memory.configure(lambda: read_settings(app))
-    app.steps["worker"].add(PoolStep)
+    metricsdir.prepare()
+    counting.source = lambda: read_settings(app)
+    memory.configure(counting.source, prepare=counting.bind)
+    app.steps["worker"].update((MetricsStep, PoolStep))
     refuse_unsealed(app)
     # a spawned child gets a copy of the app, and perhaps none of the modules that call setup; its
     # fixups come along and are called with the copy

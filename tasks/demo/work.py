@@ -26,6 +26,14 @@ FILE_BYTES = 4 * MiB
 RASTERS = 100
 NEEDED_BYTES = 2 * GiB
 FACTOR = 1 / 255
+BUFFERS = {
+    "digest of a file": 1,
+    "copy of a file": 1,
+    "array pipeline": 2,
+    "password check": 1,
+    "token": 1,
+}
+"""The kinds of work, and how many buffers a task of each takes."""
 
 
 @dataclass(frozen=True)
@@ -45,13 +53,14 @@ def kinds(folder: Path) -> dict[str, Callable[[], Iterator[Job]]]:
         )
     big = [_random_file(folder / f"file{i}.bin", FILE_BYTES) for i in range(FILES)]
     rasters = [_random_file(folder / f"raster{i}.bin", arrays.PIXELS) for i in range(RASTERS)]
-    return {
-        "digest of a file": lambda: _digests(big),
-        "copy of a file": lambda: _copies(big, folder),
-        "array pipeline": lambda: _scalings(rasters, folder),
-        "password check": lambda: _passwords(folder),
-        "token": _tokens,
-    }
+    makers: list[Callable[[], Iterator[Job]]] = [
+        lambda: _digests(big),
+        lambda: _copies(big, folder),
+        lambda: _scalings(rasters, folder),
+        lambda: _passwords(folder),
+        _tokens,
+    ]
+    return dict(zip(BUFFERS, makers, strict=True))
 
 
 def _random_file(path: Path, nbytes: int) -> tuple[Path, str]:

@@ -16,6 +16,9 @@ from .waiting import wait_until
 
 _READY = r"^.* ready\.$"
 _RESULT_SECONDS = 30
+# a prefork child whose last result meets the shutdown waits 30 s for its receipt (billiard's
+# GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT), with any app
+STOP_SECONDS = 50
 _NAME = "tested"
 
 
@@ -104,7 +107,7 @@ class CeleryWorker(LocalProcess):
     def stop(self, number: int) -> int:
         """Signal the worker and wait for its end; return its exit status."""
         self.send_signal(number)
-        return self.wait()
+        return self.wait(timeout_seconds=STOP_SECONDS)
 
     def close(self) -> None:
         """End all its processes and this test's connections to the broker."""

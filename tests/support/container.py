@@ -61,7 +61,11 @@ class Container:
                 "Ports": {port: [{"HostPort": str(n)}] for port, n in self._ports.items()},
             },
         }
-        self._start()
+        try:
+            self._start()
+        except BaseException:
+            self.remove(force=True)  # nobody else has this container yet
+            raise
 
     def _outside(self, text: str) -> str:
         for inside, folder in self._binds.items():
@@ -85,11 +89,7 @@ class Container:
     def _start(self) -> None:
         log = self._folder / "log"
         self._process = LocalProcess(self._argv, log=log, cwd=self._cwd, env=self._env)
-        try:
-            self._process.wait_for_log(self._prompt)  # the wrappers look once a second: be ready
-        except BaseException:
-            self.remove(force=True)  # nobody else has this container yet
-            raise
+        self._process.wait_for_log(self._prompt)  # the wrappers look once a second: arrive ready
         self.reload()
 
     def reload(self) -> None:

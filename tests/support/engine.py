@@ -46,13 +46,13 @@ class Containers:
         binds = {spec["bind"]: self._volumes.folder(name) for name, spec in (volumes or {}).items()}
         return Container(command, environment=environment, ports=ports, binds=binds)
 
-    def create(self, *, image: str, volumes: Iterable[str]) -> SimpleNamespace:  # noqa: ARG002
+    def create(self, *, image: str, volumes: Iterable[str]) -> SimpleNamespace:
         """Return the container that only serves to fill a volume."""
         (name,) = volumes
         folder = self._volumes.folder(name)
         return SimpleNamespace(
             put_archive=lambda _path, archive: _unpack(archive, folder),
-            remove=lambda *, force: None,  # noqa: ARG005
+            remove=lambda *, force: None,
         )
 
 

@@ -115,8 +115,8 @@ class LocalProcess:
             for pid in members:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-            self._process.poll()  # reaps, so that it leaves the session
-            return not members
+            # reaps, so that it leaves the session; later than it is dead if it has threads
+            return self._process.poll() is not None and not members
 
         wait_until(gone, what=f"the end of session {self.pid}")
 

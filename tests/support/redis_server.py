@@ -75,6 +75,11 @@ class RedisServer:
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
+    @property
+    def pid(self) -> int:
+        """The server's process."""
+        return self._process.pid
+
     def new_database(self) -> int:
         """The number of a database that nobody has used."""
         number = next(self._numbers)

@@ -1,10 +1,16 @@
 """Sealing by the producer, opening by the worker, and everything that must not open."""
 
 import array
+import base64
+import hashlib
 import pickle
+import struct
+import time
 from datetime import timedelta
 
 import pytest
+from cryptography.hazmat.primitives import hpke
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 from hypothesis import given
 from hypothesis import strategies as st
 from sealing_support import Lender
@@ -115,6 +121,17 @@ class TestRoundTrip:
         for public in publics:
             token = seal(SECRET, **BOUND, public_key=public)
             assert bytes(keyring.unseal(token, **BOUND)) == SECRET
+
+
+def test_any_hpke_library_can_seal_by_the_drawn_layout(keyring, public_key):
+    raw = bytes.fromhex(public_key.removeprefix("bps1-public-"))
+    key_id = hashlib.sha256(raw).digest()[:8]
+    header = struct.pack(">BQ", 0, int(time.time()) + 300)
+    info = b"bps1" + key_id + header + struct.pack(">H", 10) + b"shop.login" + b"password"
+    suite = hpke.Suite(hpke.KEM.X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_256_GCM)
+    sealed = suite.encrypt(SECRET, X25519PublicKey.from_public_bytes(raw), info)
+    body = base64.urlsafe_b64encode(header + sealed).decode().rstrip("=")
+    assert bytes(keyring.unseal(f"bps1.{key_id.hex()}.{body}", **BOUND)) == SECRET
 
 
 class TestRefusals:

@@ -6,6 +6,7 @@ import pickle
 
 import pytest
 from celery import Celery, Task, chain, chord, group, signals
+from pydantic import BaseModel
 
 import bufpool_workers as bp
 from bufpool_workers.errors import NotSealed, OpenFailed, ReplayStoreError
@@ -13,6 +14,10 @@ from bufpool_workers.sealing import keyring
 
 SECRET = b"correct horse battery staple"
 PLAIN = SECRET.decode()
+
+
+class User(BaseModel):
+    name: str
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +135,16 @@ class TestOpening:
         assert seen[0].released
         assert bp.stats().secure.in_use == before
 
+    def test_a_pydantic_task(self, app):
+        @app.task(name="shop.pydantic", bind=True, pydantic=True)
+        @bp.sealed("password")
+        def check(self, user: User, password: bp.Buffer):
+            return [self.name, user.name, bytes(password).decode()]
+
+        token = bp.seal(SECRET, task=check, argument="password")
+        result = check.apply(args=({"name": "ada"}, token)).get()
+        assert result == ["shop.pydantic", "ada", PLAIN]
+
     def test_a_class_based_task(self, app):
         class Login(Task):
             name = "shop.class_login"
@@ -196,6 +211,16 @@ class TestRefusals:
         token = bp.seal(SECRET, task=login, argument="password", expires=60, single_use=True)
         with pytest.raises(ReplayStoreError, match="need Redis as result backend or as broker"):
             login("ada", token)
+
+    def test_what_was_opened_before_the_one_that_does_not_is_given_back(self, transfer):
+        seal = functools.partial(bp.seal, task=transfer)
+        before = bp.stats().secure
+        iban, pin = seal(b"DE1", argument="iban"), seal(b"1234", argument="pin")
+        with pytest.raises(OpenFailed, match="argument 'code'"):
+            transfer(iban, pin, code=pin)
+        after = bp.stats().secure
+        assert after.gets - before.gets == 3
+        assert after.in_use == before.in_use
 
     def test_the_bare_function_does_not_open(self, login, token):
         with pytest.raises(TypeError, match="call the task itself"):
@@ -389,6 +414,32 @@ class TestPublishing:
     def test_a_copy_of_the_app_refuses_too(self, app, login, published):
         copy = pickle.loads(pickle.dumps(app))  # noqa: S301 - what a spawned child is given
         self.refused(lambda: copy.send_task(login.name, ("ada", PLAIN)), published)
+
+
+class TestPublicKeySetting:
+    def make(self, **conf):
+        app = Celery("other", broker="memory://", set_as_current=False, namespace="SHOP")
+        app.config_from_object(conf)
+
+        @app.task(name="other.login", shared=False)
+        @bp.sealed("password")
+        def login(password):
+            return password
+
+        return login
+
+    def test_the_tasks_own_app_decides_with_its_namespace(self, tmp_path, app):
+        public_key = bp.generate_key(tmp_path / "other.key")
+        login = self.make(SHOP_BUFPOOL_PUBLIC_KEY=public_key)
+        token = bp.seal(SECRET, task=login, argument="password")
+        keyring = bp.Keyring([tmp_path / "other.key"])
+        with keyring.unseal(token, task="other.login", argument="password") as opened:
+            assert bytes(opened) == SECRET
+        assert public_key != app.conf.bufpool_public_key
+
+    def test_without_one_it_says_what_to_do(self):
+        with pytest.raises(bp.KeyFileError, match="no public key: set bufpool_public_key, or"):
+            bp.seal(SECRET, task=self.make(), argument="password")
 
 
 class TestCurrentKeyring:

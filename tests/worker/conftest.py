@@ -4,11 +4,8 @@ They are local processes; with TEST_ENGINE=docker they are containers, the worke
 this checkout.
 """
 
-import io
 import os
-import tarfile
 from collections.abc import Iterator
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -26,10 +23,9 @@ from pytest_celery import (
     CeleryWorkerContainer,
 )
 from pytest_docker_tools import wrappers
+from support.build_context import DOCKERFILE, build_context
 from support.engine import ProcessEngine
 
-_CHECKOUT = Path(__file__).parents[2]
-_IMAGE_CONTENT = ("pyproject.toml", "README.md", "LICENSE", "bufpool_workers", "tests/worker")
 _ENGINES = ("process", "docker")
 
 
@@ -68,27 +64,13 @@ def celery_base_worker_image(docker_client: Any) -> Any:
     if isinstance(docker_client, ProcessEngine):
         return docker_client.images.get("this Python")
     image, _log = docker_client.images.build(
-        fileobj=_build_context(),
+        fileobj=build_context(),
         custom_context=True,
-        dockerfile="tests/worker/Dockerfile",
+        dockerfile=DOCKERFILE,
         tag="bufpool-workers/test-worker:checkout",
         rm=True,
     )
     return image
-
-
-def _build_context() -> io.BytesIO:
-    context = io.BytesIO()
-    with tarfile.open(fileobj=context, mode="w") as members:
-        for name in _IMAGE_CONTENT:
-            members.add(_CHECKOUT / name, name, filter=_source_only)
-    context.seek(0)
-    return context
-
-
-def _source_only(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
-    built = member.name.endswith((".so", ".c", "/__pycache__"))
-    return None if built else member
 
 
 @pytest.fixture

@@ -135,3 +135,12 @@ def spin_decorated() -> None:
 def _decorated(content: bytes, *, buf: bp.Buffer) -> str:
     buf[: len(content)] = content
     return hashlib.sha256(buf[: len(content)]).hexdigest()
+
+
+@shared_task
+def use_alone(size: int, mark: int) -> list[Any]:
+    """Write to a buffer, let other tasks run, and tell whether it was this task's alone."""
+    with bp.buffer(size) as buffer:
+        buffer[:] = bytes([mark]) * size
+        time.sleep(0)  # threads and greenlets change here
+        return [os.getpid(), bytes(buffer) == bytes([mark]) * size]

@@ -1,10 +1,13 @@
 """The test engine itself: pytest-celery's nodes, and workers started directly."""
 
 import signal
+import tarfile
 
 import engine_tasks
 import pytest
 from engine_tasks import child, wait_for_release
+from support.build_context import DOCKERFILE, build_context
+from support.celery_worker import STOP_SECONDS
 
 
 @pytest.fixture
@@ -46,7 +49,7 @@ def test_warm_shutdown_finishes_the_running_task(celery_setup):
     celery_setup.worker.assert_log_exists("Warm shutdown")
     celery_setup.app.backend.client.rpush("gate", 1)
     assert running.get(timeout=10) == "released"
-    assert celery_setup.worker.container._container.wait(timeout=10)["StatusCode"] == 0
+    assert celery_setup.worker.container._container.wait(timeout=STOP_SECONDS)["StatusCode"] == 0
 
 
 def test_direct_worker_runs_restarts_and_stops(start_worker, redis_server):
@@ -67,3 +70,10 @@ def test_direct_worker_that_gives_up_is_reported(start_worker):
     assert worker.wait() != 0
     with pytest.raises(ChildProcessError, match="nothing"):
         worker.wait_ready()
+
+
+def test_image_of_a_node_is_built_from_sources_alone():
+    with tarfile.open(fileobj=build_context()) as context:
+        names = context.getnames()
+    assert {DOCKERFILE, "pyproject.toml", "bufpool_workers/memory/_core.pyx"} <= set(names)
+    assert not [name for name in names if name.endswith((".so", ".c", ".pyc"))]

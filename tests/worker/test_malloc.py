@@ -42,7 +42,7 @@ class OtherLibrary:
 class RefusingGlibc:
     gnu_get_libc_version = None
 
-    def mallopt(self, option, value):  # noqa: ARG002
+    def mallopt(self, option, value):
         return 0
 
 

@@ -43,6 +43,7 @@ def test_prefork_child_is_warm_before_its_first_task(celery_setup):
 )
 def test_spawned_child_is_warm_before_its_first_task(celery_setup):
     assert_first_task_finds_warm_pools(celery_setup)
+    assert "SpawnPoolWorker-1" in celery_setup.worker.logs()
 
 
 @pytest.mark.worker("--pool=solo", bufpool_warm=WARM)

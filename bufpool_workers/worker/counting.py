@@ -1,0 +1,97 @@
+"""Binds the pools of each process to its own counter file.
+
+Imports `bufpool_workers.metrics` where it uses it, because that imports prometheus_client, which
+must not happen before there is a metrics directory.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from bufpool_workers.errors import MetricsError
+from bufpool_workers.memory import BufferPool, Pools
+from bufpool_workers.settings import KINDS, Settings
+from bufpool_workers.worker import metricsdir
+
+if TYPE_CHECKING:
+    from bufpool_workers.metrics import CounterFile
+
+logger = logging.getLogger(__name__)
+
+_LEVELS: Final = {"plain": 0, "mlock": 1, "memfd": 2}
+
+
+class Counting:
+    """Where the pools of this process count, one file for each set of pools.
+
+    After a fork, and when pools are made anew, counting begins at zero in another file, and what
+    the first one says stays in the sums.
+    """
+
+    def __init__(self) -> None:
+        self.source: Callable[[], Settings] = Settings
+        self._begin_anew()
+        os.register_at_fork(after_in_child=self._begin_anew)
+
+    def _begin_anew(self) -> None:
+        self._lock = threading.Lock()  # one that a thread held at the fork would stay locked
+        self._file: CounterFile | None = None
+        self._bound: set[str] = set()
+
+    def check(self) -> None:
+        """Make sure that a process can count here.
+
+        Raises MetricsError that says what to do when the directory is missing, full or read-only.
+        """
+        directory = metricsdir.directory()
+        if directory is not None:
+            file = self._create(directory, labels=("check",))
+            file.path.unlink()
+            file.close()
+
+    def bind(self, pool: BufferPool) -> None:
+        """Let the pool count in this process's file; in private memory when there is none.
+
+        Is called before the pool's first store in a process. A file that can't be had is logged,
+        not raised: it costs numbers, while an exception here would cost tasks.
+        """
+        directory = metricsdir.directory()
+        if directory is None:
+            return
+        with self._lock:
+            if not self._bound or pool.kind in self._bound:
+                self._bound.clear()
+                try:
+                    self._file = self._create(directory, labels=pool.labels)
+                except MetricsError:
+                    self._file = None
+                    logger.exception("bufpool: the buffers of this process are in no scrape")
+            self._bound.add(pool.kind)
+            if self._file is not None:
+                pool.bind_counters(self._file.buffer, self._file.offsets(pool.kind))
+
+    def describe(self, pools: Pools, *, warm: bool) -> None:
+        """Tell the scrape how this process stands once its warm-up is over."""
+        if self._file is not None:
+            from bufpool_workers import metrics  # noqa: PLC0415 - see above
+
+            level = _LEVELS[pools.stats().secure_level]
+            self._file.set_gauge(metrics.SECURE_LEVEL, level)
+            self._file.set_gauge(metrics.WARMED, float(warm))
+
+    def _create(self, directory: Path, *, labels: tuple[str, ...]) -> CounterFile:
+        from bufpool_workers import metrics  # noqa: PLC0415 - see above
+
+        catalog = metrics.Catalog(self.source().metrics_namespace)
+        return metrics.CounterFile.create(
+            directory, catalog=catalog, pools=dict.fromkeys(KINDS, labels)
+        )
+
+
+counting: Final = Counting()
+"""This process's; a process has one set of pools at a time."""

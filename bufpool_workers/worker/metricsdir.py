@@ -1,0 +1,150 @@
+"""The metrics directory of a worker: put in place before anything imports prometheus_client.
+
+Imports neither prometheus_client nor what does: it decides at its import, by the variable that
+this module sets, whether its metrics are shared by processes.
+"""
+
+from __future__ import annotations
+
+import atexit
+import fcntl
+import logging
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from bufpool_workers.errors import MetricsError
+
+logger = logging.getLogger(__name__)
+
+VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+_PREFIX = "bufpool-metrics-"
+_CLIENT = "prometheus_client"
+
+_private: Path | None = None
+_early_importers: tuple[str, ...] = ()
+
+
+def prepare() -> None:
+    """Give a worker that has no metrics directory a private one, which ends with it.
+
+    Does nothing for any other command, and where the deployment has set the variable; raises
+    MetricsError, before a metric in a task module fails with less, when that one isn't there.
+    """
+    global _private, _early_importers  # noqa: PLW0603 - a process has one environment
+    if not _is_worker_command(sys.argv):
+        return
+    given = os.environ.get(VARIABLE)
+    if given:
+        if not Path(given).is_dir():
+            raise MetricsError(
+                f"metrics directory {given!r}: it does not exist; create it, or leave {VARIABLE} "
+                "out for a private one"
+            )
+        return
+    _early_importers = _importers()
+    _private = _make_private()
+    os.environ[VARIABLE] = str(_private)
+
+
+def settle(metrics_dir: str | None) -> None:
+    """Let the setting `bufpool_metrics_dir` have its way, and say what came too early for it.
+
+    Raises MetricsError when the setting and the environment name two directories.
+    """
+    before = os.environ.get(VARIABLE)
+    if metrics_dir is not None:
+        if before and _private is None and Path(before) != Path(metrics_dir):
+            raise MetricsError(
+                f"bufpool_metrics_dir is {metrics_dir!r}, but {VARIABLE} is {before!r}: "
+                "leave one of them out"
+            )
+        os.environ[VARIABLE] = metrics_dir
+    early = _early_importers or (() if before else _importers())
+    if early:
+        logger.warning(
+            "bufpool: %s was imported by %s before %s was set: its metrics made until then are "
+            "each process's own and will not be scraped; call bufpool_workers.setup(app) before "
+            "that import, or set %s in the worker's environment",
+            _CLIENT,
+            ", ".join(early),
+            VARIABLE,
+            VARIABLE,
+        )
+
+
+def directory() -> Path | None:
+    """Give the directory in which this process counts, if there is one."""
+    value = os.environ.get(VARIABLE)
+    return Path(value) if value else None
+
+
+def _is_worker_command(argv: list[str]) -> bool:
+    program = Path(argv[0])
+    is_celery = program.name == "celery" or program.parts[-2:] == ("celery", "__main__.py")
+    return is_celery and "worker" in argv[1:]
+
+
+def _make_private() -> Path:
+    shm = Path("/dev/shm")  # noqa: S108 - tmpfs; the directory in it is private
+    base = shm if os.access(shm, os.W_OK) else Path(tempfile.gettempdir())
+    _sweep(base)
+    path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
+    while _lock(path) is None:  # swept by another worker's start, just before the lock
+        path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
+    atexit.register(_remove, path, os.getpid())
+    return path
+
+
+def _remove(path: Path, pid: int) -> None:
+    if pid == os.getpid():  # not a child that got the registration by fork
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _sweep(base: Path) -> None:
+    """Remove the directories of workers that were killed, which nobody locks any more."""
+    for path in base.glob(f"{_PREFIX}*"):
+        try:
+            fd = _lock(path)
+        except OSError:  # another user's
+            continue
+        if fd is not None:
+            shutil.rmtree(path, ignore_errors=True)
+            os.close(fd)
+
+
+def _lock(path: Path) -> int | None:
+    """Lock the directory for as long as this process or a child of it lives."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(fd), path.stat()):
+            return fd
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    os.close(fd)
+    return None
+
+
+def _importers() -> tuple[str, ...]:
+    """Name the modules that hold something of an already imported prometheus_client."""
+    if _CLIENT not in sys.modules:
+        return ()
+
+    def is_of_client(thing: object) -> bool:
+        where = getattr(thing, "__module__", None) or getattr(thing, "__name__", None)
+        return isinstance(where, str) and where.partition(".")[0] == _CLIENT
+
+    return tuple(
+        sorted(
+            name
+            for name, module in list(sys.modules.items())
+            if name.partition(".")[0] not in {_CLIENT, "bufpool_workers"}
+            and any(map(is_of_client, list(vars(module).values())))
+        )
+    ) or ("another module",)

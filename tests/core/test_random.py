@@ -1,0 +1,235 @@
+"""Random buffers: every byte is new, none is seen twice, whatever interrupts the making."""
+
+import ctypes
+import math
+import os
+import subprocess
+import sys
+import threading
+from collections import Counter
+
+import pytest
+
+from bufpool_workers import Pools, Settings
+from bufpool_workers.memory import keystream
+
+
+@pytest.fixture
+def pools():
+    pools = Pools(Settings())
+    yield pools
+    pools.close()
+
+
+def draw(pools, nbytes=32):
+    with pools.random.acquire(nbytes) as buffer:
+        return bytes(buffer)
+
+
+def test_bytes_are_evenly_spread(pools):
+    counts = Counter()
+    for _ in range(500):
+        counts.update(draw(pools, 4096))
+    n = 500 * 4096
+    expected = n / 256
+    chi_squared = sum((counts[value] - expected) ** 2 / expected for value in range(256))
+    # 255 degrees of freedom: mean 255, deviation 22.6; a sound source fails once in 10^9 runs
+    assert 255 - 6 * math.sqrt(510) < chi_squared < 255 + 6.5 * math.sqrt(510)
+
+
+def test_bits_do_not_depend_on_their_place(pools):
+    size, draws = 64, 8000
+    ones = [0] * (size * 8)
+    for _ in range(draws):
+        number = int.from_bytes(draw(pools, size), "little")
+        for bit in range(size * 8):
+            ones[bit] += number >> bit & 1
+    deviation = math.sqrt(draws) / 2
+    assert max(abs(count - draws / 2) for count in ones) < 6.5 * deviation
+
+
+@pytest.mark.parametrize("nbytes", [1, 100, 4096, 65_000, 65_536, 200_000])
+def test_no_stretch_stays_unfilled(pools, nbytes):
+    seen = [0] * nbytes
+    for _ in range(12):  # a byte is zero twelve times in a row once in 10^28
+        seen = [a | b for a, b in zip(seen, draw(pools, nbytes), strict=True)]
+    assert all(seen)
+
+
+def test_draws_of_changing_sizes_never_repeat_bytes(pools):
+    stream = b"".join(draw(pools, 16 + step * 37 % 3000) for step in range(3000))
+    windows = [stream[at : at + 8] for at in range(0, len(stream) - 8, 8)]
+    assert len(set(windows)) == len(windows)
+
+
+def test_what_was_in_view_is_not_handed_out_again(pools):
+    buffer = pools.random.acquire(64)
+    with pytest.warns(ResourceWarning), buffer:
+        view = memoryview(buffer)
+    overwritten = bytes(view)
+    del view
+    with pools.random.acquire(64) as again:
+        assert bytes(again) != overwritten
+
+
+def test_release_leaves_neither_what_was_drawn_nor_what_was_written(pools):
+    with pools.random.acquire(64) as buffer:
+        drawn = bytes(buffer)
+        buffer[32:] = bytes(range(32))
+        at = ctypes.addressof((ctypes.c_char * 64).from_buffer(buffer))
+    left = ctypes.string_at(at, 64)
+    assert drawn[:8] not in left
+    assert bytes(range(8)) not in left
+
+
+def test_parent_and_children_never_draw_the_same_bytes(pools):
+    for _ in range(100):
+        draw(pools)
+    seen = set()
+    total = 0
+    for _ in range(4):
+        pipe, child_end = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                for _ in range(1000):
+                    os.write(child_end, draw(pools))
+            finally:
+                os._exit(0)
+        os.close(child_end)
+        with os.fdopen(pipe, "rb") as theirs:
+            drawn = [draw(pools) for _ in range(1000)]
+            drawn += [theirs.read(32) for _ in range(1000)]
+        assert os.waitpid(pid, 0)[1] == 0
+        seen.update(drawn)
+        total += len(drawn)
+    assert total == len(seen) == 8000
+
+
+def test_threads_never_draw_the_same_bytes(pools):
+    barrier = threading.Barrier(4)
+    drawn = []
+
+    def work():
+        barrier.wait()
+        drawn.extend([draw(pools, 1000) for _ in range(2000)])
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(drawn)) == len(drawn) == 8000
+    assert pools.random.stats().in_use == 0
+
+
+# what the core calls is looked up once per process: each test has one of its own
+BROKEN = """
+from bufpool_workers import Pools, Settings
+from bufpool_workers.memory import keystream
+real, fail = keystream.make_block, []
+def make_block(block):
+    if fail and fail[0] == "before":
+        raise KeyboardInterrupt
+    real(block)
+    if fail:
+        raise KeyboardInterrupt
+keystream.make_block = make_block
+pools = Pools(Settings())
+seen = []
+def draw(n):
+    with pools.random.acquire(n) as buffer:
+        seen.append(bytes(buffer[:32]))
+for _ in range(3):
+    draw(30000)
+"""
+
+
+def run(code):
+    done = subprocess.run(
+        [sys.executable, "-c", BROKEN + code],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_interrupted_acquire_loses_no_buffer_and_repeats_no_byte(moment):
+    found = run(
+        f"fail.append({moment!r})\n"
+        "interrupts = 0\n"
+        "for _ in range(20):\n"
+        "    try: draw(30000)\n"
+        "    except KeyboardInterrupt: interrupts += 1\n"
+        "fail.clear()\n"
+        "for _ in range(20): draw(30000)\n"
+        "s = pools.random.stats()\n"
+        "print(interrupts > 0, len(seen) == len(set(seen)))\n",
+    )
+    assert found == "True True"
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_interrupted_release_keeps_the_buffer_until_the_next_one(moment):
+    found = run(
+        "buffer = pools.random.acquire(60000)\n"
+        f"fail.append({moment!r})\n"
+        "try: buffer.release()\n"
+        "except KeyboardInterrupt: print(buffer.released, pools.random.stats().in_use)\n"
+        "fail.clear()\n"
+        "buffer.release()\n"
+        "print(buffer.released, pools.random.stats().in_use)\n",
+    )
+    assert found.split() == ["False", "1", "True", "0"]
+
+
+def test_dropped_buffer_is_overwritten_without_a_new_block():
+    found = run(
+        "import ctypes, warnings\n"
+        "warnings.simplefilter('ignore')\n"
+        "buffer = pools.random.acquire(60000)\n"
+        "at = ctypes.addressof((ctypes.c_char * 60000).from_buffer(buffer))\n"
+        "before = bytes(buffer)\n"
+        "fail.append('before')\n"
+        "del buffer\n"
+        "after = ctypes.string_at(at, 60000)\n"
+        "print(sum(a == b for a, b in zip(before, after)) < 1000, any(after[-32:]))\n",
+    )
+    assert found == "True True"
+
+
+def test_buffer_asked_for_while_a_block_is_made_comes_from_the_kernel():
+    found = run(
+        "outer = real\n"
+        "def real(block):\n"
+        "    draw(1000)\n"
+        "    outer(block)\n"
+        "for _ in range(10): draw(30000)\n"
+        "print(len(seen), len(set(seen)), pools.random.stats().in_use)\n",
+    )
+    drawn, different, in_use = map(int, found.split())
+    assert drawn == different > 13
+    assert in_use == 0
+
+
+def test_block_begins_with_a_key_that_is_not_the_one_it_was_made_from():
+    block = bytearray(range(32)) + bytes(4064)
+    keystream.make_block(memoryview(block))
+    first = bytes(block)
+    assert first[:32] != bytes(range(32))
+    keystream.make_block(memoryview(block))
+    assert first[:32] not in bytes(block)
+    assert not {first[at : at + 16] for at in range(0, 4096, 16)} & {
+        bytes(block[at : at + 16]) for at in range(0, 4096, 16)
+    }
+
+
+def test_keystream_is_that_of_aes_256_in_counter_mode():
+    # a zero block under a zero key: H of test case 13 in the specification of GCM
+    block = bytearray(64)
+    keystream.make_block(memoryview(block))
+    assert bytes(block[:16]).hex() == "dc95c078a2408989ad48a21492842087"

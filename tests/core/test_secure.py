@@ -1,0 +1,207 @@
+"""Secure buffers: what others can read, what is left after release, what an overflow does."""
+
+import ctypes
+import logging
+import mmap
+import re
+import struct
+from pathlib import Path
+
+import pytest
+
+from bufpool_workers import KiB, MiB, Pools, Settings, memory
+
+SECRET = b"kept for nobody but this task"
+
+
+@pytest.fixture
+def pools():
+    pools = Pools(Settings())
+    yield pools
+    pools.close()
+
+
+def address(buffer):
+    """Where the buffer's memory begins."""
+    view = (ctypes.c_char * len(buffer)).from_buffer(buffer)
+    return ctypes.addressof(view)
+
+
+def leave(buffer):
+    """End a buffer's `with` while a view of it lives on."""
+    with pytest.warns(ResourceWarning, match="outlived"):
+        buffer.__exit__(None, None, None)
+
+
+def mapping_of(at):
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        low, high = (int(number, 16) for number in line.split()[0].split("-"))
+        if low <= at < high:
+            return low, high, line
+    raise AssertionError(f"nothing is mapped at {at:#x}")
+
+
+@pytest.mark.parametrize("nbytes", [0, 1, 64, 4 * KiB, 5000, 5 * MiB, 20 * MiB])
+def test_what_was_written_is_gone_after_release(pools, nbytes):
+    buffer = pools.secure.acquire(nbytes)
+    assert bytes(buffer) == bytes(nbytes)
+    buffer[:] = b"\xa5" * nbytes
+    at, keeps = address(buffer), nbytes < 4 * MiB
+    buffer.release()
+    if keeps:  # what is larger than the classes under the cap is unmapped
+        assert ctypes.string_at(at, nbytes) == bytes(nbytes)
+
+
+def test_what_is_lent_is_zero_even_when_it_was_written_while_idle(pools):
+    buffer = pools.secure.acquire(64)
+    at = address(buffer)
+    buffer.release()
+    ctypes.memset(at, 0x5A, 64)
+    with pools.secure.acquire(64) as again:
+        assert address(again) == at
+        assert bytes(again) == bytes(64)
+
+
+def test_views_that_outlive_a_secure_buffer_see_zeros(pools):
+    buffer = pools.secure.acquire(100)
+    buffer[:29] = SECRET
+    view = memoryview(buffer)
+    leave(buffer)
+    assert bytes(view) == bytes(100)
+
+
+def test_what_an_outliving_view_writes_is_gone_before_the_memory_is_lent_again(pools):
+    buffer = pools.secure.acquire(100)
+    at = address(buffer)
+    view = memoryview(buffer)
+    leave(buffer)
+    view[71:] = SECRET
+    del view
+    assert ctypes.string_at(at, 100) == bytes(100)
+
+
+def test_buffer_taken_back_at_the_end_of_its_task_is_wiped(pools):
+    memory.begin_task("1")
+    buffer = pools.secure.acquire(64)
+    buffer[:29] = SECRET
+    at = address(buffer)
+    with pytest.warns(ResourceWarning):
+        assert pools.end_task("1", name="login") == 1
+    assert ctypes.string_at(at, 64) == bytes(64)
+
+
+def test_buffer_dropped_without_release_is_wiped(pools):
+    buffer = pools.secure.acquire(64)
+    buffer[:29] = SECRET
+    at = address(buffer)
+    with pytest.warns(ResourceWarning):
+        del buffer
+    assert ctypes.string_at(at, 64) == bytes(64)
+
+
+@pytest.mark.parametrize("kind", ["secure", "random"])
+def test_closing_takes_back_and_overwrites_what_is_out(pools, kind):
+    buffer = getattr(pools, kind).acquire(64)
+    buffer[:29] = SECRET
+    view = memoryview(buffer)
+    pools.close()
+    assert SECRET not in bytes(view)
+    assert buffer.released
+    with pytest.raises(ValueError, match="released"):
+        bytes(buffer)
+    assert getattr(pools, kind).stats().reclaims == 1
+
+
+@pytest.mark.parametrize("kind", ["secure", "random"])
+def test_slabs_lie_between_pages_that_nobody_may_touch(pools, kind):
+    buffer = getattr(pools, kind).acquire(64)
+    low, high, _ = mapping_of(address(buffer))
+    for page in (low - 1, high):
+        assert mapping_of(page)[2].split()[1] == "---p"
+    buffer.release()
+
+
+needs_locks = pytest.mark.skipif(
+    memory.reachable_level(MiB) == "plain", reason="less than 1 MiB may be locked here"
+)
+
+
+@needs_locks
+def test_highest_level_is_used_and_reported(pools):
+    assert pools.stats().secure_level == memory.reachable_level()
+    with pools.secure.acquire(64) as buffer:
+        assert pools.stats().secure_level == memory.reachable_level()
+        if memory.reachable_level() == "memfd":
+            assert "secretmem" in mapping_of(address(buffer))[2]
+    assert pools.secure.stats().unlocked == 0
+
+
+@needs_locks
+def test_locked_bytes_and_level_are_kept_in_a_block(pools):
+    block = mmap.mmap(-1, 4096)
+    before = memory.secure_locked_bytes()
+    memory.bind_gauges(block, level=16, locked=24)
+    buffer = pools.secure.acquire(64)
+    level, locked = struct.unpack_from("2d", block, 16)
+    assert memory.LEVELS[int(level)] == memory.reachable_level()
+    assert locked == memory.secure_locked_bytes() > before
+    buffer.release()
+    pools.close()
+    assert struct.unpack_from("2d", block, 16)[1] == memory.secure_locked_bytes() < locked
+
+
+@pytest.mark.parametrize(("level", "locked"), [(0, 4096), (-8, 8), (4, 8)])
+def test_block_for_the_gauges_is_checked(level, locked):
+    with pytest.raises(ValueError, match="not a multiple of 8 inside a block of 4096 bytes"):
+        memory.bind_gauges(bytearray(4096), level=level, locked=locked)
+
+
+@pytest.mark.parametrize("kind", ["secure", "random"])
+@pytest.mark.parametrize("nbytes", [0, 1, 100, 2048, 5 * MiB])
+def test_overflow_is_counted_logged_without_content_and_its_slot_retired(
+    pools, caplog, kind, nbytes
+):
+    pool = getattr(pools, kind)
+    buffer = pool.acquire(nbytes)
+    at = address(buffer)
+    ctypes.memmove(at + nbytes, SECRET, 16)
+    with caplog.at_level(logging.ERROR):
+        buffer.release()
+    assert pool.stats().damages == pool.stats().discards == 1
+    assert pool.stats().in_use == 0
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        f"bufpool: {kind} pool: something wrote past the end of a buffer of {nbytes} bytes; "
+        "its memory is not lent again"
+    )
+    if nbytes <= 2048:
+        assert ctypes.string_at(at, nbytes + 16) == bytes(nbytes + 16)
+        others = [pool.acquire(nbytes) for _ in range(64)]
+        assert at not in map(address, others)
+        for other in others:
+            other.release()
+
+
+def test_no_overflow_is_seen_where_none_was(pools):
+    for nbytes in (*range(200), 2048, 4096, 4097):
+        with pools.secure.acquire(nbytes) as buffer:
+            buffer[:] = b"\xff" * nbytes
+        with pools.random.acquire(nbytes) as buffer:
+            buffer[:] = b"\xff" * nbytes
+    total = pools.stats().total
+    assert (total.damages, total.discards, total.in_use) == (0, 0, 0)
+
+
+def test_caps_count_what_can_be_lent():
+    small = Pools(Settings(max_bytes={"regular": 0, "secure": 4 * MiB, "random": 0}))
+    with small.secure.acquire(4 * MiB):
+        assert small.secure.stats().limit_hits == 0
+        assert small.secure.stats().held_bytes == 4 * MiB
+    small.close()
+
+
+def test_regular_memory_is_left_alone_by_the_demanded_level():
+    pools = Pools(Settings(secure_level="memfd"))
+    with pools.regular.acquire(64) as buffer:
+        assert re.search(r" rw-p ", mapping_of(address(buffer))[2])
+    pools.close()

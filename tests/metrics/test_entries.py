@@ -1,0 +1,83 @@
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bufpool_workers.metrics.entries import (
+    DamagedFileError,
+    Number,
+    merge_numbers,
+    pack_entry,
+    parse_key,
+    unpack_entries,
+)
+
+FLOATS = st.lists(st.floats(min_value=0, max_value=1e300), min_size=1, max_size=30)
+
+
+def merge(values):
+    return [number.value for number in merge_numbers("counter", [Number(v) for v in values])]
+
+
+@given(FLOATS, st.randoms(use_true_random=False), st.integers(0, 30))
+def test_neither_order_nor_a_compaction_changes_a_sum(values, random, split):
+    expected = merge(values)[0]
+    shuffled = random.sample(values, len(values))
+    dead, living = shuffled[:split], shuffled[split:]
+    compacted = merge(dead) if dead else []
+    assert merge([*compacted, *living])[0] == expected == math.fsum(values)
+
+
+@given(FLOATS, st.floats(min_value=0, max_value=1e300))
+def test_a_sum_never_falls_when_a_value_rises(values, more):
+    assert merge([*values, more])[0] >= merge(values)[0]
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [([math.inf, 1.0], math.inf), ([1e308, 1e308], math.inf), ([-math.inf, -1.0], -math.inf)],
+)
+def test_values_beyond_floats_add_up_as_they_do_in_python(values, expected):
+    assert merge(values) == [expected]
+
+
+def test_infinities_of_both_signs_are_no_number():
+    assert math.isnan(merge([math.inf, -math.inf])[0])
+
+
+@given(st.lists(st.tuples(st.binary(max_size=40), st.floats(allow_nan=False)), max_size=10))
+def test_entries_come_back_as_they_were_packed(entries):
+    packed = b"".join(pack_entry(key, Number(value, 1.5)) for key, value in entries)
+    read = list(unpack_entries(packed, start=0, end=len(packed)))
+    assert read == [(key, (value, 1.5)) for key, value in entries]
+
+
+@given(st.binary(max_size=200), st.integers(0, 300))
+def test_damage_is_reported_never_read(data, end):
+    try:
+        for key, _ in unpack_entries(data, start=0, end=end):
+            parse_key(key)
+    except DamagedFileError:
+        pass
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        b"",
+        b"{}",
+        b"[]",
+        b"[1, 2, {}, 3]",
+        b'["a", "a", [], "help"]',
+        b'["a", "a", {"l": 1}, "help"]',
+        b'["", "a", {}, "help"]',
+        b'["a", "a_bucket", {"le": "wide"}, "help"]',
+        b'["a", "a", {}, "help"',
+        b"\xff\xfe",
+        b"[" * 100_000,
+    ],
+)
+def test_a_key_that_is_no_metric_is_refused(key):
+    with pytest.raises(DamagedFileError):
+        parse_key(key)

@@ -1,0 +1,189 @@
+import asyncio
+import os
+import socket
+import ssl
+import subprocess
+import urllib.error
+import urllib.request
+from wsgiref.util import setup_testing_defaults
+from wsgiref.validate import validator
+
+import pytest
+
+from bufpool_workers.errors import MetricsError
+from bufpool_workers.metrics import Endpoint, asgi_app, wsgi_app
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*multi-threaded, use of fork:DeprecationWarning"  # a fork is what is tested
+)
+
+
+def get_wsgi(app, path):
+    environ = {"QUERY_STRING": ""}
+    setup_testing_defaults(environ)
+    environ["PATH_INFO"] = path
+    said = {}
+    body = validator(app)(environ, lambda status, headers: said.update(s=status, h=dict(headers)))
+    try:
+        return said["s"], said["h"], b"".join(body).decode()
+    finally:
+        body.close()
+
+
+def get_asgi(app, path):
+    sent = []
+
+    async def receive():
+        return {"type": "http.request"}
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": "http", "path": path, "query_string": b"", "headers": []}
+    asyncio.run(app(scope, receive, send))
+    start, body = sent
+    return start["status"], dict(start["headers"]), body["body"].decode()
+
+
+def test_wsgi_serves_metrics_health_and_a_page(workers, tmp_path):
+    workers.count(gets=3)
+    app = wsgi_app(tmp_path)
+    status, headers, text = get_wsgi(app, "/metrics")
+    assert status == "200 OK"
+    assert headers["Content-Type"].startswith("text/plain")
+    assert 'bufpool_gets_total{pool="regular",size="2kb"} 3.0' in text
+    assert get_wsgi(app, "/healthz")[::2] == ("200 OK", "ok\n")
+    status, headers, text = get_wsgi(app, "/")
+    assert (status, headers["Content-Type"]) == ("200 OK", "text/html; charset=utf-8")
+    assert "regular 2kb" in text
+    assert "secure 2kb" not in text  # nobody used it
+    assert get_wsgi(app, "/other")[0] == "404 Not Found"
+
+
+def test_asgi_serves_the_same(workers, tmp_path):
+    workers.count(gets=3)
+    app = asgi_app(tmp_path, namespace="bufpool")
+    status, _, text = get_asgi(app, "/metrics")
+    assert status == 200
+    assert 'bufpool_gets_total{pool="regular",size="2kb"} 3.0' in text
+    assert get_asgi(app, "/healthz")[::2] == (200, "ok\n")
+    assert get_asgi(app, "/")[1][b"Content-Type"] == b"text/html; charset=utf-8"
+    assert get_asgi(app, "/other")[0] == 404
+
+
+def test_asgi_answers_its_servers_lifespan(tmp_path):
+    messages = iter(["lifespan.startup", "lifespan.shutdown"])
+    sent = []
+
+    async def receive():
+        return {"type": next(messages)}
+
+    async def send(message):
+        sent.append(message["type"])
+
+    asyncio.run(asgi_app(tmp_path)({"type": "lifespan"}, receive, send))
+    assert sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+
+
+def test_the_directory_is_that_of_the_environment(workers, tmp_path, monkeypatch):
+    workers.count(gets=3)
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    assert "bufpool_gets_total" in get_wsgi(wsgi_app(), "/metrics")[2]
+
+
+@pytest.mark.parametrize("make", [wsgi_app, asgi_app])
+def test_without_a_directory_it_says_what_to_do(make, monkeypatch, tmp_path):
+    monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
+    with pytest.raises(MetricsError, match="set PROMETHEUS_MULTIPROC_DIR"):
+        make()
+    with pytest.raises(MetricsError, match="absent"):
+        make(tmp_path / "absent")
+
+
+def test_a_directory_that_goes_away_is_a_failed_scrape_that_says_so(tmp_path):
+    directory = tmp_path / "metrics"
+    directory.mkdir()
+    applications = wsgi_app(directory), asgi_app(directory)
+    directory.rmdir()
+    for path in ("/metrics", "/"):
+        status, _, text = get_wsgi(applications[0], path)
+        assert status == "503 Service Unavailable"
+        assert str(directory) in text
+        assert get_asgi(applications[1], path)[0] == 503
+
+
+@pytest.fixture
+def endpoint(workers, tmp_path):
+    workers.count(gets=3)
+    endpoint = Endpoint.start(wsgi_app(tmp_path), port=0)
+    yield endpoint
+    endpoint.close()
+
+
+def fetch(endpoint, path="/metrics", scheme="http", **options):
+    url = f"{scheme}://127.0.0.1:{endpoint.port}{path}"
+    with urllib.request.urlopen(url, timeout=30, **options) as response:  # noqa: S310 - its scheme is above
+        return response.read().decode()
+
+
+def test_a_server_answers_on_loopback(endpoint):
+    assert "bufpool_gets_total" in fetch(endpoint)
+    assert fetch(endpoint, "/healthz") == "ok\n"
+    assert endpoint._server.server_address[0] == "127.0.0.1"
+
+
+def test_a_taken_port_is_named(endpoint, tmp_path):
+    with pytest.raises(MetricsError, match=f":{endpoint.port}: Address already in use"):
+        Endpoint.start(wsgi_app(tmp_path), port=endpoint.port)
+
+
+def test_a_forked_child_closes_its_copy_and_the_server_stays(endpoint):
+    pid = os.fork()
+    if pid == 0:
+        endpoint.close()
+        os._exit(0 if endpoint._server.socket.fileno() == -1 else 1)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert "bufpool_gets_total" in fetch(endpoint)
+
+
+def test_once_closed_the_port_is_free(tmp_path):
+    endpoint = Endpoint.start(wsgi_app(tmp_path), port=0)
+    endpoint.close()
+    with pytest.raises(urllib.error.URLError, match="refused"):
+        fetch(endpoint)
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tls")
+    key, cert = folder / "key.pem", folder / "cert.pem"
+    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost"
+    extra = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", cert]
+    subprocess.run([*command.split(), *extra], check=True, capture_output=True)
+    return {"certfile": str(cert), "keyfile": str(key)}
+
+
+def test_tls_lets_in_only_those_with_a_certificate(workers, tmp_path, certificate):
+    workers.count(gets=3)
+    endpoint = Endpoint.start(
+        wsgi_app(tmp_path),
+        port=0,
+        **certificate,
+        client_cafile=certificate["certfile"],
+        client_auth_required=True,
+    )
+    context = ssl.create_default_context(cafile=certificate["certfile"])
+    known = ssl.create_default_context(cafile=certificate["certfile"])
+    known.load_cert_chain(**certificate)
+    try:
+        with socket.create_connection(("127.0.0.1", endpoint.port)):  # one that never says hello
+            assert "bufpool_gets_total" in fetch(endpoint, scheme="https", context=known)
+            with pytest.raises((ssl.SSLError, urllib.error.URLError, ConnectionError)):
+                fetch(endpoint, scheme="https", context=context)
+    finally:
+        endpoint.close()
+
+
+def test_a_missing_certificate_is_named(tmp_path):
+    with pytest.raises(MetricsError, match=r"no\.pem"):
+        Endpoint.start(wsgi_app(tmp_path), port=0, certfile="no.pem", keyfile="no.key")

@@ -1,0 +1,77 @@
+"""A real Prometheus for the tests that need one; they alone are skipped where there is none."""
+
+import json
+import os
+import shutil
+import urllib.parse
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .processes import LocalProcess
+from .waiting import wait_until
+
+
+def find_program(name: str) -> str:
+    """Find `prometheus` or `promtool`: beside $PROMETHEUS_BIN or on PATH; skips the test if not."""
+    if given := os.environ.get("PROMETHEUS_BIN"):
+        beside = Path(given).with_name(name)
+        path = shutil.which(given if name == "prometheus" else beside)
+        if not path:
+            raise FileNotFoundError(f"PROMETHEUS_BIN={given}: no {name} there")
+        return path
+    if path := shutil.which(name):
+        return path
+    pytest.skip(f"no {name}: apt-get install prometheus, or set PROMETHEUS_BIN")
+
+
+class Prometheus(LocalProcess):
+    """Prometheus on a free loopback port, scraping `targets` five times a second."""
+
+    def __init__(self, targets: Sequence[str], *, folder: Path, rules: Sequence[Path] = ()) -> None:
+        config = folder / "prometheus.json"  # JSON is YAML
+        scrape = {"job_name": "bufpool", "static_configs": [{"targets": list(targets)}]}
+        config.write_text(
+            json.dumps(
+                {
+                    "global": {"scrape_interval": "200ms", "scrape_timeout": "200ms"},
+                    "scrape_configs": [scrape],
+                    "rule_files": [str(rule) for rule in rules],
+                }
+            )
+        )
+        super().__init__(
+            [
+                find_program("prometheus"),
+                f"--config.file={config}",
+                f"--storage.tsdb.path={folder / 'tsdb'}",
+                "--web.listen-address=127.0.0.1:0",
+            ],
+            log=folder / "prometheus.log",
+        )
+        (found,) = self.wait_for_log(r'msg="?Listening on"? address=127\.0\.0\.1:(\d+)')
+        self._url = f"http://127.0.0.1:{found[1]}/api/v1/query?"
+        self.wait_for_log("Server is ready to receive web requests")
+
+    def query(self, expression: str) -> list[dict[str, Any]]:
+        """Run a query now; raises urllib.error.HTTPError for one that Prometheus refuses."""
+        url = self._url + urllib.parse.urlencode({"query": expression})
+        with urllib.request.urlopen(url, timeout=30) as response:  # noqa: S310 - its own
+            result: list[dict[str, Any]] = json.load(response)["data"]["result"]
+        return result
+
+    def value(self, expression: str) -> float | None:
+        """The only value of a query's result; None for none."""
+        result = self.query(expression)
+        return float(result[0]["value"][1]) if result else None
+
+    def wait_for(self, expression: str, expected: float) -> None:
+        """Wait until a query gives this value."""
+        wait_until(
+            lambda: self.value(expression) == expected,
+            what=f"{expression} = {expected}, is {self.value(expression)}",
+            timeout_seconds=60,
+        )

@@ -1,0 +1,301 @@
+import functools
+import inspect
+import typing
+import warnings
+
+import pytest
+from celery import Celery
+
+import bufpool_workers as bp
+from bufpool_workers import memory
+
+
+@pytest.fixture(autouse=True)
+def _pools():
+    memory.configure(bp.Settings)
+    yield
+    assert bp.stats().total.in_use == 0
+    memory.close_current_pools()
+
+
+@pytest.fixture
+def app():
+    return Celery("test", set_as_current=False)
+
+
+def test_each_call_gets_a_buffer_of_that_size():
+    @bp.pooled_buffer("4KiB")
+    def work(*, buf):
+        assert not buf.released
+        return buf, len(buf)
+
+    first, size = work()
+    assert (size, first.released) == (4096, True)
+
+
+def test_buffer_goes_back_when_the_task_raises():
+    @bp.pooled_buffer(100)
+    def work(*, buf):
+        raise RuntimeError(len(buf))
+
+    with pytest.raises(RuntimeError, match="100"):
+        work()
+    assert bp.stats().total.in_use == 0
+
+
+@pytest.mark.parametrize("kind", ["regular", "secure", "random"])
+def test_kind_chooses_the_pool(kind):
+    @bp.pooled_buffer(32, name="key", kind=kind)
+    def work(*, key):
+        return key.kind
+
+    assert work() == kind
+
+
+def test_stacked_decorators_give_one_buffer_each():
+    @bp.pooled_buffer(100)
+    @bp.pooled_buffer(200, name="other")
+    def work(path, *, buf, other):
+        return path, len(buf), len(other)
+
+    assert work("x") == ("x", 100, 200)
+    assert str(inspect.signature(work)) == "(path)"
+
+
+def test_signature_hides_the_buffer_and_keeps_the_rest():
+    @bp.pooled_buffer(100)
+    def work(path: str, mode: str = "r", *, deep: bool = False, buf: bp.Buffer) -> int:
+        """Do it."""
+
+    assert (
+        str(inspect.signature(work)) == "(path: str, mode: str = 'r', *, deep: bool = False) -> int"
+    )
+    assert (work.__name__, work.__doc__) == ("work", "Do it.")
+    assert typing.get_type_hints(work)["path"] is str
+
+
+def test_buffer_with_a_default_is_given_all_the_same():
+    @bp.pooled_buffer(100)
+    def work(*, buf=None):
+        return len(buf)
+
+    assert work() == 100
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs"),
+    [(("abc",), {}), ((), {"path": "abc"}), (("abc", 5), {}), (("abc",), {"times": 5})],
+)
+def test_size_function_gets_the_arguments_by_name(args, kwargs):
+    @bp.pooled_buffer(lambda path, **_: len(path))
+    def work(path, times=1, *, buf):
+        return len(buf), times
+
+    assert work(*args, **kwargs)[0] == 3
+
+
+def test_size_function_gets_defaults_and_keyword_arguments():
+    @bp.pooled_buffer(lambda size, extra, more: size + extra + more)
+    def work(size=10, *, extra=5, buf, **options):
+        return len(buf), options
+
+    assert work(more=1) == (16, {"more": 1})
+
+
+def test_size_function_may_give_text_and_take_a_buffer():
+    def size(path):
+        with bp.buffer(10):
+            return "1KiB"
+
+    @bp.pooled_buffer(size)
+    def work(path, *, buf):
+        return len(buf)
+
+    assert work("x") == 1024
+
+
+def test_error_of_the_size_function_is_the_call_s():
+    @bp.pooled_buffer(lambda path: 1 // len(path))
+    def work(path, *, buf):
+        raise AssertionError
+
+    with pytest.raises(ZeroDivisionError):
+        work("")
+
+
+def test_missing_argument_is_named_as_without_a_size_function():
+    @bp.pooled_buffer(lambda path: 1)
+    def work(path, *, buf):
+        raise AssertionError
+
+    with pytest.raises(TypeError, match="path"):
+        work()
+
+
+def test_self_of_a_bound_task_is_no_argument_of_the_size(app):
+    @app.task(bind=True, shared=False)
+    @bp.pooled_buffer(lambda path: len(path))
+    def work(self, path, *, buf):
+        return self.name, len(buf)
+
+    assert work("abc")[1] == 3
+    assert work.apply(("abcd",)).get()[1] == 4
+
+
+def test_caller_can_not_pass_the_buffer(app):
+    @app.task(shared=False)
+    @bp.pooled_buffer(100)
+    def work(path, *, buf):
+        raise AssertionError
+
+    with pytest.raises(TypeError, match="got an unexpected keyword argument 'buf'"):
+        work("x", buf=b"")
+    with pytest.raises(TypeError, match="unexpected keyword argument 'buf'"):
+        work.delay("x", buf=b"")
+
+
+def test_wrong_arguments_are_refused_at_the_call(app):
+    @app.task(shared=False)
+    @bp.pooled_buffer(100)
+    def work(path, *, buf):
+        raise AssertionError
+
+    with pytest.raises(TypeError, match="missing 1 required positional argument"):
+        work.delay()
+
+
+def test_above_the_task_decorator_is_refused(app):
+    with pytest.raises(TypeError, match="stands below"):
+
+        @bp.pooled_buffer(100)
+        @app.task(shared=False)
+        def work(*, buf):
+            pass
+
+    app.finalize()
+    with pytest.raises(TypeError, match="stands below"):
+
+        @bp.pooled_buffer(100)
+        @app.task(shared=False)
+        def other(*, buf):
+            pass
+
+
+def generator(*, buf):
+    yield
+
+
+async def coroutine(*, buf):
+    pass
+
+
+async def async_generator(*, buf):
+    yield
+
+
+@pytest.mark.parametrize("function", [generator, coroutine, async_generator])
+def test_functions_that_run_later_are_refused(function):
+    with pytest.raises(TypeError, match="generator or coroutine"):
+        bp.pooled_buffer(100)(function)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [lambda: 0, lambda buf: 0, lambda *buf: 0, lambda **buf: 0, lambda *, other: 0],
+)
+def test_parameter_must_be_there_and_keyword_only(function):
+    with pytest.raises(TypeError, match="keyword-only parameter 'buf'"):
+        bp.pooled_buffer(100)(function)
+
+
+@pytest.mark.parametrize("thing", [int, functools.partial(print), "work", 7])
+def test_only_functions_are_decorated(thing):
+    with pytest.raises(TypeError, match="pooled_buffer is for functions"):
+        bp.pooled_buffer(100)(thing)
+
+
+def test_without_a_size_it_is_refused():
+    with pytest.raises(TypeError, match="needs a size"):
+
+        @bp.pooled_buffer
+        def work(*, buf):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("size", "error"),
+    [(-1, ValueError), ("4KB", ValueError), (True, TypeError), (1.5, TypeError), (None, TypeError)],
+)
+def test_bad_size_is_refused_where_it_is_written(size, error):
+    with pytest.raises(error):
+        bp.pooled_buffer(size)
+
+
+def test_bad_kind_is_refused():
+    with pytest.raises(ValueError, match="one of regular, secure, random"):
+        bp.pooled_buffer(1, kind="liquid")
+
+
+def test_size_function_for_other_arguments_is_refused_where_it_is_written():
+    with pytest.raises(TypeError, match="wants size; the task has path"):
+
+        @bp.pooled_buffer(lambda size: size)
+        def work(path, *, buf):
+            pass
+
+
+def test_escape_names_the_function():
+    kept = []
+
+    @bp.pooled_buffer(100)
+    def work(*, buf):
+        kept.append(buf[:])
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        work()
+    assert caught[0].filename == __file__
+    assert caught[0].lineno == inspect.unwrap(work).__code__.co_firstlineno
+    kept.clear()
+
+
+def test_nested_eager_tasks_hold_two_buffers(app):
+    app.conf.task_always_eager = True
+    bp.setup(app)
+
+    @app.task(shared=False)
+    @bp.pooled_buffer(100)
+    def inner(*, buf):
+        return bp.stats().regular.in_use
+
+    @app.task(shared=False)
+    @bp.pooled_buffer(100)
+    def outer(*, buf):
+        return inner.delay().get(disable_sync_subtasks=False), bp.stats().regular.in_use
+
+    assert outer.delay().get() == (2, 1)
+
+
+def test_held_buffer_is_reclaimed_at_the_end_of_its_task_only(app):
+    app.conf.task_always_eager = True
+    bp.setup(app)
+    held = []
+
+    @app.task(shared=False)
+    def inner():
+        held.append(bp.buffer(10))
+
+    @app.task(shared=False)
+    def outer():
+        mine = bp.buffer(20)
+        inner.delay()
+        assert held[0].released
+        assert len(mine) == 20
+        mine.release()
+
+    outside = bp.buffer(30)
+    with pytest.warns(ResourceWarning, match="inner ended holding a buffer of 10 bytes"):
+        assert outer.delay().successful()
+    assert len(outside) == 30
+    outside.release()
+    assert bp.stats().total.reclaims == 1

@@ -1,0 +1,152 @@
+import dataclasses
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bufpool_workers import GiB, KiB, MiB, Settings, SettingsError
+from bufpool_workers.settings import PREFIX, format_size, parse_size
+
+
+def errors_of(**conf):
+    with pytest.raises(SettingsError) as caught:
+        Settings.read({PREFIX + key: value for key, value in conf.items()})
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("0", 0), ("64KiB", 64 * KiB), ("64 kib", 64 * KiB), (" 1MiB ", MiB), ("2GiB", 2 * GiB)],
+)
+def test_sizes_are_read_from_text(text, size):
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize(
+    "text", ["", "KiB", "-1", "1.5MiB", "64KB", "1 TiB", "\u0661KiB", "9" * 19]
+)
+def test_other_text_is_no_size(text):
+    with pytest.raises(ValueError, match="is not a size"):
+        parse_size(text)
+
+
+@pytest.mark.parametrize("value", [True, 1.0, None, b"1", [1]])
+def test_other_types_are_no_size(value):
+    with pytest.raises(TypeError, match="a size is an int or text"):
+        parse_size(value)
+
+
+@given(st.integers(0, 1 << 50))
+def test_size_survives_being_written_and_read(size):
+    assert parse_size(format_size(size)) == size
+
+
+@given(st.text())
+def test_any_text_is_a_size_or_a_value_error(text):
+    with suppress(ValueError):
+        assert parse_size(text) >= 0
+
+
+def test_no_settings_are_the_defaults():
+    assert Settings.read({}) == Settings()
+
+
+def test_settings_can_not_be_changed():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Settings().debug = True
+    with pytest.raises(TypeError):
+        Settings().warm["regular"][4096] = 1
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "text"),
+    [
+        ("size_classes", "4KiB", "a list of 1 to 32 sizes"),
+        ("size_classes", [], "a list of 1 to 32 sizes"),
+        ("size_classes", ["4KiB", "2KiB"], "sizes must increase"),
+        ("size_classes", ["4KiB", 4096], "sizes must increase"),
+        ("size_classes", [1], "outside 64B to 1GiB"),
+        ("warm", {"regular": 4}, "a mapping from size class to count"),
+        ("warm", {"regula": {}}, "a mapping from regular, secure, random"),
+        ("warm", {"regular": {"1MiB": -1}}, "an int from 0 to 100000"),
+        ("warm", {"regular": {"1MiB": True}}, "an int from 0 to 100000"),
+        ("warm", {"regular": {"1MB": 1}}, "'1MB' is not a size"),
+        ("warm", {"regular": {"3MiB": 1}}, "3MiB is not one of bufpool_size_classes"),
+        ("warm", {"secure": {"1MiB": 5}}, "5242880 bytes, above bufpool_max_bytes['secure']"),
+        ("max_bytes", "1MiB", "a mapping from regular, secure, random to a size"),
+        ("max_bytes", {"regular": -1}, "outside 0B to"),
+        ("max_buffer_bytes", 0, "outside 64B to"),
+        ("at_limit", "wait", "one of lend, raise"),
+        ("trim_after_seconds", "60", "a number from 0 to 86400"),
+        ("trim_after_seconds", float("nan"), "outside 0 to 86400"),
+        ("warm_seconds", 4, "outside 0 to 3.5"),
+        ("secure_level", "best", "one of memfd, mlock, any"),
+        ("debug", 1, "True or False"),
+        ("tune_malloc", "yes", "True or False"),
+        ("metrics_port", 65536, "outside 0 to 65535"),
+        ("metrics_port", "9100", "None or a port"),
+        ("metrics_host", "", "non-empty text"),
+        ("metrics_dir", 7, "non-empty text"),
+        ("metrics_namespace", "9lives", "a Prometheus name"),
+        ("compact_foreign", None, "True or False"),
+        ("private_keys", 7, "a file path or a list"),
+    ],
+)
+def test_wrong_value_is_named_with_key_and_what_it_may_be(key, value, text):
+    found = errors_of(**{key: value})
+    assert found.startswith(f"bufpool_{key}")
+    assert text in found
+
+
+def test_unknown_key_is_named_with_the_nearest():
+    assert errors_of(max_byte={}) == (
+        "bufpool_max_byte: there is no such setting, did you mean bufpool_max_bytes?"
+    )
+
+
+def test_all_errors_come_at_once():
+    found = errors_of(
+        wram={}, debug=1, warm={"regular": {"3MiB": 1}}, at_limit="wait", metrics_port=-1
+    )
+    assert found.count("; ") == 4
+    for part in ("bufpool_wram", "bufpool_debug", "bufpool_warm", "bufpool_at_limit", "_port"):
+        assert part in found
+
+
+def test_key_material_is_never_shown():
+    key = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VuBCIEIA\n-----END PRIVATE KEY-----"
+    assert "MC4C" not in errors_of(private_keys=[key])
+    assert "MC4C" not in errors_of(private_keys=[key, 5])
+    assert "MC4C" not in errors_of(public_key=[key])
+
+
+def test_one_kind_s_setting_leaves_the_others_at_their_defaults():
+    settings = Settings.read(
+        {
+            "bufpool_warm": {"regular": {"1MiB": 4}},
+            "bufpool_max_bytes": {"secure": "1MiB"},
+        }
+    )
+    assert dict(settings.warm["regular"]) == {MiB: 4}
+    assert settings.warm["secure"] == Settings().warm["secure"]
+    assert settings.max_bytes == Settings().max_bytes | {"secure": MiB}
+
+
+def test_defaults_are_fitted_to_what_is_given():
+    settings = Settings.read(
+        {
+            "bufpool_max_buffer_bytes": "64KiB",
+            "bufpool_max_bytes": {"regular": "100KiB"},
+        }
+    )
+    assert settings.size_classes[-1] == 64 * KiB
+    assert sum(n * count for n, count in settings.warm["regular"].items()) <= 100 * KiB
+    assert Settings.read({"bufpool_max_buffer_bytes": 1000}).size_classes == (1000,)
+
+
+def test_buffer_limit_below_a_given_class_is_refused():
+    found = errors_of(size_classes=["4KiB"], max_buffer_bytes="2KiB")
+    assert (
+        found == "bufpool_max_buffer_bytes = 2048: below the largest of bufpool_size_classes, 4096"
+    )

@@ -1,0 +1,25 @@
+"""Tasks that count, in pools and in metrics of the user's own, and die."""
+
+import os
+import signal
+
+from celery import shared_task
+from prometheus_client import Counter
+
+import bufpool_workers as bp
+
+JOBS = Counter("jobs", "Jobs done")
+
+
+@shared_task
+def work(buffers: int) -> int:
+    JOBS.inc()
+    for _ in range(buffers):
+        with bp.buffer(4096) as buf:
+            buf[0] = 1
+    return os.getpid()
+
+
+@shared_task(acks_late=True)
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)

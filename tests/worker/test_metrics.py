@@ -1,0 +1,160 @@
+"""A node's scrape: right from the start, through recycling and SIGKILL, and gone at its end."""
+
+import contextlib
+import re
+import signal
+import socket
+import stat
+import urllib.request
+from pathlib import Path
+
+import psutil
+import pytest
+from celery.exceptions import WorkerLostError
+from prometheus_client.parser import text_string_to_metric_families
+
+SIZE = {"pool": "regular", "size": "4kb"}
+
+
+def start(start_worker, *arguments, ready=True, env=None, **settings):
+    return start_worker(
+        "metrics_app:app",
+        ready=ready,
+        arguments=["--concurrency=2", *arguments],
+        settings={"bufpool_metrics_port": 0, **settings},
+        env=env or {},
+    )
+
+
+def port_of(worker) -> int:
+    return int(re.search(r"bufpool: metrics at 127\.0\.0\.1:(\d+)", worker.log())[1])
+
+
+def scrape(worker):
+    url = f"http://127.0.0.1:{port_of(worker)}/metrics"
+    with urllib.request.urlopen(url, timeout=30) as response:
+        families = list(text_string_to_metric_families(response.read().decode()))
+    return {(s.name, *sorted(s.labels.items())): s.value for f in families for s in f.samples}
+
+
+def value(samples, name, **labels):
+    return samples[name, *sorted(labels.items())]
+
+
+@pytest.mark.parametrize("pool", ["prefork", "solo", "threads"])
+def test_every_task_is_counted_once_in_one_scrape(start_worker, pool):
+    worker = start(start_worker, f"--pool={pool}")
+    pids = {worker.result(r) for r in [worker.send("metric_tasks.work", 3) for _ in range(20)]}
+    samples = scrape(worker)
+    assert value(samples, "bufpool_gets_total", **SIZE) == 60
+    assert value(samples, "bufpool_puts_total", **SIZE) == 60
+    assert value(samples, "bufpool_hit_rate", **SIZE) == 100
+    assert value(samples, "jobs_total") == 20
+    assert value(samples, "bufpool_buffers_in_use", **SIZE) == 0
+    assert value(samples, "bufpool_processes") >= len(pids)
+    assert value(samples, "bufpool_warmed_processes") == value(samples, "bufpool_processes")
+
+
+def test_recycled_and_killed_children_leave_exact_totals_and_no_files(start_worker):
+    worker = start(start_worker, "--max-tasks-per-child=2", bufpool_compact_foreign=True)
+    done = last = 0
+    for _ in range(5):
+        for _ in range(4):
+            worker.run("metric_tasks.work", 5)
+            done += 1
+        with pytest.raises(WorkerLostError):
+            worker.run("metric_tasks.die")
+        samples = scrape(worker)
+        now = value(samples, "bufpool_gets_total", **SIZE)
+        assert now == 5 * done > last
+        assert value(samples, "jobs_total") == done
+        last = now
+    assert value(samples, "bufpool_skipped_files") == 0
+    directory = private_directory(worker)
+    # merged, and at most one of ours and one of the user's for each process that lives
+    assert len(list(directory.glob("*.db"))) <= 2 + 2 * (1 + 2)
+    assert value(samples, "bufpool_processes") <= 3
+
+
+def private_directory(worker) -> Path:
+    environ = Path(f"/proc/{worker.pid}/environ")
+    assert b"PROMETHEUS_MULTIPROC_DIR" not in environ.read_bytes()
+    for link in Path(f"/proc/{worker.pid}/fd").iterdir():
+        target = link.readlink()
+        if target.name.startswith("bufpool-metrics-"):
+            return target
+    raise AssertionError("no private directory")
+
+
+def test_its_private_directory_ends_with_it(start_worker):
+    worker = start(start_worker)
+    directory = private_directory(worker)
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+    worker.run("metric_tasks.work", 1)
+    worker.stop(signal.SIGTERM)
+    assert not directory.exists()
+
+
+def test_a_directory_left_by_a_killed_worker_goes_with_the_next(start_worker):
+    worker = start(start_worker)
+    directory = private_directory(worker)
+    worker.run("metric_tasks.work", 1)
+    worker.close()
+    other = start(start_worker)
+    assert not directory.exists()
+    assert private_directory(other).exists()
+
+
+def test_the_deployments_directory_is_used_and_kept(start_worker, tmp_path):
+    directory = tmp_path / "metrics"
+    directory.mkdir()
+    env = {"PROMETHEUS_MULTIPROC_DIR": str(directory)}
+    totals = []
+    for _ in range(2):
+        worker = start(start_worker, env=env)
+        worker.run("metric_tasks.work", 4)
+        totals.append(value(scrape(worker), "bufpool_gets_total", **SIZE))
+        worker.stop(signal.SIGTERM)
+    assert totals == [4, 8]
+
+
+def test_a_missing_directory_ends_the_start_and_is_named(start_worker, tmp_path):
+    env = {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "absent")}
+    worker = start(start_worker, ready=False, env=env)
+    assert worker.wait() != 0
+    assert f"metrics directory {str(tmp_path / 'absent')!r}: it does not exist" in worker.log()
+    assert worker.members() == []
+
+
+def test_a_taken_port_ends_the_start_and_is_named(start_worker):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        worker = start(start_worker, ready=False, bufpool_metrics_port=port)
+        assert worker.wait() != 0
+    assert f"bufpool_metrics_port = {port}" in worker.log()
+    assert "Address already in use" in worker.log()
+    assert worker.members() == []
+
+
+def test_children_do_not_hold_the_port(start_worker):
+    worker = start(start_worker, "--max-tasks-per-child=1")
+    pids = {worker.run("metric_tasks.work", 1) for _ in range(3)}
+    port = port_of(worker)
+    main = psutil.Process(worker.pid)
+    listening = set()
+    for process in (main, *main.children()):
+        with contextlib.suppress(psutil.NoSuchProcess):  # one that has just been recycled
+            for connection in process.net_connections("tcp"):
+                if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port:
+                    listening.add(process.pid)
+    assert len(pids) == 3
+    assert listening == {main.pid}
+
+
+def test_metrics_made_too_early_are_warned_of_once(start_worker):
+    worker = start(start_worker, env={"TEST_IMPORT_EARLY": "1"})
+    worker.run("metric_tasks.work", 1)
+    lines = [line for line in worker.log().splitlines() if "was imported by" in line]
+    assert len(lines) == 1
+    assert "prometheus_client was imported by metrics_app" in lines[0]
+    assert "call bufpool_workers.setup(app) before" in lines[0]
