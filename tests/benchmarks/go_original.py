@@ -47,7 +47,9 @@ def pools() -> Mapping[str, Any]:
 
 
 def tables() -> list[Table]:
-    table = Table("get and put of 4 KiB beside Go's sync.Pool (the same numbers counted, atomically)")
+    table = Table(
+        "get and put of 4 KiB beside Go's sync.Pool (the same numbers counted, atomically)"
+    )
     names = pools()
     ours = {
         kind: calibrated(Case(kind, f"{kind}.acquire(4096).release()", lambda: names))

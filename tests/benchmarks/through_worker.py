@@ -21,7 +21,7 @@ from .timing import Case, Timing, measure
 
 BATCH = 100
 MEASURED_SECONDS = 20
-LEAST_ROUNDS = 15
+LEAST_ROUNDS = 9
 FRESH = 20
 STEADY = 200
 PERCENTILES = {"median": 0.5, "95 %": 0.95, "99 %": 0.99}
@@ -40,8 +40,7 @@ def worker(redis: RedisServer, *arguments: str, plugin: bool = True) -> Iterator
             env={"BENCHMARK_PLUGIN": str(int(plugin))},
         )
         try:
-            process.inspect("ping")  # logs no line when it's ready, at this level
-            yield process
+            yield process.wait_ready()
         finally:
             process.close()
 
