@@ -3,6 +3,8 @@
 import argparse
 import importlib
 import os
+import signal
+import sys
 from pathlib import Path
 
 from .report import Table, console, machine, save
@@ -15,6 +17,8 @@ OPTIONAL = ("go_original",)  # needs Go
 
 
 def main() -> None:
+    # ended by a signal, it still ends the worker and the Redis that it started
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument(
         "section", nargs="*", default=list(SECTIONS), help=", ".join(SECTIONS + OPTIONAL)

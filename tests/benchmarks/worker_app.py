@@ -36,7 +36,7 @@ def plain_again(number: int) -> int:
 
 @app.task
 @bp.pooled_buffer(4096)
-def decorated(number: int, *, buf: bp.Buffer) -> int:  # noqa: ARG001 - lent, that's all
+def decorated(number: int, *, buf: bp.Buffer) -> int:
     return number
 
 
