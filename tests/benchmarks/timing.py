@@ -106,12 +106,18 @@ def _receive(case: Case, pipe: Connection) -> float:
         raise ChildProcessError(f"{case.name}: its process failed, see above") from None
 
 
-def _serve(case: Case, pipe: Connection, seconds: float) -> None:
+def calibrated(case: Case, seconds: float = SAMPLE_SECONDS) -> Callable[[], float]:
+    """A function that takes one sample of the case here, in this process."""
     timer = timeit.Timer(case.statement, timer=case.clock, globals=dict(case.setup()))
     loops, took = 1, timer.timeit(1)  # the first run is the warm-up
     while (took := timer.timeit(loops)) < seconds / 2 and loops < 1 << 24:
         loops = max(2 * loops, min(10 * loops, int(loops * seconds / took)))
     loops = max(1, round(loops * seconds / took))
-    pipe.send(took / loops)
+    return lambda: timer.timeit(loops) / loops
+
+
+def _serve(case: Case, pipe: Connection, seconds: float) -> None:
+    sample = calibrated(case, seconds)
+    pipe.send(sample())
     while pipe.recv():
-        pipe.send(timer.timeit(loops) / loops)
+        pipe.send(sample())

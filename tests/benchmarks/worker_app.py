@@ -4,7 +4,7 @@ import os
 import time
 
 import numpy as np
-from celery import Celery
+from celery import Celery, signals
 
 import bufpool_workers as bp
 
@@ -16,6 +16,12 @@ if os.environ.get("BENCHMARK_PLUGIN", "1") == "1":
     bp.setup(app)
 else:
     bp.memory.configure(bp.Settings)
+
+
+@signals.worker_ready.connect
+def tell(**_: object) -> None:
+    """Say what Celery's own log says, which the measured workers don't write."""
+    print("the worker is ready.", flush=True)
 
 
 @app.task

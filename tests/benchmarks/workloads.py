@@ -170,7 +170,11 @@ def _styled(style: str, *works: Callable[[], None]) -> Callable[[], None]:
         sizes = [CHUNK, 256 * KiB, MiB, 8 * MiB, 32 * MiB]
         settings = {
             "bufpool_size_classes": [2 * KiB, *sizes],
-            "bufpool_warm": {"regular": dict.fromkeys(sizes, 2), "secure": {2 * KiB: 2}, "random": {}},
+            "bufpool_warm": {
+                "regular": dict.fromkeys(sizes, 2),
+                "secure": {2 * KiB: 2},
+                "random": {},
+            },
         }
         bp.memory.configure(lambda: bp.Settings.read(settings))
         bp.current_pools().warm()
