@@ -21,13 +21,13 @@ PALETTE = {"good": "green", "fair": "yellow", "poor": "red"}
 
 
 def query(expr: str, *, legend: str, namespace: str) -> prometheus.Dataquery:
-    """A query over the selected nodes: METRIC[...] stands for a metric of ours."""
+    """Make a query: `@` stands for the namespace, `#` for the selected nodes."""
     expr = expr.replace("@", f"{namespace}_").replace("#", SELECTED)
     return prometheus.Dataquery().expr(expr).legend_format(legend)
 
 
 def thresholds(*steps: tuple[float | None, str]) -> dashboard.ThresholdsConfig:
-    """Colours from the lowest value on."""
+    """Colour values from the lowest on."""
     return (
         dashboard.ThresholdsConfig()
         .mode(ThresholdsMode.ABSOLUTE)
@@ -35,6 +35,10 @@ def thresholds(*steps: tuple[float | None, str]) -> dashboard.ThresholdsConfig:
     )
 
 
+HIT_RATE_BY_SIZE = (
+    "100 * sum by (pool, size) (rate(@hits_total{#}[5m]))"
+    " / (sum by (pool, size) (rate(@gets_total{#}[5m])) > 0)"
+)
 GOOD_FROM_95 = ((None, "poor"), (90.0, "fair"), (95.0, "good"))
 ANY_IS_POOR = ((None, "good"), (1.0, "poor"))
 
@@ -62,17 +66,7 @@ STATS = (
     ),
 )
 GRAPHS = (
-    (
-        "Hit rate by size and pool",
-        "percent",
-        (
-            (
-                "100 * sum by (pool, size) (rate(@hits_total{#}[5m]))"
-                " / (sum by (pool, size) (rate(@gets_total{#}[5m])) > 0)",
-                "{{pool}} {{size}}",
-            ),
-        ),
-    ),
+    ("Hit rate by size and pool", "percent", ((HIT_RATE_BY_SIZE, "{{pool}} {{size}}"),)),
     (
         "Operations per second by size and pool",
         "ops",
@@ -135,7 +129,7 @@ GRAPHS = (
 
 
 def selector(name: str, *, of: str) -> dashboard.QueryVariable:
-    """A choice among the values of a label."""
+    """Let the viewer choose among the values of a label."""
     return (
         dashboard.QueryVariable(name)
         .datasource(SOURCE)
@@ -147,7 +141,7 @@ def selector(name: str, *, of: str) -> dashboard.QueryVariable:
 
 
 def build(namespace: str) -> dashboard.Dashboard:
-    """The whole dashboard."""
+    """Build the whole dashboard."""
     board = (
         dashboard.Dashboard("Buffer pools")
         .uid("bufpool-workers")

@@ -5,6 +5,7 @@ import re
 import signal
 import socket
 import stat
+import sys
 import urllib.request
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import psutil
 import pytest
 from celery.exceptions import WorkerLostError
 from prometheus_client.parser import text_string_to_metric_families
+from support.processes import LocalProcess
 
 SIZE = {"pool": "regular", "size": "4kb"}
 
@@ -158,3 +160,31 @@ def test_metrics_made_too_early_are_warned_of_once(start_worker):
     assert len(lines) == 1
     assert "prometheus_client was imported by metrics_app" in lines[0]
     assert "call bufpool_workers.setup(app) before" in lines[0]
+
+
+def test_a_process_of_its_own_serves_the_directory_of_the_workers(tmp_path, request):
+    directory = tmp_path / "metrics"
+    directory.mkdir()
+    command = [sys.executable, "-m", "celery", "-A", "metrics_app", "bufpool", "serve"]
+    env = {"TEST_WORKER_SETTINGS": "{}", "PROMETHEUS_MULTIPROC_DIR": str(directory)}
+    server = LocalProcess(
+        [*command, "--port=0"], log=tmp_path / "log", cwd=request.path.parent, env=env
+    )
+    with server:
+        (found,) = server.wait_for_log(r"^metrics at 127\.0\.0\.1:(\d+)$")
+        url = f"http://127.0.0.1:{found[1]}/metrics"
+        with urllib.request.urlopen(url, timeout=30) as response:
+            assert b"bufpool_processes 0.0" in response.read()
+        server.send_signal(signal.SIGTERM)
+        assert server.wait() == 0
+
+
+def test_served_without_a_directory_it_says_what_to_set(tmp_path, request):
+    command = [sys.executable, "-m", "celery", "-A", "metrics_app", "bufpool", "serve"]
+    env = {"TEST_WORKER_SETTINGS": "{}", "PROMETHEUS_MULTIPROC_DIR": ""}
+    server = LocalProcess(
+        [*command, "--port=0"], log=tmp_path / "log", cwd=request.path.parent, env=env
+    )
+    with server:
+        assert server.wait() == 1
+        assert "set PROMETHEUS_MULTIPROC_DIR" in server.log()
