@@ -1,4 +1,8 @@
-"""The app: `celery -A tasks.app worker` with the broker that BUFPOOL_BROKER_URL names."""
+"""The app: `celery -A tasks.app worker` with the broker that BUFPOOL_BROKER_URL names.
+
+For sealed logins, `celery bufpool keygen --out FILE` makes a key pair: producers get its public
+key in BUFPOOL_PUBLIC_KEY, workers the file's path in BUFPOOL_PRIVATE_KEY.
+"""
 
 import os
 
@@ -24,5 +28,7 @@ app.conf.update(
         "secure": {"2KiB": 1},
         "random": {"2KiB": 1},
     },
+    bufpool_public_key=os.environ.get("BUFPOOL_PUBLIC_KEY"),
+    bufpool_private_keys=[path for path in [os.environ.get("BUFPOOL_PRIVATE_KEY")] if path],
 )
 bp.setup(app)

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 from rich.table import Table
 
-from bufpool_workers import MiB
+from bufpool_workers import MiB, generate_key
 from tasks.demo import DemoError, node
 
 CHILDREN = 2
@@ -123,8 +123,13 @@ def _report_pools(children: list[dict[str, Any]]) -> None:
 def _demo(stack: ExitStack) -> bool:
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bufpool-demo-")))
     url, processes = stack.enter_context(node.broker(folder))
-    os.environ["BUFPOOL_BROKER_URL"] = url
-    from tasks.demo import work  # noqa: PLC0415 - needs the broker's URL
+    key = folder / "worker.key"
+    os.environ |= {
+        "BUFPOOL_BROKER_URL": url,
+        "BUFPOOL_PUBLIC_KEY": generate_key(key),
+        "BUFPOOL_PRIVATE_KEY": str(key),
+    }
+    from tasks.demo import work  # noqa: PLC0415 - needs the broker's URL and the keys
 
     kinds = work.kinds(folder)
     made = work.FILES * work.FILE_BYTES + work.RASTERS * MiB

@@ -16,6 +16,7 @@ import numpy as np
 from celery import Signature
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
+import bufpool_workers as bp
 from bufpool_workers import GiB, MiB
 from tasks import arrays, credentials, files
 from tasks.demo import DemoError
@@ -31,6 +32,7 @@ BUFFERS = {
     "copy of a file": 1,
     "array pipeline": 2,
     "password check": 1,
+    "sealed login": 1,
     "token": 1,
 }
 """The kinds of work, and how many buffers a task of each takes."""
@@ -58,6 +60,7 @@ def kinds(folder: Path) -> dict[str, Callable[[], Iterator[Job]]]:
         lambda: _copies(big, folder),
         lambda: _scalings(rasters, folder),
         lambda: _passwords(folder),
+        _logins,
         _tokens,
     ]
     return dict(zip(BUFFERS, makers, strict=True))
@@ -108,17 +111,29 @@ def _scalings(rasters: list[tuple[Path, str]], folder: Path) -> Iterator[Job]:
 
 
 def _passwords(folder: Path) -> Iterator[Job]:
-    scrypt = credentials.SCRYPT
-    for i in range(EACH):
-        password, salt = secrets.token_urlsafe(18).encode(), os.urandom(16)
-        right = i % 3 != 0
-        kdf = Scrypt(salt, scrypt["dklen"], scrypt["n"], scrypt["r"], scrypt["p"])
-        expected = kdf.derive(password if right else password + b"!")
+    for i, (password, salt, expected, right) in enumerate(_credentials()):
         path = folder / f"password{i}"
         path.touch(mode=0o600)
         path.write_bytes(password)
         task = credentials.check_password.s(str(path), salt.hex(), expected.hex())
         yield Job(task, partial(is_, right))
+
+
+def _logins() -> Iterator[Job]:
+    for i, (password, salt, expected, right) in enumerate(_credentials()):
+        sealed = bp.seal(password, task=credentials.login, argument="password", expires=600)
+        task = credentials.login.s(f"user{i}", salt.hex(), expected.hex(), password=sealed)
+        yield Job(task, partial(eq, f"user{i}" if right else None))
+
+
+def _credentials() -> Iterator[tuple[bytes, bytes, bytes, bool]]:
+    """Give passwords, salts, and hashes that belong to two of three of them."""
+    scrypt = credentials.SCRYPT
+    for i in range(EACH):
+        password, salt = secrets.token_urlsafe(18).encode(), os.urandom(16)
+        right = i % 3 != 0
+        kdf = Scrypt(salt, scrypt["dklen"], scrypt["n"], scrypt["r"], scrypt["p"])
+        yield password, salt, kdf.derive(password if right else password + b"!"), right
 
 
 def _tokens() -> Iterator[Job]:
