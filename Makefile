@@ -3,14 +3,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := pyproject.toml $(wildcard bufpool_workers/memory/*.p[yx]*)
 
-.PHONY: help demo test check bench bench-metrics soak leaks debug asan clean
+.PHONY: help demo test check bench bench-go bench-metrics soak leaks debug asan clean
 
 help:
 	@echo "make demo   a real worker with warm pools at work on real files (under two minutes)"
 	@echo "make test   the tests"
 	@echo "make check  lint and types"
 	@echo "make bench  what it costs and what it gains, as ratios measured here"
-	@echo "make leaks  where a password shows that travels as a task's argument, plain and sealed"
+	@echo "make leaks  where secrets show: in memory, cores, the broker; plain, wiped, sealed"
 	@echo "make soak   10,000 writers and 500 compactors killed; the totals have to be exact"
 	@echo "make debug  the core's tests under the allocator's and the interpreter's debug modes"
 	@echo "make asan   the core's tests under the address and undefined-behaviour sanitizers"
@@ -29,6 +29,9 @@ check: .venv/.check
 bench: .venv/.bench
 	$(BIN)/python -m tests.benchmarks
 
+bench-go: .venv/.bench-go
+	$(BIN)/python -m tests.benchmarks go_original
+
 bench-metrics: .venv/.bench
 	$(BIN)/python -m tests.benchmarks metrics
 
@@ -36,7 +39,8 @@ soak: .venv/.test
 	$(BIN)/python tests/metrics/storm.py --writers 10000 --compactors 500
 
 leaks: .venv/.test
-	$(BIN)/python -m pytest -q tests/worker/test_sealed_exposure.py
+	$(BIN)/python -m tests.leaks
+	$(BIN)/python -m pytest -q tests/leaks tests/worker/test_sealed_exposure.py
 
 debug: .venv/.test
 	PYTHONMALLOC=debug PYTHONDEVMODE=1 $(BIN)/python -m pytest tests/core tests/unit

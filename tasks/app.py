@@ -22,6 +22,8 @@ app.conf.update(
     result_expires=3600,
     worker_prefetch_multiplier=4,
     broker_connection_retry_on_startup=True,
+    # a lost backend is an error after seconds, not after twenty tries
+    result_backend_transport_options={"retry_policy": {"max_retries": 3}},
     # what a child's one task holds at once: a chunk, or two arrays, or a password, or a token
     bufpool_warm={
         "regular": {"256KiB": 1, "1MiB": 1, "4MiB": 1},

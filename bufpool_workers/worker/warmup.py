@@ -27,17 +27,20 @@ def ensure_pools() -> None:
     if _warmed_pid == os.getpid():
         return
     _warmed_pid = os.getpid()
-    began = time.perf_counter()
     pools = memory.current_pools()
-    if pools.settings.private_keys:
-        _load_keys()
     try:
-        if pools.settings.tune_malloc:
-            malloc.tune()
-        warmth = pools.warm()
+        _warm(pools)
     except Exception:
         logger.exception("bufpool: warm-up failed; buffers are mapped as tasks ask for them")
-        return
+    if pools.settings.private_keys:
+        _load_keys()
+
+
+def _warm(pools: memory.Pools) -> None:
+    began = time.perf_counter()
+    if pools.settings.tune_malloc:
+        malloc.tune()
+    warmth = pools.warm()
     counting.describe(pools, warm=warmth.complete)
     seconds = time.perf_counter() - began
     numbers = {"buffers": warmth.buffers, "bytes": warmth.nbytes, "seconds": seconds}
