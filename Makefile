@@ -19,7 +19,7 @@ demo: .venv/.demo
 	$(BIN)/python -m tasks.demo
 
 test: .venv/.test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: .venv/.check
 	$(BIN)/ruff format --check

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -91,12 +92,14 @@ def broker(folder: Path) -> Iterator[tuple[str, list[Process]]]:
     if given := os.environ.get("BUFPOOL_BROKER_URL"):
         yield given, []
         return
-    socket = folder / "valkey.sock"
-    argv = [str(_binary.get_binary_path()), "--port", "0", "--unixsocket", str(socket)]
-    argv += ["--save", "", "--dir", str(folder)]
-    with process("broker", argv, log=folder / "broker.log") as server:
-        server.wait_for("eady to accept connections")
-        yield f"redis+socket://{socket}", [server]
+    # not below TMPDIR: the path of a socket has at most 107 characters (unix(7))
+    with tempfile.TemporaryDirectory(prefix="bufpool-", dir="/tmp") as short:
+        socket = Path(short, "valkey.sock")
+        argv = [str(_binary.get_binary_path()), "--port", "0", "--unixsocket", str(socket)]
+        argv += ["--save", "", "--dir", str(folder)]
+        with process("broker", argv, log=folder / "broker.log") as server:
+            server.wait_for("eady to accept connections")
+            yield f"redis+socket://{socket}", [server]
 
 
 @dataclass(frozen=True)

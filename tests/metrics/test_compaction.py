@@ -10,6 +10,7 @@ import pytest
 from counting import POOLS, Workers, killed_at, names, run_forked, total
 from prometheus_client import Counter, Gauge, Histogram, Summary
 from prometheus_client.values import close_all_multiprocess_files
+from support.folders import open_to_all
 
 from bufpool_workers.metrics import owners
 from bufpool_workers.metrics.catalog import Catalog
@@ -369,8 +370,7 @@ def test_a_directory_that_may_not_be_written_is_still_read(workers, tmp_path):
             compact(tmp_path)
         assert total(tmp_path) == 4
 
-    for parent in tmp_path.parents[:2]:
-        parent.chmod(0o755)
+    open_to_all(tmp_path)
     try:
         assert run_forked(work) == 0
     finally:
@@ -390,8 +390,7 @@ def test_another_users_file_in_a_sticky_directory_is_named_not_absorbed(workers,
         assert "another user" in result.skipped[path.name]
         assert total(tmp_path) == 4
 
-    for parent in tmp_path.parents[:2]:
-        parent.chmod(0o755)
+    open_to_all(tmp_path)
     assert run_forked(work) == 0
     assert path.exists()
 

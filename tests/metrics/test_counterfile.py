@@ -7,6 +7,7 @@ import pytest
 from counting import POOLS, killed_at, names, run_forked, total
 from prometheus_client import CollectorRegistry
 from prometheus_client.multiprocess import MultiProcessCollector
+from support.folders import open_to_all
 
 from bufpool_workers import memory
 from bufpool_workers.errors import MetricsError
@@ -154,8 +155,8 @@ def test_a_read_only_directory_is_named_with_what_to_do(tmp_path):
             os.chdir("/")
             refused(tmp_path, "may not be written", "65534")
 
-        for parent in (tmp_path, *tmp_path.parents[:2]):
-            parent.chmod(0o555)
+        tmp_path.chmod(0o555)
+        open_to_all(tmp_path)
         assert run_forked(work) == 0
     else:
         refused(tmp_path, "may not be written")

@@ -5,6 +5,7 @@ import stat
 
 import pytest
 from sealing_support import Lender
+from support.folders import open_to_all
 
 from bufpool_workers.errors import KeyFileError
 from bufpool_workers.sealing import Keyring, generate_key, read_public
@@ -96,8 +97,7 @@ class TestOwnership:
         os.setegid(before[1])
 
     def give(self, key_file, *, user, group, mode):
-        for parent in key_file.parents[:3]:
-            parent.chmod(0o755)
+        open_to_all(key_file)
         key_file.chmod(mode)
         os.chown(key_file, user, group)
 
