@@ -6,7 +6,7 @@ import warnings
 from types import SimpleNamespace
 
 import pytest
-from core_support import KINDS, block_offsets, check_numbers, make_pool, run_script
+from pools import KINDS, block_offsets, check_numbers, make_pool, run_script
 
 from bufpool_workers import Buffer, LimitExceeded, PoolClosed
 from bufpool_workers.memory import Pools, _core, begin_task, leave
