@@ -36,6 +36,7 @@ class PoolStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ships n
         if pools.settings.tune_malloc:
             malloc.check()
         check_limits(pools.settings, parent.max_memory_per_child)
+        check_budget(pools.settings, parent.app.conf.worker_proc_alive_timeout)
         check_secure_level(pools.settings)
 
     def start(self, parent: Any) -> None:
@@ -64,6 +65,18 @@ def check_limits(settings: Settings, max_memory_per_child_kib: int | None) -> No
             cap,
             now,
             limit,
+        )
+
+
+def check_budget(settings: Settings, alive_seconds: float) -> None:
+    """Warn where Celery may kill children that replace others before they are warm."""
+    if settings.warm_seconds >= alive_seconds:
+        logger.warning(
+            "bufpool: bufpool_warm_seconds, %g s, is not below worker_proc_alive_timeout, %g s: "
+            "children that replace others may be killed before they are warm; lower the one or "
+            "raise the other",
+            settings.warm_seconds,
+            alive_seconds,
         )
 
 

@@ -66,6 +66,17 @@ def test_caps_above_the_lock_limit_are_warned_of_with_both_numbers(start_worker)
     assert worker.run("pool_tasks.numbers")["total"]["in_use"] == 0
 
 
+def test_warm_up_budget_above_celery_s_patience_is_warned_of_with_both_numbers(start_worker):
+    worker = start_worker(
+        "plugin_app:app",
+        arguments=["--concurrency=1"],
+        settings={"worker_proc_alive_timeout": 1.5},
+    )
+    (line,) = warnings_in(worker.log(), "worker_proc_alive_timeout")
+    assert "bufpool_warm_seconds, 2 s" in line
+    assert "1.5 s" in line
+
+
 def test_caps_within_the_limits_are_not_warned_of(start_worker):
     worker = start_worker(
         "plugin_app:app",
