@@ -1,10 +1,17 @@
 """Secure memory where little or none can be locked, and where a level is demanded."""
 
+import os
+
 import pytest
 from support.lock_limit import run_limited
 
 from bufpool_workers import KiB, Pools, Settings, memory
 from bufpool_workers.errors import SecureLevelUnmet
+
+pytestmark = pytest.mark.skipif(
+    "libasan" in os.environ.get("LD_PRELOAD", ""),
+    reason="the address sanitizer makes mlock(2) do nothing",
+)
 
 WARM = """
 from bufpool_workers import Pools, Settings, memory

@@ -1,0 +1,40 @@
+"""The build of the native core: says what is missing where it can't be compiled.
+
+There is no Python twin of the core to fall back on: secure memory must not silently be less.
+"""
+
+from __future__ import annotations
+
+import sys
+import sysconfig
+from pathlib import Path
+from typing import Any
+
+from setuptools.command.build_ext import build_ext
+from setuptools.errors import CompileError, LinkError
+
+_HELP = (
+    "on Debian or Ubuntu: apt-get install gcc libc6-dev python3-dev; on Fedora: dnf install gcc "
+    "python3-devel; on macOS: xcode-select --install"
+)
+
+
+class BuildCore(build_ext):
+    """Compiles the core, or stops with a sentence that says which packages to install."""
+
+    def run(self) -> None:
+        """Refuse a system that the core can't work on, before anything is compiled."""
+        if sys.platform == "win32":
+            raise SystemExit("bufpool_workers: Windows has no prefork workers; use Linux or macOS")
+        if not Path(sysconfig.get_path("include"), "Python.h").exists():
+            raise SystemExit(f"bufpool_workers: no Python.h, the headers of this Python; {_HELP}")
+        super().run()
+
+    def build_extension(self, ext: Any) -> None:
+        """Compile one module."""
+        try:
+            super().build_extension(ext)
+        except (CompileError, LinkError, OSError) as error:
+            raise SystemExit(
+                f"bufpool_workers: no C compiler that works ({error}); {_HELP}"
+            ) from error
