@@ -1,11 +1,11 @@
 """Hundreds of deaths at random; `storm.py` alone does thousands (make soak)."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from support.processes import LocalProcess
 
 
 @pytest.mark.timeout(600)
@@ -13,18 +13,16 @@ import pytest
 def test_totals_stay_exact_whoever_is_killed(tmp_path, seed):
     storm = Path(__file__).with_name("storm.py")
     arguments = ["--writers", "150", "--compactors", "50", "--seed", str(seed)]
-    run = subprocess.run(
-        [sys.executable, storm, *arguments, "--directory", tmp_path],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.stderr == ""
-    outcome = json.loads(run.stdout)
+    directory = tmp_path / "metrics"
+    directory.mkdir()
+    command = [sys.executable, str(storm), *arguments, "--directory", str(directory)]
+    # in a session of its own: should its parent die, what it leaves ends with the test
+    with LocalProcess(command, log=tmp_path / "log") as run:
+        assert run.wait(timeout_seconds=300) == 0, run.tail()
+        outcome = json.loads(run.log())
     assert outcome["read"] == outcome["read_after_compaction"] == outcome["expected"] > 0
     assert outcome["steps_back"] == 0
     assert outcome["scrapes"] > 0
     assert outcome["compactors"] == 50
     assert outcome["most_files"] < 75
     assert outcome["files_left"] == [".bufpool-compact.lock", "counter_bufpool-merged.db"]
-    assert run.returncode == 0
