@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from bufpool_workers.errors import MetricsError
-from bufpool_workers.memory import BufferPool, Pools
+from bufpool_workers.memory import LEVELS, BufferPool, Pools
 from bufpool_workers.settings import KINDS, Settings
 from bufpool_workers.worker import metricsdir
 
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from bufpool_workers.metrics import CounterFile
 
 logger = logging.getLogger(__name__)
-
-_LEVELS: Final = {"plain": 0, "mlock": 1, "memfd": 2}
 
 
 class Counting:
@@ -80,7 +78,7 @@ class Counting:
         if self._file is not None:
             from bufpool_workers import metrics  # noqa: PLC0415 - see above
 
-            level = _LEVELS[pools.stats().secure_level]
+            level = LEVELS.index(pools.stats().secure_level)
             self._file.set_gauge(metrics.SECURE_LEVEL, level)
             self._file.set_gauge(metrics.WARMED, float(warm))
 

@@ -5,19 +5,12 @@ import signal
 import sys
 
 import pytest
+from support.lock_limit import WITH_LOCK_LIMIT
 
 from bufpool_workers import MiB
 
 CAPS = 128 * MiB + 4 * MiB + 4 * MiB
 LOCKED = 8 * MiB
-# PR_CAPBSET_DROP, CAP_IPC_LOCK: who holds it may lock any amount, root for one
-WITH_LOCK_LIMIT = (
-    "import ctypes, os, resource, sys;"
-    "limit = int(sys.argv[1]);"
-    "resource.setrlimit(resource.RLIMIT_MEMLOCK, (limit, limit));"
-    "ctypes.CDLL(None).prctl(24, 14, 0, 0, 0);"
-    "os.execv(sys.argv[2], sys.argv[2:])"
-)
 
 
 @pytest.mark.parametrize("pool", ["prefork", "solo", "threads"])
