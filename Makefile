@@ -19,6 +19,7 @@ demo: .venv/.demo
 	$(BIN)/python -m tasks.demo
 
 test: .venv/.test
+	@.ci/prometheus
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: .venv/.check

@@ -1,5 +1,6 @@
 """Fixtures for every test: a real Redis, and real workers on it."""
 
+import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -24,6 +25,17 @@ def redis_server() -> Iterator[RedisServer]:
     """Serve one real Redis for the whole session; ask it for a new database in each test."""
     with RedisServer() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Make a self-signed certificate for 127.0.0.1, which is its own authority."""
+    folder = tmp_path_factory.mktemp("tls")
+    key, cert = folder / "key.pem", folder / "cert.pem"
+    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost"
+    extra = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", cert]
+    subprocess.run([*command.split(), *extra], check=True, capture_output=True)
+    return {"certfile": str(cert), "keyfile": str(key)}
 
 
 @pytest.fixture

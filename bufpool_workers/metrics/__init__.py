@@ -2,6 +2,7 @@
 
 from bufpool_workers.metrics.catalog import (
     DEFAULT_NAMESPACE,
+    LOCKED_BYTES,
     SECURE_LEVEL,
     WARMED,
     Catalog,
@@ -16,6 +17,7 @@ __all__ = [  # noqa: RUF022 - grouped by topic
     "Catalog",
     "CounterFile",
     "DEFAULT_NAMESPACE",
+    "LOCKED_BYTES",
     "SECURE_LEVEL",
     "WARMED",
     # scraping

@@ -48,12 +48,10 @@ SECURE_LEVEL: Final = Spec(
     "Lowest level of memory protection of a living process: 0 none, 1 mlock, 2 memfd_secret",
 )
 WARMED: Final = Spec("warmed", "warmed_processes", "Living processes that are warm")
-PROCESS_GAUGES: Final = (SECURE_LEVEL, WARMED)
-
-LOCKED_POOLS: Final = frozenset({"secure", "random"})
 LOCKED_BYTES: Final = Spec(
-    "", "locked_bytes", "Bytes held by secure and random pools of processes that lock memory"
+    "locked_bytes", "locked_bytes", "Bytes of secure memory that living processes have locked"
 )
+PROCESS_GAUGES: Final = (SECURE_LEVEL, WARMED, LOCKED_BYTES)
 
 IN_USE: Final = Spec("", "buffers_in_use", "Buffers lent out by living processes")
 PROCESSES: Final = Spec("", "processes", "Living processes that count")

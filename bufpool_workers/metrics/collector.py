@@ -1,6 +1,7 @@
 """The collector: one scrape of everything that the processes of a directory count."""
 
 import logging
+import math
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -99,17 +100,13 @@ class Collector(MultiProcessCollector):
         )
 
     def _describe_living(self, live: Sequence[LiveProcess]) -> Iterator[Metric]:
-        secure, warmed = (self._catalog.process_gauge_key(spec) for spec in names.PROCESS_GAUGES)
+        secure, warmed, locked = map(self._catalog.process_gauge_key, names.PROCESS_GAUGES)
         sums: dict[tuple[str, str, str], float] = defaultdict(float)
-        held, locked = self._catalog.name(names.POOL_GAUGES[1]), 0.0
         for process in live:
             for key, value in (*process.counters.items(), *process.gauges.items()):
                 family, _, labels, _ = parse_key(key)
                 by = dict(labels)
-                pool = by.get("pool", "")
-                sums[family, pool, by.get("size", "")] += value
-                if family == held and pool in names.LOCKED_POOLS and process.gauges.get(secure):
-                    locked += value
+                sums[family, by.get("pool", ""), by.get("size", "")] += value
 
         def by_size(spec: names.Spec) -> Totals:
             family = self._catalog.name(spec)
@@ -121,9 +118,11 @@ class Collector(MultiProcessCollector):
         )
         for spec in names.POOL_GAUGES:
             yield self._gauge_by_size(spec, by_size(spec))
-        levels = [process.gauges[secure] for process in live if secure in process.gauges]
-        yield self._gauge(names.SECURE_LEVEL, min(levels, default=None))
-        yield self._gauge(names.LOCKED_BYTES, locked)
+        levels = (process.gauges.get(secure, math.nan) for process in live)
+        known = (level for level in levels if not math.isnan(level))
+        yield self._gauge(names.SECURE_LEVEL, min(known, default=None))
+        held = sum(process.gauges.get(locked, 0.0) for process in live)
+        yield self._gauge(names.LOCKED_BYTES, held)
         warm = {process.owner for process in live if process.gauges.get(warmed)}
         yield self._gauge(names.WARMED, float(len(warm)))
         yield self._gauge(names.PROCESSES, float(len({process.owner for process in live})))

@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import math
 import mmap
 import os
 import struct
@@ -15,6 +16,7 @@ from bufpool_workers.errors import MetricsError
 from bufpool_workers.metrics import catalog as names
 from bufpool_workers.metrics.entries import (
     HEADER,
+    ZERO,
     DamagedFileError,
     Number,
     pack_entry,
@@ -91,9 +93,13 @@ class CounterFile:
         """Where a pool's numbers lie: for each of its labels, each of POOL_FIELDS."""
         return self._layout.pool_offsets[pool]
 
+    def gauge_offset(self, gauge: names.Spec) -> int:
+        """Where one of PROCESS_GAUGES lies."""
+        return self._layout.gauge_offsets[gauge]
+
     def set_gauge(self, gauge: names.Spec, value: float) -> None:
         """Store one of PROCESS_GAUGES."""
-        at = self._layout.gauge_offsets[gauge]
+        at = self.gauge_offset(gauge)
         self.buffer[at : at + _DOUBLE.size] = _DOUBLE.pack(value)
 
     def close(self) -> None:
@@ -118,8 +124,8 @@ class Layout:
         sizes = [(pool, label) for pool, labels in pools for label in labels]
         image = bytearray(HEADER.size)
 
-        def add(key: bytes) -> int:
-            image.extend(pack_entry(key))
+        def add(key: bytes, number: Number = ZERO) -> int:
+            image.extend(pack_entry(key, number))
             return len(image) - 2 * _DOUBLE.size
 
         counters = {
@@ -130,8 +136,11 @@ class Layout:
         }
         HEADER.pack_into(image, 0, len(image))
         image += _LIVE
+        # a level is not known before its process has said it, and zero is the worst
+        first = {names.SECURE_LEVEL: Number(math.nan, 0.0)}
         self.gauge_offsets = {
-            spec: add(catalog.process_gauge_key(spec)) for spec in names.PROCESS_GAUGES
+            spec: add(catalog.process_gauge_key(spec), first.get(spec, ZERO))
+            for spec in names.PROCESS_GAUGES
         }
         self.pool_offsets: dict[str, list[int]] = {pool: [] for pool, _ in pools}
         for pool, label in sizes:

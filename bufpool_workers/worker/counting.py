@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from bufpool_workers.errors import MetricsError
-from bufpool_workers.memory import LEVELS, BufferPool, Pools
+from bufpool_workers.memory import BufferPool, bind_gauges
 from bufpool_workers.settings import KINDS, Settings
 from bufpool_workers.worker import metricsdir
 
@@ -66,6 +66,7 @@ class Counting:
                 self._bound.clear()
                 try:
                     self._file = self._create(directory, labels=pool.labels)
+                    self._bind_gauges(self._file)
                 except MetricsError:
                     self._file = None
                     logger.exception("bufpool: the buffers of this process are in no scrape")
@@ -73,14 +74,22 @@ class Counting:
             if self._file is not None:
                 pool.bind_counters(self._file.buffer, self._file.offsets(pool.kind))
 
-    def describe(self, pools: Pools, *, warm: bool) -> None:
-        """Tell the scrape how this process stands once its warm-up is over."""
+    @staticmethod
+    def _bind_gauges(file: CounterFile) -> None:
+        from bufpool_workers import metrics  # noqa: PLC0415 - see above
+
+        bind_gauges(
+            file.buffer,
+            level=file.gauge_offset(metrics.SECURE_LEVEL),
+            locked=file.gauge_offset(metrics.LOCKED_BYTES),
+        )
+
+    def tell_warm(self) -> None:
+        """Tell the scrape that this process is warm."""
         if self._file is not None:
             from bufpool_workers import metrics  # noqa: PLC0415 - see above
 
-            level = LEVELS.index(pools.stats().secure_level)
-            self._file.set_gauge(metrics.SECURE_LEVEL, level)
-            self._file.set_gauge(metrics.WARMED, float(warm))
+            self._file.set_gauge(metrics.WARMED, 1.0)
 
     def _create(self, directory: Path, *, labels: tuple[str, ...]) -> CounterFile:
         from bufpool_workers import metrics  # noqa: PLC0415 - see above

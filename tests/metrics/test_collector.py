@@ -9,7 +9,7 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 from prometheus_client.values import close_all_multiprocess_files
 
 from bufpool_workers.errors import MetricsError
-from bufpool_workers.metrics.catalog import SECURE_LEVEL, WARMED
+from bufpool_workers.metrics.catalog import LOCKED_BYTES, SECURE_LEVEL, WARMED
 from bufpool_workers.metrics.collector import Collector, make_registry
 from bufpool_workers.metrics.snapshot import read_directory
 
@@ -56,13 +56,14 @@ def test_live_gauges_leave_out_the_dead(workers, scrape):
 
 
 def test_process_gauges_tell_the_lowest_level_what_is_locked_and_who_is_warm(workers, scrape):
-    for level, warmed in ((2.0, 1.0), (1.0, 1.0), (0.0, 0.0)):
+    for level, warmed, locked in ((2.0, 1.0, 4096.0), (1.0, 1.0, 8192.0), (0.0, 0.0, 0.0)):
         file = workers.count(pool="secure", held_bytes=100)
         file.set_gauge(SECURE_LEVEL, level)
         file.set_gauge(WARMED, warmed)
-    workers.count(pool="regular", held_bytes=1000).set_gauge(SECURE_LEVEL, 2.0)
+        file.set_gauge(LOCKED_BYTES, locked)
+    workers.count(pool="regular", held_bytes=1000)  # has not said its level yet
     assert scrape("bufpool_secure_level") == 0
-    assert scrape("bufpool_locked_bytes") == 200
+    assert scrape("bufpool_locked_bytes") == 4096 + 8192
     assert scrape("bufpool_warmed_processes") == 1  # both are of this one process
     assert scrape("bufpool_processes") == 1
 

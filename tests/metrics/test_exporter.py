@@ -2,7 +2,6 @@ import asyncio
 import os
 import socket
 import ssl
-import subprocess
 import urllib.error
 import urllib.request
 from wsgiref.util import setup_testing_defaults
@@ -151,16 +150,6 @@ def test_once_closed_the_port_is_free(tmp_path):
     endpoint.close()
     with pytest.raises(urllib.error.URLError, match="refused"):
         fetch(endpoint)
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tls")
-    key, cert = folder / "key.pem", folder / "cert.pem"
-    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost"
-    extra = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", cert]
-    subprocess.run([*command.split(), *extra], check=True, capture_output=True)
-    return {"certfile": str(cert), "keyfile": str(key)}
 
 
 def test_tls_lets_in_only_those_with_a_certificate(workers, tmp_path, certificate):

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import sys
 import urllib.parse
 import urllib.request
 from collections.abc import Sequence
@@ -16,14 +17,17 @@ from .waiting import wait_until
 
 
 def find_program(name: str) -> str:
-    """Find `prometheus` or `promtool`: beside $PROMETHEUS_BIN or on PATH; skips the test if not."""
+    """Find `prometheus` or `promtool` beside $PROMETHEUS_BIN, on PATH, or in the environment.
+
+    Skips the test where there is none.
+    """
     if given := os.environ.get("PROMETHEUS_BIN"):
         beside = Path(given).with_name(name)
         path = shutil.which(given if name == "prometheus" else beside)
         if not path:
             raise FileNotFoundError(f"PROMETHEUS_BIN={given}: no {name} there")
         return path
-    if path := shutil.which(name):
+    if path := shutil.which(name) or shutil.which(name, path=Path(sys.executable).parent):
         return path
     pytest.skip(f"no {name}: apt-get install prometheus, or set PROMETHEUS_BIN")
 

@@ -7,6 +7,7 @@ from celery import shared_task
 from prometheus_client import Counter
 
 import bufpool_workers as bp
+from bufpool_workers.memory import secure_locked_bytes
 
 JOBS = Counter("jobs", "Jobs done")
 
@@ -18,6 +19,13 @@ def work(buffers: int) -> int:
         with bp.buffer(4096) as buf:
             buf[0] = 1
     return os.getpid()
+
+
+@shared_task
+def hold_secret(nbytes: int) -> int:
+    """Use secure memory; the bytes that this process has locked then, and keeps."""
+    with bp.secure_buffer(nbytes):
+        return secure_locked_bytes()
 
 
 @shared_task(acks_late=True)

@@ -4,8 +4,10 @@ import contextlib
 import re
 import signal
 import socket
+import ssl
 import stat
 import sys
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -14,6 +16,8 @@ import pytest
 from celery.exceptions import WorkerLostError
 from prometheus_client.parser import text_string_to_metric_families
 from support.processes import LocalProcess
+
+from bufpool_workers.memory import LEVELS, reachable_level
 
 SIZE = {"pool": "regular", "size": "4kb"}
 
@@ -32,9 +36,9 @@ def port_of(worker) -> int:
     return int(re.search(r"bufpool: metrics at 127\.0\.0\.1:(\d+)", worker.log())[1])
 
 
-def scrape(worker):
-    url = f"http://127.0.0.1:{port_of(worker)}/metrics"
-    with urllib.request.urlopen(url, timeout=30) as response:
+def scrape(worker, *, tls=None):
+    url = f"{'https' if tls else 'http'}://127.0.0.1:{port_of(worker)}/metrics"
+    with urllib.request.urlopen(url, timeout=30, context=tls) as response:  # noqa: S310 - as above
         families = list(text_string_to_metric_families(response.read().decode()))
     return {(s.name, *sorted(s.labels.items())): s.value for f in families for s in f.samples}
 
@@ -43,9 +47,18 @@ def value(samples, name, **labels):
     return samples[name, *sorted(labels.items())]
 
 
-@pytest.mark.parametrize("pool", ["prefork", "solo", "threads"])
-def test_every_task_is_counted_once_in_one_scrape(start_worker, pool):
-    worker = start(start_worker, f"--pool={pool}")
+@pytest.mark.parametrize(
+    ("pool", "settings"),
+    [
+        ("prefork", {}),
+        ("prefork", {"worker_pool_start_method": "spawn"}),
+        ("solo", {}),
+        ("threads", {}),
+        ("gevent", {}),
+    ],
+)
+def test_every_task_is_counted_once_in_one_scrape(start_worker, pool, settings):
+    worker = start(start_worker, f"--pool={pool}", **settings)
     pids = {worker.result(r) for r in [worker.send("metric_tasks.work", 3) for _ in range(20)]}
     samples = scrape(worker)
     assert value(samples, "bufpool_gets_total", **SIZE) == 60
@@ -76,6 +89,30 @@ def test_recycled_and_killed_children_leave_exact_totals_and_no_files(start_work
     # merged, and at most one of ours and one of the user's for each process that lives
     assert len(list(directory.glob("*.db"))) <= 2 + 2 * (1 + 2)
     assert value(samples, "bufpool_processes") <= 3
+
+
+@pytest.mark.skipif(reachable_level(2**20) == "plain", reason="this system locks no memory")
+def test_locked_memory_and_its_level_are_those_of_the_living(start_worker):
+    worker = start(start_worker, "--concurrency=1", bufpool_warm={"secure": {}, "random": {}})
+    before = scrape(worker)
+    locked = worker.run("metric_tasks.hold_secret", 4096)
+    samples = scrape(worker)
+    assert value(before, "bufpool_locked_bytes") == 0
+    assert value(samples, "bufpool_locked_bytes") == locked >= 4096
+    assert LEVELS[int(value(samples, "bufpool_secure_level"))] == reachable_level()
+
+
+def test_a_scrape_over_tls_needs_a_certificate_that_is_trusted(start_worker, certificate):
+    cert = certificate["certfile"]
+    tls = {**certificate, "client_cafile": cert, "client_auth_required": True}
+    worker = start(start_worker, bufpool_metrics_tls=tls)
+    worker.run("metric_tasks.work", 2)
+    stranger = ssl.create_default_context(cafile=cert)
+    with pytest.raises((ssl.SSLError, urllib.error.URLError, ConnectionError)):
+        scrape(worker, tls=stranger)
+    known = ssl.create_default_context(cafile=cert)
+    known.load_cert_chain(**certificate)
+    assert value(scrape(worker, tls=known), "bufpool_gets_total", **SIZE) == 2
 
 
 def private_directory(worker) -> Path:
