@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import math
 import mmap
 import os
 import struct
@@ -91,9 +92,18 @@ class CounterFile:
         """Where a pool's numbers lie: for each of its labels, each of POOL_FIELDS."""
         return self._layout.pool_offsets[pool]
 
+    def gauge_offset(self, gauge: names.Spec) -> int:
+        """Where one of PROCESS_GAUGES lies."""
+        return self._layout.gauge_offsets[gauge]
+
+    def retire(self) -> None:
+        """Have its gauges say nothing from now on: its process goes on in another file."""
+        for gauge in names.PROCESS_GAUGES:
+            self.set_gauge(gauge, math.nan)
+
     def set_gauge(self, gauge: names.Spec, value: float) -> None:
         """Store one of PROCESS_GAUGES."""
-        at = self._layout.gauge_offsets[gauge]
+        at = self.gauge_offset(gauge)
         self.buffer[at : at + _DOUBLE.size] = _DOUBLE.pack(value)
 
     def close(self) -> None:

@@ -41,7 +41,7 @@ def _warm(pools: memory.Pools) -> None:
     if pools.settings.tune_malloc:
         malloc.tune()
     warmth = pools.warm()
-    counting.describe(pools, warm=warmth.complete)
+    counting.describe(warm=warmth.complete)
     seconds = time.perf_counter() - began
     numbers = {"buffers": warmth.buffers, "bytes": warmth.nbytes, "seconds": seconds}
     if warmth.complete:
