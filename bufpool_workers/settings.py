@@ -17,6 +17,8 @@ MiB = 1024 * KiB
 GiB = 1024 * MiB
 
 KINDS = ("regular", "secure", "random")
+LEVELS = ("plain", "mlock", "memfd")
+"""Of the protection of secure memory, from the lowest."""
 PREFIX = "bufpool_"
 
 _PAGE = 4 * KiB

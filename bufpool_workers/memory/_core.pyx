@@ -40,7 +40,7 @@ from bufpool_workers.memory._mapping cimport (MEMFD, MLOCK, PLAIN, RANDOM, REGUL
                                               unmap_memory)
 from bufpool_workers.memory.protection import unmet
 from bufpool_workers.memory.stats import FIELDS, PoolStats, Warmth
-from bufpool_workers.settings import parse_size
+from bufpool_workers.settings import LEVELS, parse_size  # LEVELS: as the enum Level
 
 cdef extern from "Python.h":
     bint PyLong_CheckExact(object)

@@ -1,7 +1,5 @@
 # Included by _core.pyx before _arena.pxi: what secure and random slots have that regular ones lack.
 
-LEVELS = ("plain", "mlock", "memfd")      # as the enum Level
-
 cdef Py_ssize_t CANARY_BYTES = 16
 cdef Py_ssize_t KEY_BYTES = 32
 cdef Py_ssize_t BLOCK_BYTES = 64 * 1024

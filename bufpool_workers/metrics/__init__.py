@@ -11,6 +11,8 @@ from bufpool_workers.metrics.collector import Collector, make_registry
 from bufpool_workers.metrics.compaction import compact, compact_if_crowded
 from bufpool_workers.metrics.counterfile import CounterFile
 from bufpool_workers.metrics.exporter import Endpoint, asgi_app, wsgi_app
+from bufpool_workers.metrics.numbers import Numbers, PoolNumbers
+from bufpool_workers.metrics.report import ProcessReport, Report, make_report
 
 __all__ = [  # noqa: RUF022 - grouped by topic
     # counting
@@ -25,6 +27,12 @@ __all__ = [  # noqa: RUF022 - grouped by topic
     "compact",
     "compact_if_crowded",
     "make_registry",
+    # describing
+    "Numbers",
+    "PoolNumbers",
+    "ProcessReport",
+    "Report",
+    "make_report",
     # serving
     "Endpoint",
     "asgi_app",

@@ -51,7 +51,7 @@ WARMED: Final = Spec("warmed", "warmed_processes", "Living processes that are wa
 LOCKED_BYTES: Final = Spec(
     "locked_bytes", "locked_bytes", "Bytes of secure memory that living processes have locked"
 )
-PROCESS_GAUGES: Final = (SECURE_LEVEL, WARMED, LOCKED_BYTES)
+PROCESS_GAUGES: Final = (SECURE_LEVEL, LOCKED_BYTES, WARMED)
 
 IN_USE: Final = Spec("", "buffers_in_use", "Buffers lent out by living processes")
 PROCESSES: Final = Spec("", "processes", "Living processes that count")
@@ -97,6 +97,12 @@ class Catalog:
         """Make the key of a living process's number that belongs to no pool."""
         family = self.name(spec)
         return _key(family, family, {}, spec.help)
+
+
+def label_bytes(label: str) -> int | None:
+    """Give the bytes that a size label stands for; None for what is no class, such as "larger"."""
+    match = re.fullmatch(r"(\d{1,18})([kmg]?)b", label, re.ASCII)
+    return int(match[1]) << 10 * " kmg".index(match[2] or " ") if match else None
 
 
 def _key(family: str, sample: str, labels: dict[str, str], text: str) -> bytes:

@@ -1,10 +1,9 @@
 """The collector: one scrape of everything that the processes of a directory count."""
 
 import logging
-import math
 import os
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from operator import attrgetter
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
@@ -15,12 +14,12 @@ from bufpool_workers.metrics import catalog as names
 from bufpool_workers.metrics.catalog import Catalog
 from bufpool_workers.metrics.compaction import compact
 from bufpool_workers.metrics.entries import parse_key
-from bufpool_workers.metrics.snapshot import LiveProcess, Snapshot, read_directory, read_files
+from bufpool_workers.metrics.numbers import Numbers
+from bufpool_workers.metrics.report import Report, make_report
+from bufpool_workers.metrics.snapshot import Snapshot, read_directory, read_files
+from bufpool_workers.settings import LEVELS
 
 logger = logging.getLogger(__name__)
-
-Totals = dict[tuple[str, str], float]
-"""A number for each pool and size."""
 
 
 class Collector(MultiProcessCollector):
@@ -52,11 +51,12 @@ class Collector(MultiProcessCollector):
     def collect(self) -> Iterator[Metric]:
         """Give everything as it is at this moment."""
         snapshot = self.snapshot()
-        metrics = _to_metrics(snapshot, accumulate=True)
-        yield from metrics
-        yield from self._derive({metric.name: metric for metric in metrics})
-        yield from self._describe_living(snapshot.live)
-        yield self._gauge(names.SKIPPED_FILES, float(len(snapshot.skipped)))
+        yield from _to_metrics(snapshot, accumulate=True)
+        yield from self._derive(make_report(snapshot, catalog=self._catalog))
+
+    def report(self) -> Report:
+        """Describe the node as it is at this moment, by the same numbers as a scrape."""
+        return make_report(self.snapshot(), catalog=self._catalog)
 
     def snapshot(self) -> Snapshot:
         """Compact, then read; a compaction that fails is logged and changes no number."""
@@ -77,63 +77,35 @@ class Collector(MultiProcessCollector):
                 logger.warning("bufpool: metrics: %s: %s", where, reason)
         self._named = set(skipped)
 
-    def _derive(self, metrics: dict[str, Metric]) -> Iterator[Metric]:
-        totals = {
-            spec.field: _by_size(metrics.get(self._catalog.name(spec))) for spec in names.COUNTERS
-        }
-        gets, hits = totals["gets"], totals["hits"]
-        yield self._gauge_by_size(
-            names.HIT_RATE,
-            {size: 100 * hits[size] / number for size, number in gets.items() if number},
-        )
-        allocated = sum(totals["bytes_allocated"].values())
-        reused = sum(totals["bytes_reused"].values())
-        all_gets = sum(gets.values())
-        yield self._gauge(
-            names.GLOBAL_HIT_RATE, 100 * sum(hits.values()) / all_gets if all_gets else None
-        )
-        yield self._gauge(names.MEMORY_ALLOCATED, allocated)
-        yield self._gauge(names.MEMORY_REUSED, reused)
-        yield self._gauge(
-            names.REUSE_EFFICIENCY,
-            100 * reused / (allocated + reused) if allocated + reused else None,
-        )
-
-    def _describe_living(self, live: Sequence[LiveProcess]) -> Iterator[Metric]:
-        secure, warmed, locked = map(self._catalog.process_gauge_key, names.PROCESS_GAUGES)
-        sums: dict[tuple[str, str, str], float] = defaultdict(float)
-        for process in live:
-            for key, value in (*process.counters.items(), *process.gauges.items()):
-                family, _, labels, _ = parse_key(key)
-                by = dict(labels)
-                sums[family, by.get("pool", ""), by.get("size", "")] += value
-
-        def by_size(spec: names.Spec) -> Totals:
-            family = self._catalog.name(spec)
-            return {(pool, size): n for (name, pool, size), n in sums.items() if name == family}
-
-        gets, puts = (by_size(spec) for spec in names.COUNTERS[:2])
-        yield self._gauge_by_size(
-            names.IN_USE, {size: number - puts[size] for size, number in gets.items()}
-        )
+    def _derive(self, report: Report) -> Iterator[Metric]:
+        total, processes = report.total, report.processes
+        level = report.secure_level
+        yield self._by_size(names.HIT_RATE, report, lambda numbers: numbers.hit_rate)
+        yield self._gauge(names.GLOBAL_HIT_RATE, total.hit_rate)
+        yield self._gauge(names.MEMORY_ALLOCATED, total.bytes_allocated)
+        yield self._gauge(names.MEMORY_REUSED, total.bytes_reused)
+        yield self._gauge(names.REUSE_EFFICIENCY, total.reuse_efficiency)
+        yield self._by_size(names.IN_USE, report, attrgetter("in_use"))
         for spec in names.POOL_GAUGES:
-            yield self._gauge_by_size(spec, by_size(spec))
-        levels = (process.gauges.get(secure, math.nan) for process in live)
-        known = (level for level in levels if not math.isnan(level))
-        yield self._gauge(names.SECURE_LEVEL, min(known, default=None))
-        held = sum(process.gauges.get(locked, 0.0) for process in live)
-        yield self._gauge(names.LOCKED_BYTES, held)
-        warm = {process.owner for process in live if process.gauges.get(warmed)}
-        yield self._gauge(names.WARMED, float(len(warm)))
-        yield self._gauge(names.PROCESSES, float(len({process.owner for process in live})))
+            yield self._by_size(spec, report, attrgetter(spec.field))
+        yield self._gauge(names.SECURE_LEVEL, None if level is None else LEVELS.index(level))
+        yield self._gauge(names.LOCKED_BYTES, report.locked_bytes)
+        yield self._gauge(names.WARMED, report.warmed_processes)
+        yield self._gauge(names.PROCESSES, len(processes))
+        yield self._gauge(names.SKIPPED_FILES, len(report.skipped))
 
     def _gauge(self, spec: names.Spec, value: float | None) -> Metric:
         return GaugeMetricFamily(self._catalog.name(spec), spec.help, value=value)
 
-    def _gauge_by_size(self, spec: names.Spec, values: Totals) -> Metric:
+    def _by_size(
+        self, spec: names.Spec, report: Report, number: Callable[[Numbers], float | None]
+    ) -> Metric:
         metric = GaugeMetricFamily(self._catalog.name(spec), spec.help, labels=("pool", "size"))
-        for labels, value in values.items():
-            metric.add_metric(labels, value)
+        for pool, numbers in report.pools.items():
+            for size, its in numbers.sizes.items():
+                value = number(its)
+                if value is not None:
+                    metric.add_metric((pool, size), value)
         return metric
 
 
@@ -147,11 +119,6 @@ def make_registry(
     registry = CollectorRegistry(support_collectors_without_names=True)
     Collector(registry, os.fspath(directory), catalog=catalog, compact_foreign=compact_foreign)
     return registry
-
-
-def _by_size(metric: Metric | None) -> Totals:
-    samples = metric.samples if metric else []
-    return {(s.labels.get("pool", ""), s.labels.get("size", "")): s.value for s in samples}
 
 
 def _to_metrics(snapshot: Snapshot, *, accumulate: bool) -> list[Metric]:

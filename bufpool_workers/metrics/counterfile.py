@@ -97,6 +97,11 @@ class CounterFile:
         """Where one of PROCESS_GAUGES lies."""
         return self._layout.gauge_offsets[gauge]
 
+    def retire(self) -> None:
+        """Have its gauges say nothing from now on: its process goes on in another file."""
+        for gauge in names.PROCESS_GAUGES:
+            self.set_gauge(gauge, math.nan)
+
     def set_gauge(self, gauge: names.Spec, value: float) -> None:
         """Store one of PROCESS_GAUGES."""
         at = self.gauge_offset(gauge)

@@ -44,6 +44,13 @@ class Owner(NamedTuple):
             return _pid_exists(self.pid)
         return _start_ticks(self.pid) == self.started
 
+    def age_seconds(self) -> float:
+        """How long ago it started; of a process on this machine, since its last boot."""
+        if not Path("/proc/self/stat").exists():
+            return max(0.0, time.time() - self.started)
+        uptime = time.clock_gettime(time.CLOCK_BOOTTIME)
+        return max(0.0, uptime - self.started / os.sysconf("SC_CLK_TCK"))
+
 
 def current_instance() -> str:
     """Make a short name of this boot and this pid namespace."""

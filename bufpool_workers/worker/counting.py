@@ -64,32 +64,33 @@ class Counting:
         with self._lock:
             if not self._bound or pool.kind in self._bound:
                 self._bound.clear()
-                try:
-                    self._file = self._create(directory, labels=pool.labels)
-                    self._bind_gauges(self._file)
-                except MetricsError:
-                    self._file = None
-                    logger.exception("bufpool: the buffers of this process are in no scrape")
+                self._begin_file(directory, labels=pool.labels)
             self._bound.add(pool.kind)
             if self._file is not None:
                 pool.bind_counters(self._file.buffer, self._file.offsets(pool.kind))
 
-    @staticmethod
-    def _bind_gauges(file: CounterFile) -> None:
-        from bufpool_workers import metrics  # noqa: PLC0415 - see above
-
-        bind_gauges(
-            file.buffer,
-            level=file.gauge_offset(metrics.SECURE_LEVEL),
-            locked=file.gauge_offset(metrics.LOCKED_BYTES),
-        )
-
-    def tell_warm(self) -> None:
-        """Tell the scrape that this process is warm."""
+    def describe(self, *, warm: bool) -> None:
+        """Tell the scrape whether the warm-up, which is over, was complete."""
         if self._file is not None:
             from bufpool_workers import metrics  # noqa: PLC0415 - see above
 
-            self._file.set_gauge(metrics.WARMED, 1.0)
+            self._file.set_gauge(metrics.WARMED, float(warm))
+
+    def _begin_file(self, directory: Path, *, labels: tuple[str, ...]) -> None:
+        from bufpool_workers import metrics  # noqa: PLC0415 - see above
+
+        before = self._file
+        try:
+            self._file = file = self._create(directory, labels=labels)
+        except MetricsError:
+            self._file = None
+            logger.exception("bufpool: the buffers of this process are in no scrape")
+        else:
+            # the core keeps them from here on
+            level, locked = map(file.gauge_offset, (metrics.SECURE_LEVEL, metrics.LOCKED_BYTES))
+            bind_gauges(file.buffer, level=level, locked=locked)
+        if before is not None:
+            before.retire()
 
     def _create(self, directory: Path, *, labels: tuple[str, ...]) -> CounterFile:
         from bufpool_workers import metrics  # noqa: PLC0415 - see above

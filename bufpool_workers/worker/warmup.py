@@ -41,10 +41,10 @@ def _warm(pools: memory.Pools) -> None:
     if pools.settings.tune_malloc:
         malloc.tune()
     warmth = pools.warm()
+    counting.describe(warm=warmth.complete)
     seconds = time.perf_counter() - began
     numbers = {"buffers": warmth.buffers, "bytes": warmth.nbytes, "seconds": seconds}
     if warmth.complete:
-        counting.tell_warm()
         logger.info(
             "bufpool: %(buffers)d buffers, %(bytes)d bytes warm in %(seconds).4f s",
             numbers,

@@ -56,16 +56,32 @@ def test_live_gauges_leave_out_the_dead(workers, scrape):
 
 
 def test_process_gauges_tell_the_lowest_level_what_is_locked_and_who_is_warm(workers, scrape):
-    for level, warmed, locked in ((2.0, 1.0, 4096.0), (1.0, 1.0, 8192.0), (0.0, 0.0, 0.0)):
+    for level, locked, warmed in ((2.0, 4096.0, 1.0), (1.0, 8192.0, 1.0), (0.0, 0.0, 0.0)):
         file = workers.count(pool="secure", held_bytes=100)
         file.set_gauge(SECURE_LEVEL, level)
-        file.set_gauge(WARMED, warmed)
         file.set_gauge(LOCKED_BYTES, locked)
-    workers.count(pool="regular", held_bytes=1000)  # has not said its level yet
+        file.set_gauge(WARMED, warmed)
     assert scrape("bufpool_secure_level") == 0
-    assert scrape("bufpool_locked_bytes") == 4096 + 8192
-    assert scrape("bufpool_warmed_processes") == 1  # both are of this one process
+    assert scrape("bufpool_locked_bytes") == 12288
+    assert scrape("bufpool_warmed_processes") == 1  # all are of this one process
     assert scrape("bufpool_processes") == 1
+
+
+def test_a_process_that_goes_on_in_another_file_is_described_by_that_one(workers, scrape):
+    first, second = workers.count(gets=1), workers.count(gets=2)
+    first.set_gauge(LOCKED_BYTES, 4096)
+    first.retire()
+    for gauge in (SECURE_LEVEL, LOCKED_BYTES, WARMED):
+        second.set_gauge(gauge, 1.0)
+    assert scrape("bufpool_gets_total", SIZE) == 3
+    assert scrape("bufpool_secure_level") == scrape("bufpool_locked_bytes") == 1
+
+
+def test_a_process_that_has_not_said_its_level_yet_does_not_lower_it(workers, scrape):
+    workers.count(gets=1)
+    assert scrape("bufpool_secure_level") is None
+    workers.count(gets=1).set_gauge(SECURE_LEVEL, 2.0)
+    assert scrape("bufpool_secure_level") == 2
 
 
 def test_with_nobody_alive_there_is_no_level(scrape):

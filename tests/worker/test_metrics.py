@@ -1,11 +1,13 @@
 """A node's scrape: right from the start, through recycling and SIGKILL, and gone at its end."""
 
 import contextlib
+import os
 import re
 import signal
 import socket
 import ssl
 import stat
+import subprocess
 import sys
 import urllib.error
 import urllib.request
@@ -197,6 +199,21 @@ def test_metrics_made_too_early_are_warned_of_once(start_worker):
     assert len(lines) == 1
     assert "prometheus_client was imported by metrics_app" in lines[0]
     assert "call bufpool_workers.setup(app) before" in lines[0]
+
+
+def test_a_process_that_nobody_warmed_tells_its_level_and_what_it_locked(tmp_path):
+    script = """
+import bufpool_workers as bp, celery
+bp.setup(celery.Celery())
+with bp.secure_buffer(100):
+    from bufpool_workers import memory, metrics
+    report = metrics.Collector(None).report()
+assert report.secure_level == memory.secure_level()
+assert report.locked_bytes == memory.secure_locked_bytes()
+assert report.warmed_processes == 0
+"""
+    env = os.environ | {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", script], env=env, check=True, timeout=60)
 
 
 def test_a_process_of_its_own_serves_the_directory_of_the_workers(tmp_path, request):

@@ -1,0 +1,203 @@
+"""What a node's counting says, for people and programs: every view of a node is drawn from this."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from math import isfinite, isnan, nan
+from typing import Any, Self
+
+from bufpool_workers.metrics import catalog as names
+from bufpool_workers.metrics.catalog import Catalog
+from bufpool_workers.metrics.entries import merge_numbers, parse_key
+from bufpool_workers.metrics.numbers import Numbers, PoolNumbers, add_up
+from bufpool_workers.metrics.owners import Owner
+from bufpool_workers.metrics.snapshot import LiveProcess, Snapshot
+from bufpool_workers.settings import KINDS, LEVELS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessReport:
+    """A living process; `pools` has only the sizes that it has used or holds.
+
+    `secure_level` is the lowest of its secure memory, or what it would get while it has none.
+    """
+
+    pid: int
+    age_seconds: float
+    warmed: bool
+    secure_level: str | None
+    locked_bytes: int
+    pools: Mapping[str, PoolNumbers]
+
+    @property
+    def total(self) -> Numbers:
+        """The numbers of all its pools together."""
+        return add_up(pool.total for pool in self.pools.values())
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give everything ready for JSON."""
+        return {
+            "pid": self.pid,
+            "age_seconds": self.age_seconds,
+            "warmed": self.warmed,
+            "secure_level": self.secure_level,
+            "locked_bytes": self.locked_bytes,
+            "total": self.total.as_dict(),
+            "pools": {name: pool.as_dict() for name, pool in self.pools.items()},
+        }
+
+    @classmethod
+    def from_dict(cls, given: Mapping[str, Any]) -> Self:
+        """Read what `as_dict` gave."""
+        kept = {f.name: given[f.name] for f in fields(cls) if f.name != "pools"}
+        pools = {name: PoolNumbers.from_dict(pool) for name, pool in given["pools"].items()}
+        return cls(**kept, pools=pools)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """A node at one moment: its pools over all processes, and each process that lives.
+
+    `unix_seconds` is that moment. `secure_level` is the lowest of a living process, None while
+    there is none. `skipped` has the reason for each metric file that could not be read.
+    """
+
+    unix_seconds: float
+    pools: Mapping[str, PoolNumbers]
+    processes: tuple[ProcessReport, ...] = ()
+    skipped: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def total(self) -> Numbers:
+        """The numbers of all pools together."""
+        return add_up(pool.total for pool in self.pools.values())
+
+    @property
+    def secure_level(self) -> str | None:
+        """The lowest level of protection that secure memory has in a living process."""
+        levels = [process.secure_level for process in self.processes if process.secure_level]
+        return min(levels, key=LEVELS.index, default=None)
+
+    @property
+    def locked_bytes(self) -> int:
+        """Bytes of secure memory that living processes have locked."""
+        return sum(process.locked_bytes for process in self.processes)
+
+    @property
+    def warmed_processes(self) -> int:
+        """How many living processes are warm."""
+        return sum(process.warmed for process in self.processes)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give everything ready for JSON; keys are only ever added."""
+        return {
+            "unix_seconds": self.unix_seconds,
+            "secure_level": self.secure_level,
+            "locked_bytes": self.locked_bytes,
+            "warmed_processes": self.warmed_processes,
+            "total": self.total.as_dict(),
+            "pools": {name: pool.as_dict() for name, pool in self.pools.items()},
+            "processes": [process.as_dict() for process in self.processes],
+            "skipped": dict(self.skipped),
+        }
+
+    @classmethod
+    def from_dict(cls, given: Mapping[str, Any]) -> Self:
+        """Read what `as_dict` gave, as another node sends it."""
+        return cls(
+            unix_seconds=given["unix_seconds"],
+            pools={name: PoolNumbers.from_dict(pool) for name, pool in given["pools"].items()},
+            processes=tuple(ProcessReport.from_dict(process) for process in given["processes"]),
+            skipped=given["skipped"],
+        )
+
+
+def make_report(snapshot: Snapshot, *, catalog: Catalog) -> Report:
+    """Describe the node whose metrics directory was read."""
+    reader = _Reader(catalog)
+    files: dict[Owner, list[LiveProcess]] = defaultdict(list)
+    for live in snapshot.live:
+        files[live.owner].append(live)
+    processes = tuple(reader.process(owner, its) for owner, its in files.items())
+    return Report(
+        unix_seconds=time.time(),
+        pools=reader.pools(snapshot, processes),
+        processes=processes,
+        skipped=dict(snapshot.skipped),
+    )
+
+
+class _Reader:
+    """Finds the numbers of the catalog among the keys of a directory's files."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        specs = names.COUNTERS + names.POOL_GAUGES
+        self._fields = {catalog.name(spec): spec.field for spec in specs}
+        self._keys = [catalog.process_gauge_key(spec) for spec in names.PROCESS_GAUGES]
+
+    def pools(
+        self, snapshot: Snapshot, processes: Sequence[ProcessReport]
+    ) -> dict[str, PoolNumbers]:
+        """Give what all processes counted, and what the living ones hold."""
+        living: dict[tuple[str, str], Numbers] = defaultdict(Numbers)
+        for process in processes:
+            for pool, numbers in process.pools.items():
+                for size, its in numbers.sizes.items():
+                    living[pool, size] += its
+        counted = self._add_up(
+            (key, merge_numbers(kind, numbers)[0].value)
+            for (kind, _, key), numbers in snapshot.numbers.items()
+            if kind == "counter" and parse_key(key).family in self._fields
+        )
+        for where, its in counted.items():
+            now = living[where]
+            counted[where] = replace(
+                its, in_use=now.in_use, idle=now.idle, held_bytes=now.held_bytes
+            )
+        return _by_pool(counted)
+
+    def process(self, owner: Owner, files: Sequence[LiveProcess]) -> ProcessReport:
+        """Describe a living process by all the files that it has counted in."""
+        sizes = self._add_up(
+            pair for live in files for pair in (*live.counters.items(), *live.gauges.items())
+        )
+        used = {
+            where: replace(its, in_use=its.gets - its.puts) for where, its in sizes.items() if its
+        }
+        # NaN: the process goes on in another file
+        levels, locked, warmed = (
+            [_whole(live.gauges[key]) for live in files if not isnan(live.gauges.get(key, nan))]
+            for key in self._keys
+        )
+        return ProcessReport(
+            pid=owner.pid,
+            age_seconds=owner.age_seconds(),
+            warmed=any(warmed),
+            secure_level=LEVELS[max(0, min(*levels, len(LEVELS) - 1))] if levels else None,
+            locked_bytes=sum(locked),
+            pools=_by_pool(used),
+        )
+
+    def _add_up(self, pairs: Iterable[tuple[bytes, float]]) -> dict[tuple[str, str], Numbers]:
+        sums: dict[tuple[str, str], dict[str, int]] = defaultdict(lambda: defaultdict(int))
+        for key, value in pairs:
+            family, _, labels, _ = parse_key(key)
+            if family in self._fields:
+                by = dict(labels)
+                where = by.get("pool", ""), by.get("size", "")
+                sums[where][self._fields[family]] += _whole(value)
+        return {where: Numbers(**its) for where, its in sums.items()}
+
+
+def _by_pool(sizes: Mapping[tuple[str, str], Numbers]) -> dict[str, PoolNumbers]:
+    pools: dict[str, dict[str, Numbers]] = defaultdict(dict)
+    for (pool, size), numbers in sizes.items():
+        pools[pool][size] = numbers
+    return {pool: PoolNumbers.of(pools[pool]) for pool in (*KINDS, *pools) if pool in pools}
+
+
+def _whole(value: float) -> int:
+    return int(value) if isfinite(value) else 0  # a damaged file may say anything

@@ -1,0 +1,123 @@
+"""The description of a node that everything people see is drawn from."""
+
+import dataclasses
+import json
+import math
+import os
+
+import psutil
+import pytest
+from counting import POOLS
+
+from bufpool_workers import KiB, MiB, Settings, memory
+from bufpool_workers.metrics.catalog import (
+    LOCKED_BYTES,
+    POOL_FIELDS,
+    SECURE_LEVEL,
+    WARMED,
+    Catalog,
+    label_bytes,
+)
+from bufpool_workers.metrics.numbers import Numbers, PoolNumbers
+from bufpool_workers.metrics.report import Report, make_report
+from bufpool_workers.metrics.snapshot import read_directory
+
+
+@pytest.fixture
+def report(tmp_path):
+    return lambda: make_report(read_directory(tmp_path), catalog=Catalog())
+
+
+def test_numbers_have_every_field_of_the_catalog():
+    assert {field.name for field in dataclasses.fields(Numbers)} == {*POOL_FIELDS, "in_use"}
+
+
+def test_counters_are_of_all_and_gauges_of_the_living(workers, report):
+    workers.count(gets=8, hits=6, misses=2, puts=5, idle=2, held_bytes=20)
+    workers.count(pool="secure", gets=10, puts=10, hits=10)
+    workers.count_and_die(gets=2, misses=2, puts=1, idle=7, held_bytes=99)
+    found = report()
+    numbers = found.pools["regular"].sizes["2kb"]
+    assert (numbers.gets, numbers.hits, numbers.misses) == (10, 6, 4)
+    assert (numbers.in_use, numbers.idle, numbers.held_bytes) == (3, 2, 20)
+    assert numbers.hit_rate == 60
+    assert found.total.gets == 20
+    assert found.total.hit_rate == 80
+
+
+def test_pools_and_sizes_come_in_their_order():
+    labels = ["larger", "16kb", "1mb", "2kb", "256kb", "odd"]
+    ordered = PoolNumbers.of(dict.fromkeys(labels, Numbers()))
+    assert list(ordered.sizes) == ["2kb", "16kb", "256kb", "1mb", "larger", "odd"]
+
+
+def test_labels_say_how_large_their_class_is():
+    settings = memory.Pools(Settings()).regular
+    assert tuple(map(label_bytes, settings.labels)) == (*settings.size_classes, None)
+    assert label_bytes("100b") == 100
+    assert label_bytes("3mb") == 3 * MiB
+    assert label_bytes("-1kb") is label_bytes("kb") is label_bytes("1kb ") is None
+    assert label_bytes("64kb") == 64 * KiB
+
+
+def test_a_process_is_described_with_what_it_uses(workers, report):
+    file = workers.count(gets=3, puts=1, hits=3)
+    file.set_gauge(SECURE_LEVEL, 1.0)
+    file.set_gauge(LOCKED_BYTES, 8192.0)
+    file.set_gauge(WARMED, 1.0)
+    (process,) = report().processes
+    assert process.pid == os.getpid()
+    assert (process.warmed, process.secure_level, process.locked_bytes) == (True, "mlock", 8192)
+    assert list(process.pools) == ["regular"]
+    assert list(process.pools["regular"].sizes) == ["2kb"]
+    assert process.total.in_use == 2
+
+
+def test_a_process_is_as_old_as_the_system_says(workers, report):
+    workers.count()
+    began = psutil.Process().create_time()
+    found = report()
+    age = found.processes[0].age_seconds
+    # psutil knows the boot in whole seconds
+    assert age == pytest.approx(found.unix_seconds - began, abs=2)
+
+
+def test_skipped_files_are_named_with_their_reason(tmp_path, report):
+    (tmp_path / "stray.db").touch()
+    assert report().skipped == {"stray.db": "no metric file has such a name"}
+
+
+def test_a_number_that_is_none_is_left_out(workers, report):
+    workers.count(gets=math.nan, hits=math.inf, misses=2)
+    numbers = report().pools["regular"].sizes["2kb"]
+    assert (numbers.gets, numbers.hits, numbers.misses) == (0, 0, 2)
+
+
+def test_without_traffic_there_is_no_rate(workers, report):
+    workers.count()
+    found = report()
+    assert found.total.hit_rate is found.total.reuse_efficiency is None
+    assert list(found.pools) == list(POOLS)
+
+
+def test_it_survives_json(workers, tmp_path, report):
+    workers.count(gets=8, hits=6, misses=2, bytes_allocated=1, bytes_reused=3)
+    workers.count(pool="secure", gets=8, held_bytes=4096).set_gauge(SECURE_LEVEL, 2.0)
+    (tmp_path / "stray.db").touch()
+    found = report()
+    text = json.dumps(found.as_dict())
+    assert Report.from_dict(json.loads(text)) == found
+    told = json.loads(text)
+    assert told["total"]["hit_rate"] == 37.5
+    assert told["pools"]["regular"]["total"]["reuse_efficiency"] == 75
+    assert told["pools"]["regular"]["sizes"]["2kb"]["gets"] == 8
+    assert told["secure_level"] == "memfd"
+    assert told["processes"][0]["pid"] == os.getpid()
+
+
+def test_a_report_of_a_later_version_can_be_read(workers, report):
+    workers.count(gets=8)
+    told = report().as_dict()
+    told["news"] = told["total"]["news"] = told["processes"][0]["news"] = 1
+    told["pools"]["regular"]["sizes"]["2kb"]["news"] = 1
+    assert Report.from_dict(told).total.gets == 8
