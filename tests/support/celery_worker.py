@@ -61,7 +61,7 @@ class CeleryWorker(LocalProcess):
                 **(env or {}),
             },
         )
-        self._broker = broker
+        self.broker = broker
 
     def __enter__(self) -> Self:
         try:
@@ -80,8 +80,8 @@ class CeleryWorker(LocalProcess):
         """An app of the test's own on the same broker; it knows none of the worker's tasks."""
         return Celery(
             "client",
-            broker=self._broker,
-            backend=self._broker,
+            broker=self.broker,
+            backend=self.broker,
             set_as_current=False,
             # a lost reply shall fail its own wait, not the retries of a connection
             broker_connection_retry_on_startup=False,

@@ -1,0 +1,188 @@
+"""What the README shows is run: readers copy it."""
+
+import hashlib
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from support.readme import README, blocks_under, read_blocks
+
+from bufpool_workers.sealing import Keyring, generate_key
+
+RUN_HERE = {
+    ("In your app", "python"),
+    ("Django", "python"),
+    ("Flask", "python"),
+    ("If you use prometheus_client already", "python"),
+    ("Move from bytearray", "python"),
+    ("Handle credentials end to end", "console"),
+    ("Handle credentials end to end", "python"),
+    ("Seal from another language", "python"),
+    ("Credentials from files", "python"),
+}
+RUN_ELSEWHERE = {
+    ("Quick start", "console"): "make demo: worker/test_demo.py; make test: this",
+    ("Watch it", "promql"): "worker/test_prometheus.py",
+}
+DRAWINGS = {"text"}
+
+
+def run_python(code: str, folder: Path, **env: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        cwd=folder,
+        env=os.environ | env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_every_block_is_run_by_some_test():
+    blocks = {(b.heading, b.language) for b in read_blocks() if b.language not in DRAWINGS}
+    assert blocks == RUN_HERE | RUN_ELSEWHERE.keys()
+
+
+def test_links_within_lead_to_headings():
+    text = README.read_text()
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    anchors = {re.sub(r"[^\w\- ]", "", head).lower().replace(" ", "-") for head in headings}
+    assert set(re.findall(r"\]\(#([^)]+)\)", text)) <= anchors
+
+
+def test_files_that_it_names_are_there():
+    named = re.findall(r"`((?:tasks|deploy|tests)/[\w./-]*)`", README.read_text())
+    assert named
+    assert [name for name in named if not (README.parent / name).exists()] == []
+
+
+def test_targets_that_it_names_are_in_the_makefile():
+    named = set(re.findall(r"(?:^\$ |`)make ([\w-]+)", README.read_text(), re.MULTILINE))
+    targets = set(re.findall(r"^([\w-]+):", (README.parent / "Makefile").read_text(), re.MULTILINE))
+    assert named <= targets
+
+
+def test_its_app_scales_an_image_and_counts_its_zeros(start_worker, tmp_path):
+    app, _ = blocks_under("In your app")
+    app.write(tmp_path)
+    source, target = tmp_path / "in.raw", tmp_path / "out.f32"
+    source.write_bytes(bytes([0, 51, 255, 0]))
+    worker = start_worker("shop", folder=tmp_path)
+    worker.run("shop.scale", str(source), str(target))
+    assert memoryview(target.read_bytes()).cast("f").tolist() == pytest.approx([0, 0.2, 1, 0])
+    assert worker.run("shop.count_zeros", str(source)) == 2
+
+
+def test_buffers_can_be_had_anywhere(tmp_path):
+    _, anywhere = blocks_under("In your app")
+    hit_rate, in_use = run_python(anywhere.text, tmp_path).split()
+    assert 0 <= float(hit_rate) <= 100
+    assert in_use == "0"
+
+
+def test_django_app_takes_its_settings(start_worker, tmp_path):
+    for block in blocks_under("Django"):
+        block.write(tmp_path)
+    (tmp_path / "shop" / "settings.py").write_text("CELERY_BUFPOOL_METRICS_PORT = 0\n")
+    worker = start_worker("shop", folder=tmp_path)
+    assert "bufpool: metrics at 127.0.0.1:" in worker.log()
+
+
+def test_misspelt_django_setting_is_named(start_worker, tmp_path):
+    for block in blocks_under("Django"):
+        block.write(tmp_path)
+    (tmp_path / "shop" / "settings.py").write_text("CELERY_BUFPOOL_METRIC_PORT = 0\n")
+    worker = start_worker("shop", folder=tmp_path, ready=False)
+    assert worker.wait() != 0
+    assert "bufpool_metric_port" in worker.log()
+    assert "bufpool_metrics_port" in worker.log()
+
+
+def test_flask_app_runs_tasks_in_its_context_and_serves_the_scrape(start_worker, tmp_path):
+    (flask,) = blocks_under("Flask")
+    flask._replace(text=flask.text.replace("9464", "0")).write(tmp_path)
+    directory = tmp_path / "metrics"
+    directory.mkdir()
+    env = {"PROMETHEUS_MULTIPROC_DIR": str(directory)}
+    worker = start_worker("shop_web", folder=tmp_path, env=env)
+    assert worker.run("shop_web.resize") == "shop_web"
+    (wsgi,) = blocks_under("If you use prometheus_client already")
+    asked = "\nfrom werkzeug.test import Client\nprint(Client(application).get('{}').text)"
+    scrape = run_python(wsgi.text + asked.format("/bufpool/metrics"), tmp_path, **env)
+    assert 'bufpool_gets_total{pool="regular",size="1mb"} 1.0' in scrape
+    assert "<!doctype html>" in run_python(wsgi.text + asked.format("/bufpool/"), tmp_path, **env)
+
+
+def test_pooled_digest_is_that_of_the_bytearray(tmp_path):
+    (digests,) = blocks_under("Move from bytearray")
+    digests.write(tmp_path)
+    (tmp_path / "data").write_bytes(b"some" * 1000)
+    code = "import digests; print(digests.before('data')); print(digests.after('data'))"
+    before, after = run_python(code, tmp_path).split()
+    assert before == after == hashlib.sha256(b"some" * 1000).hexdigest()
+
+
+def test_sealed_login_from_key_to_answer(start_worker, tmp_path):
+    (keygen,) = blocks_under("Handle credentials end to end", "console")
+    app, producer = blocks_under("Handle credentials end to end")
+    command = keygen.text.removeprefix("$ ")
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    subprocess.run(["sh", "-c", command], cwd=tmp_path, check=True, env=os.environ | {"PATH": path})
+    assert (tmp_path / "worker.key").stat().st_mode & 0o777 == 0o600
+    app.write(tmp_path)
+    (tmp_path / "users.py").write_text(
+        "import hashlib\n"
+        "def salt_and_hash(user):\n"
+        "    known = b'correct horse battery staple'\n"
+        "    return b'salt', hashlib.scrypt(known, salt=b'salt', n=2**14, r=8, p=1)\n"
+    )
+    worker = start_worker("accounts", folder=tmp_path)
+    env = {"CELERY_BROKER_URL": worker.broker, "CELERY_RESULT_BACKEND": worker.broker}
+    code = producer.text.replace("login.delay(", "answer = login.delay(")
+    assert code != producer.text
+    code += "\nprint(answer.get(timeout=30), any(password))"
+    assert run_python(code, tmp_path, **env).split() == ["True", "False"]
+
+
+def test_secret_sealed_without_our_code_opens(tmp_path):
+    (block,) = blocks_under("Seal from another language")
+    public_key = generate_key(tmp_path / "key")
+    code = f"{block.text}\nprint(seal(b'x y', public_key={public_key!r}, task='t', argument='a'))"
+    token = run_python(code, tmp_path).strip()
+    with Keyring([tmp_path / "key"]).unseal(token, task="t", argument="a") as secret:
+        assert secret[:] == b"x y"
+
+
+def test_fingerprint_of_a_file_is_that_of_its_content(tmp_path):
+    (block,) = blocks_under("Credentials from files")
+    (tmp_path / "secret").write_bytes(b"some content")
+    found = run_python(f"{block.text}\nprint(fingerprint('secret').hex())", tmp_path).strip()
+    assert found == hashlib.sha256(b"some content").hexdigest()
+
+
+def test_every_setting_is_in_its_table():
+    from bufpool_workers.settings import PREFIX, Settings  # noqa: PLC0415
+
+    named = set(re.findall(r"`(bufpool_\w+)`", README.read_text()))
+    assert {PREFIX + name for name in Settings.__dataclass_fields__} <= named
+
+
+def test_every_metric_is_in_its_table():
+    from bufpool_workers.metrics import catalog  # noqa: PLC0415
+
+    specs = [spec for spec in vars(catalog).values() if isinstance(spec, catalog.Spec)]
+    specs += [*catalog.COUNTERS, *catalog.POOL_GAUGES]
+    named = set(re.findall(r"`(\w+)`", README.read_text()))
+    suffixes = {s.suffix + "_total" * (s in catalog.COUNTERS) for s in specs}
+    assert suffixes - named == set()
+
+
+def test_versions_that_it_names_are_those_of_the_package():
+    project = tomllib.loads((README.parent / "pyproject.toml").read_text())["project"]
+    assert f"Python {project['requires-python'].removeprefix('>=')} or later" in README.read_text()
