@@ -1,7 +1,6 @@
 """A node's scrape: right from the start, through recycling and SIGKILL, and gone at its end."""
 
 import contextlib
-import re
 import signal
 import socket
 import ssl
@@ -14,8 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 from celery.exceptions import WorkerLostError
-from prometheus_client.parser import text_string_to_metric_families
 from support.processes import LocalProcess
+from support.scrape import port_of, scrape, value
 
 from bufpool_workers.memory import LEVELS, reachable_level
 
@@ -30,21 +29,6 @@ def start(start_worker, *arguments, ready=True, env=None, **settings):
         settings={"bufpool_metrics_port": 0, **settings},
         env=env or {},
     )
-
-
-def port_of(worker) -> int:
-    return int(re.search(r"bufpool: metrics at 127\.0\.0\.1:(\d+)", worker.log())[1])
-
-
-def scrape(worker, *, tls=None):
-    url = f"{'https' if tls else 'http'}://127.0.0.1:{port_of(worker)}/metrics"
-    with urllib.request.urlopen(url, timeout=30, context=tls) as response:  # noqa: S310 - as above
-        families = list(text_string_to_metric_families(response.read().decode()))
-    return {(s.name, *sorted(s.labels.items())): s.value for f in families for s in f.samples}
-
-
-def value(samples, name, **labels):
-    return samples[name, *sorted(labels.items())]
 
 
 @pytest.mark.parametrize(
