@@ -1,7 +1,6 @@
 """What a worker has in the system, to be compared before and after a fault."""
 
 import contextlib
-import os
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -71,7 +70,7 @@ def _targets(pid: int) -> list[str]:
     found = []
     for link in _entries(Path(f"/proc/{pid}/fd")):
         with contextlib.suppress(OSError):  # closed since it was listed
-            found.append(os.readlink(link))
+            found.append(str(link.readlink()))
     return found
 
 
