@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from node import Node
+from storage_faults import plain
 from support.celery_worker import StartWorker
 from support.redis_server import RedisServer
 
@@ -16,7 +17,16 @@ def own_redis() -> Iterator[RedisServer]:
 
 
 @pytest.fixture
-def node(start_worker: StartWorker, own_redis: RedisServer, tmp_path: Path) -> Node:
-    directory = tmp_path / "metrics"
-    directory.mkdir()
+def directory(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    """The metrics directory, on the file system that a test's parameter makes."""
+    path = tmp_path / "metrics"
+    path.mkdir()
+    with getattr(request, "param", plain)(path):
+        yield path
+
+
+@pytest.fixture
+def node(
+    directory: Path, start_worker: StartWorker, own_redis: RedisServer, tmp_path: Path
+) -> Node:
     return Node(start_worker, redis=own_redis, folder=tmp_path, directory=directory)

@@ -75,6 +75,15 @@ class Node:
         wait_until(lambda: len(self._lines()) > noted, what="a task that holds buffers")
         return held, int(self._lines()[-1].split()[0])
 
+    def work_in_each_process(self, *, task: str = "work") -> set[int]:
+        """Have every child run a task: the others are held meanwhile, one after the other."""
+        held = [self.hold() for _ in range(self.concurrency - 1)]
+        last = self.work(1, task=task)
+        for pending, _ in held:
+            self.release()
+            self.worker.result(pending)
+        return last | {pid for _, pid in held}
+
     def release(self) -> None:
         """Let the task that holds buffers go on."""
         self.gate.write_bytes(b".")
@@ -97,6 +106,10 @@ class Node:
         """The buffers that were taken, by pool, as a scrape has them."""
         samples = self.scrape()
         return {pool: int(total(samples, "bufpool_gets_total", pool=pool)) for pool in POOLS}
+
+    def wait_exact(self) -> None:
+        """Wait until a scrape says what the tasks say; a process repairs its file after a task."""
+        wait_until(lambda: self.totals() == self.truth(), what=f"{self.truth()} in {self.totals()}")
 
     def scrape(self) -> Samples:
         """Every sample of the node's metrics endpoint."""

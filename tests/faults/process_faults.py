@@ -19,6 +19,9 @@ class Fault(NamedTuple):
     name: str
     hit: Callable[[Node], None]
 
+    def __str__(self) -> str:
+        return self.name.replace(" ", "-")
+
 
 def child_killed(node: Node) -> None:
     held, pid = node.hold()

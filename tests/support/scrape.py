@@ -3,6 +3,7 @@
 import re
 import ssl
 import urllib.request
+from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -38,3 +39,14 @@ def total(samples: Samples, name: str, **labels: str) -> float:
         for (found, *pairs), number in samples.items()
         if found == name and labels.items() <= dict(pairs).items()
     )
+
+
+def private_directory(worker: CeleryWorker) -> Path:
+    """The metrics directory that a worker has made for itself; it keeps it open, and locked."""
+    environ = Path(f"/proc/{worker.pid}/environ")
+    assert b"PROMETHEUS_MULTIPROC_DIR" not in environ.read_bytes()
+    for link in Path(f"/proc/{worker.pid}/fd").iterdir():
+        target = link.readlink()
+        if target.name.startswith("bufpool-metrics-"):
+            return target
+    raise AssertionError("no private directory")

@@ -14,7 +14,7 @@ import psutil
 import pytest
 from celery.exceptions import WorkerLostError
 from support.processes import LocalProcess
-from support.scrape import port_of, scrape, value
+from support.scrape import port_of, private_directory, scrape, value
 
 from bufpool_workers.memory import LEVELS, reachable_level
 
@@ -97,16 +97,6 @@ def test_a_scrape_over_tls_needs_a_certificate_that_is_trusted(start_worker, cer
     known = ssl.create_default_context(cafile=cert)
     known.load_cert_chain(**certificate)
     assert value(scrape(worker, tls=known), "bufpool_gets_total", **SIZE) == 2
-
-
-def private_directory(worker) -> Path:
-    environ = Path(f"/proc/{worker.pid}/environ")
-    assert b"PROMETHEUS_MULTIPROC_DIR" not in environ.read_bytes()
-    for link in Path(f"/proc/{worker.pid}/fd").iterdir():
-        target = link.readlink()
-        if target.name.startswith("bufpool-metrics-"):
-            return target
-    raise AssertionError("no private directory")
 
 
 def test_its_private_directory_ends_with_it(start_worker):
