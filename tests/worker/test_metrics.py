@@ -8,7 +8,6 @@ import stat
 import sys
 import urllib.error
 import urllib.request
-from pathlib import Path
 
 import psutil
 import pytest
