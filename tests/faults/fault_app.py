@@ -13,7 +13,7 @@ from celery import Celery
 import bufpool_workers as bp
 from bufpool_workers import KiB
 
-app = Celery("fault_app")
+app = Celery("fault_app", include=["neighbour_tasks"])
 app.conf.update(json.loads(os.environ["TEST_WORKER_SETTINGS"]))
 bp.setup(app)
 

@@ -67,12 +67,25 @@ class Node:
         sent = [self.worker.send(f"fault_app.{task}", *arguments) for _ in range(tasks)]
         return {self.worker.result(each) for each in sent}
 
-    def hold(self, **options: Any) -> tuple[AsyncResult[Any], int]:
+    def start_task(self, task: str, *arguments: Any, **options: Any) -> AsyncResult[Any]:
+        """Start a task, and wait until it has written down what it took; give it as it goes on."""
+        noted = self.noted
+        pending = self.worker.client.send_task(task, arguments, **options)
+        self.wait_noted(noted + 1)
+        return pending
+
+    @property
+    def noted(self) -> int:
+        """How many lines of truth there are."""
+        return len(self._lines())
+
+    def wait_noted(self, lines: int) -> None:
+        """Wait until tasks have written so many lines of truth."""
+        wait_until(lambda: self.noted >= lines, what=f"{lines} lines of truth")
+
+    def hold(self, *, size: int = 4096, **options: Any) -> tuple[AsyncResult[Any], int]:
         """Start a task that holds buffers until `release`; give it, and its process."""
-        noted = len(self._lines())
-        size = options.pop("size", 4096)
-        held = self.worker.client.send_task("fault_app.hold", (str(self.gate), size), **options)
-        wait_until(lambda: len(self._lines()) > noted, what="a task that holds buffers")
+        held = self.start_task("fault_app.hold", str(self.gate), size, **options)
         return held, int(self._lines()[-1].split()[0])
 
     def work_in_each_process(self, *, task: str = "work") -> set[int]:

@@ -98,12 +98,13 @@ def test_a_scrape_over_tls_needs_a_certificate_that_is_trusted(start_worker, cer
     assert value(scrape(worker, tls=known), "bufpool_gets_total", **SIZE) == 2
 
 
-def test_its_private_directory_ends_with_it(start_worker):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT], ids=["warm", "cold"])
+def test_its_private_directory_ends_with_it(start_worker, number):
     worker = start(start_worker)
     directory = private_directory(worker)
     assert stat.S_IMODE(directory.stat().st_mode) == 0o700
     worker.run("metric_tasks.work", 1)
-    worker.stop(signal.SIGTERM)
+    worker.stop(number)
     assert not directory.exists()
 
 
@@ -170,6 +171,7 @@ def test_metrics_made_too_early_are_warned_of_once(start_worker):
     assert len(lines) == 1
     assert "prometheus_client was imported by metrics_app" in lines[0]
     assert "call bufpool_workers.setup(app) before" in lines[0]
+    assert value(scrape(worker), "bufpool_gets_total", **SIZE) == 1
 
 
 def test_a_process_of_its_own_serves_the_directory_of_the_workers(tmp_path, request):
