@@ -74,6 +74,7 @@ cdef class Arena:
     cdef Level least               # of protection, for secure and random memory
     cdef Py_ssize_t held, most     # bytes in slabs that are kept, and their cap
     cdef Py_ssize_t damaged        # bytes of the last slot that was written past its end, or -1
+    cdef bint beyond_cap, told     # whether memory was lent beyond the cap, and that was logged
     cdef double* private_block
     cdef Py_buffer shared
     cdef bint is_shared            # whether the counters lie in `shared`
@@ -209,6 +210,7 @@ cdef class Arena:
         if not lend:
             raise LimitExceeded(f"{self.name} pool: {nbytes} bytes asked while {self.held} of at "
                                 f"most {self.most} (bufpool_max_bytes) are held")
+        self.beyond_cap = True
         return &self.add_slab(c, 1, c.size, LOOSE).slots[0]
 
     cdef inline Slot* pop(self, SizeClass* c) noexcept:
@@ -316,6 +318,21 @@ cdef class Arena:
         nbytes, self.damaged = self.damaged, -1
         logger.error("bufpool: %s pool: something wrote past the end of a buffer of %d bytes; its "
                      "memory is not lent again", self.name, nbytes)
+        return 0
+
+    cdef int report_cap(self) except -1:
+        """Log, once in a process, that its cap does not suffice; views that are kept are a cause."""
+        cdef Py_ssize_t i
+        cdef double escapes = 0
+        if self.told:
+            return 0
+        self.told = True
+        for i in range(self.nclasses):
+            escapes += self.classes[i].count[<int>ESCAPES][0]
+        logger.warning("bufpool: %s pool: buffers were asked for beyond its cap, %d bytes "
+                       "(bufpool_max_bytes), of which %d are held; they are mapped for one use "
+                       "each; %d views have outlived their buffer in this process so far",
+                       self.name, self.most, self.held, escapes)
         return 0
 
     cdef inline void settle(self, Slot* slot) noexcept:

@@ -456,6 +456,8 @@ def end_scope(str name not None, *pools):
     for pool in pools:
         if pool.arena.damaged >= 0:
             pool.arena.report_damage()
+        if pool.arena.beyond_cap:
+            pool.arena.report_cap()
     return found
 
 

@@ -22,7 +22,7 @@ from bufpool_workers.metrics.entries import (
     pack_entry,
     unpack_entries,
 )
-from bufpool_workers.metrics.files import TEMPORARY, own_name
+from bufpool_workers.metrics.files import TEMPORARY, Identity, identity, own_name
 from bufpool_workers.metrics.owners import Owner
 
 PoolSizes = tuple[tuple[str, tuple[str, ...]], ...]
@@ -56,15 +56,38 @@ class CounterFile:
     Other readers stop at `used`. Every value is an aligned float64 that its owner stores at any
     time, without a call: a reader sees the old or the new one, and SIGKILL loses nothing. All
     keys are there, and all blocks allocated, before the file gets the name by which it is found,
-    so nobody sees half of it and no store can fail.
+    so nobody sees half of it and no store can fail. Where no file can be had, or it was removed,
+    the same numbers are kept in memory until one can (`placed`).
 
     The lock on it is held as long as `buffer` is mapped. After a fork the child makes its own.
     """
 
-    def __init__(self, layout: "Layout", *, path: Path, buffer: mmap.mmap) -> None:
+    def __init__(
+        self,
+        layout: "Layout",
+        *,
+        path: Path,
+        buffer: mmap.mmap,
+        found: Identity | None = None,
+    ) -> None:
         self.path = path
         self.buffer = buffer
         self._layout = layout
+        self._identity = found
+
+    @classmethod
+    def draw(
+        cls,
+        directory: str | os.PathLike[str],
+        *,
+        catalog: names.Catalog,
+        pools: Mapping[str, Sequence[str]],
+    ) -> Self:
+        """Lay out the calling process's numbers in private memory, which `placed` makes a file."""
+        layout = _layout(catalog, tuple((pool, tuple(sizes)) for pool, sizes in pools.items()))
+        buffer = mmap.mmap(-1, len(layout.image))
+        buffer[:] = layout.image
+        return cls(layout, path=Path(directory, own_name(Owner.current())), buffer=buffer)
 
     @classmethod
     def create(
@@ -78,16 +101,31 @@ class CounterFile:
 
         Raises MetricsError that says what to do when the directory can't hold it.
         """
-        layout = _layout(catalog, tuple((pool, tuple(sizes)) for pool, sizes in pools.items()))
-        path = Path(directory, own_name(Owner.current()))
+        return cls.draw(directory, catalog=catalog, pools=pools).placed()
+
+    def placed(self) -> Self:
+        """Put the numbers, as they are now, into a file: the first, or one for one that is gone.
+
+        Under the same name, so that the one that is gone may come back (from under a mount) and
+        counts nothing twice. Who counts has to move on to the new one. Raises MetricsError as
+        `create` does.
+        """
         try:
-            buffer = _place(layout.image, path=path)
+            buffer, found = _place(self.buffer[:], path=self.path)
         except OSError as error:
             hint = _WHAT_TO_DO.get(error.errno or 0, error.strerror or "").format(
-                size=len(layout.image), uid=os.geteuid()
+                size=len(self.buffer), uid=os.geteuid()
             )
-            raise MetricsError(f"metrics directory {str(directory)!r}: {hint}") from error
-        return cls(layout, path=path, buffer=buffer)
+            raise MetricsError(f"metrics directory {str(self.path.parent)!r}: {hint}") from error
+        return type(self)(self._layout, path=self.path, buffer=buffer, found=found)
+
+    @property
+    def is_there(self) -> bool:
+        """Whether its file has been made and is still found by its name; costs one stat(2)."""
+        try:
+            return identity(os.stat(self.path)) == self._identity  # noqa: PTH116 - half the price
+        except OSError:
+            return False
 
     def offsets(self, pool: str) -> list[int]:
         """Where a pool's numbers lie: for each of its labels, each of POOL_FIELDS."""
@@ -162,7 +200,7 @@ def _layout(catalog: names.Catalog, pools: PoolSizes) -> Layout:
     return Layout(catalog, pools=pools)
 
 
-def _place(image: bytes, *, path: Path) -> mmap.mmap:
+def _place(image: bytes, *, path: Path) -> tuple[mmap.mmap, Identity]:
     temporary = path.with_name(f".{path.stem}{TEMPORARY}")
     fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
     try:
@@ -170,6 +208,7 @@ def _place(image: bytes, *, path: Path) -> mmap.mmap:
         _allocate(fd, len(image))
         buffer = mmap.mmap(fd, len(image))  # holds a duplicate of fd, and with it the lock
         buffer[:] = image
+        found = identity(os.fstat(fd))
         temporary.rename(path)
     except BaseException:
         with suppress(FileNotFoundError):
@@ -177,7 +216,7 @@ def _place(image: bytes, *, path: Path) -> mmap.mmap:
         raise
     finally:
         os.close(fd)
-    return buffer
+    return buffer, found
 
 
 def _allocate(fd: int, size: int) -> None:

@@ -23,6 +23,9 @@ _OURS: Final = re.compile(r"counter_bufpool-([0-9a-f]{8})-(\d{1,9})-(\d{1,18})-[
 _LARGEST_BYTES: Final = 256 * 1024 * 1024
 
 
+Identity = tuple[int, int]
+
+
 class FileName(NamedTuple):
     """What the name of a multiprocess file says.
 
@@ -121,3 +124,8 @@ def _read_exactly(fd: int, count: int) -> bytes:
         chunks.append(chunk)
         count -= len(chunk)
     return b"".join(chunks)
+
+
+def identity(status: os.stat_result) -> Identity:
+    """Tell one file from all others that exist with it."""
+    return status.st_dev, status.st_ino

@@ -14,9 +14,7 @@ from bufpool_workers.metrics.entries import (
     pack_entry,
     unpack_entries,
 )
-from bufpool_workers.metrics.files import MERGE_PREFIX, TEMPORARY, read_used
-
-Identity = tuple[int, int]
+from bufpool_workers.metrics.files import MERGE_PREFIX, TEMPORARY, Identity, identity, read_used
 
 _DEAD: Final = b"bufpool\x02"
 _LENGTH: Final = struct.Struct("=i")
@@ -82,8 +80,3 @@ class MergedFile(NamedTuple):
             temporary.rename(path)
         finally:
             temporary.unlink(missing_ok=True)
-
-
-def identity(status: os.stat_result) -> Identity:
-    """Tell one file from all others that exist with it."""
-    return status.st_dev, status.st_ino

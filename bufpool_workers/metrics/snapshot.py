@@ -20,12 +20,13 @@ from bufpool_workers.metrics.entries import (
 )
 from bufpool_workers.metrics.files import (
     FileName,
+    identity,
     list_names,
     merged_name,
     open_file,
     read_used,
 )
-from bufpool_workers.metrics.mergedfile import MergedFile, identity
+from bufpool_workers.metrics.mergedfile import MergedFile
 from bufpool_workers.metrics.owners import Owner, current_instance, has_writer
 
 _ATTEMPTS: Final = 200

@@ -10,10 +10,11 @@ import logging
 import os
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from bufpool_workers.errors import MetricsError
+from bufpool_workers.errors import MetricsError, PoolClosed
 from bufpool_workers.memory import BufferPool, bind_gauges
 from bufpool_workers.settings import KINDS, Settings
 from bufpool_workers.worker import metricsdir
@@ -39,7 +40,8 @@ class Counting:
     def _begin_anew(self) -> None:
         self._lock = threading.Lock()  # one that a thread held at the fork would stay locked
         self._file: CounterFile | None = None
-        self._bound: set[str] = set()
+        self._bound: dict[str, BufferPool] = {}
+        self._is_lost = False
 
     def check(self) -> None:
         """Make sure that a process can count here.
@@ -48,12 +50,12 @@ class Counting:
         """
         directory = metricsdir.directory()
         if directory is not None:
-            file = self._create(directory, labels=("check",))
+            file = self._draw(directory, labels=("check",)).placed()
             file.path.unlink()
             file.close()
 
     def bind(self, pool: BufferPool) -> None:
-        """Let the pool count in this process's file; in private memory when there is none.
+        """Let the pool count in this process's file; in private memory where there is none.
 
         Is called before the pool's first store in a process. A file that can't be had is logged,
         not raised: it costs numbers, while an exception here would cost tasks.
@@ -62,12 +64,60 @@ class Counting:
         if directory is None:
             return
         with self._lock:
-            if not self._bound or pool.kind in self._bound:
+            if self._file is None or pool.kind in self._bound:
                 self._bound.clear()
-                self._begin_file(directory, labels=pool.labels)
-            self._bound.add(pool.kind)
-            if self._file is not None:
+                before = self._file
+                self._place(self._draw(directory, labels=pool.labels))
+                if before is not None:
+                    before.retire()
+            self._bound[pool.kind] = pool
+            self._move(pool)
+
+    def keep(self) -> None:
+        """Make this process's file anew where it was removed, or could not be made before.
+
+        For the ends of tasks. The numbers move along, so that none is lost that this process
+        counted.
+        """
+        file = self._file
+        if file is None or file.is_there:
+            return
+        with self._lock:
+            self._place(file)
+            for pool in self._bound.values():
+                self._move(pool)
+
+    def _place(self, file: CounterFile) -> None:
+        metricsdir.restore()
+        try:
+            self._file = file.placed()
+        except MetricsError:
+            self._file = file
+            if not self._is_lost:
+                logger.exception(
+                    "bufpool: the buffers of this process are in no scrape; it tries again at the "
+                    "end of each task"
+                )
+            self._is_lost = True
+        else:
+            self._is_lost = False
+            self._compact_if_crowded(self._file.path.parent)
+        self._bind_gauges(self._file)
+
+    def _move(self, pool: BufferPool) -> None:
+        if self._file is not None:
+            with suppress(PoolClosed):  # its last numbers are in the file already
                 pool.bind_counters(self._file.buffer, self._file.offsets(pool.kind))
+
+    @staticmethod
+    def _bind_gauges(file: CounterFile) -> None:
+        from bufpool_workers import metrics  # noqa: PLC0415 - see above
+
+        bind_gauges(
+            file.buffer,
+            level=file.gauge_offset(metrics.SECURE_LEVEL),
+            locked=file.gauge_offset(metrics.LOCKED_BYTES),
+        )
 
     def describe(self, *, warm: bool) -> None:
         """Tell the scrape whether the warm-up, which is over, was complete."""
@@ -76,35 +126,21 @@ class Counting:
 
             self._file.set_gauge(metrics.WARMED, float(warm))
 
-    def _begin_file(self, directory: Path, *, labels: tuple[str, ...]) -> None:
+    def _draw(self, directory: Path, *, labels: tuple[str, ...]) -> CounterFile:
         from bufpool_workers import metrics  # noqa: PLC0415 - see above
 
-        before = self._file
-        try:
-            self._file = file = self._create(directory, labels=labels)
-        except MetricsError:
-            self._file = None
-            logger.exception("bufpool: the buffers of this process are in no scrape")
-        else:
-            # the core keeps them from here on
-            level, locked = map(file.gauge_offset, (metrics.SECURE_LEVEL, metrics.LOCKED_BYTES))
-            bind_gauges(file.buffer, level=level, locked=locked)
-        if before is not None:
-            before.retire()
-
-    def _create(self, directory: Path, *, labels: tuple[str, ...]) -> CounterFile:
-        from bufpool_workers import metrics  # noqa: PLC0415 - see above
-
-        settings = self.source()
-        catalog = metrics.Catalog(settings.metrics_namespace)
-        file = metrics.CounterFile.create(
+        catalog = metrics.Catalog(self.source().metrics_namespace)
+        return metrics.CounterFile.draw(
             directory, catalog=catalog, pools=dict.fromkeys(KINDS, labels)
         )
+
+    def _compact_if_crowded(self, directory: Path) -> None:
+        from bufpool_workers import metrics  # noqa: PLC0415 - see above
+
         try:
-            metrics.compact_if_crowded(directory, foreign=settings.compact_foreign)
+            metrics.compact_if_crowded(directory, foreign=self.source().compact_foreign)
         except OSError as error:
             logger.warning("bufpool: files of dead processes can't be merged: %s", error)
-        return file
 
 
 counting: Final = Counting()

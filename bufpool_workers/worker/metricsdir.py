@@ -13,6 +13,7 @@ import os
 import shutil
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from bufpool_workers.errors import MetricsError
@@ -81,6 +82,17 @@ def directory() -> Path | None:
     return Path(value) if value else None
 
 
+def restore() -> None:
+    """Make the directory anew where something has removed it under a running worker.
+
+    systemd-logind does, with RemoveIPC=, when the worker's user logs out of its last session.
+    """
+    path = directory()
+    if path is not None:
+        with suppress(OSError):  # whoever then fails to use it says what is wrong
+            path.mkdir(mode=0o700 if path.name.startswith(_PREFIX) else 0o777)
+
+
 def _is_worker_command(argv: list[str]) -> bool:
     program = Path(argv[0])
     is_celery = program.name == "celery" or program.parts[-2:] == ("celery", "__main__.py")
@@ -106,13 +118,27 @@ def _remove(path: Path, pid: int) -> None:
 def _sweep(base: Path) -> None:
     """Remove the directories of workers that were killed, which nobody locks any more."""
     for path in base.glob(f"{_PREFIX}*"):
-        try:
+        with suppress(OSError):  # another user's
             fd = _lock(path)
-        except OSError:  # another user's
-            continue
-        if fd is not None:
-            shutil.rmtree(path, ignore_errors=True)
+            if fd is not None:
+                try:
+                    if not _is_counted_in(path):
+                        shutil.rmtree(path, ignore_errors=True)
+                finally:
+                    os.close(fd)
+
+
+def _is_counted_in(path: Path) -> bool:
+    """Whether a process counts there: in one that was made anew, whose lock has gone (restore)."""
+    for file in path.glob("*.db"):
+        fd = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
             os.close(fd)
+    return False
 
 
 def _lock(path: Path) -> int | None:

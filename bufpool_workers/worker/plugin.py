@@ -75,4 +75,7 @@ def _task_begins(task_id: str, **_: Any) -> None:
 
 def _task_ended(task_id: str, task: Any, **_: Any) -> None:
     code = getattr(inspect.unwrap(task.run), "__code__", None)
-    memory.current_pools().end_task(task_id, name=task.name, code=code)
+    try:
+        memory.current_pools().end_task(task_id, name=task.name, code=code)
+    finally:  # a warning may be made an error
+        counting.keep()

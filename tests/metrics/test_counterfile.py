@@ -2,6 +2,7 @@ import errno
 import fcntl
 import os
 import resource
+import struct
 
 import pytest
 from counting import POOLS, killed_at, names, run_forked, total
@@ -161,3 +162,32 @@ def test_a_read_only_directory_is_named_with_what_to_do(tmp_path):
     else:
         refused(tmp_path, "may not be written")
     tmp_path.chmod(0o700)
+
+
+def test_numbers_move_into_a_new_file_when_the_first_is_gone(tmp_path):
+    first = create(tmp_path)
+    at = first.offsets("regular")[0]
+    first.buffer[at : at + 8] = struct.pack("=d", 7.0)
+    assert first.is_there
+    first.path.unlink()
+    assert not first.is_there
+    second = first.placed()
+    assert second.is_there
+    assert second.path == first.path
+    assert total(tmp_path) == 7
+    first.close()
+    second.close()
+
+
+def test_numbers_wait_in_memory_for_a_directory(tmp_path):
+    drawn = CounterFile.draw(tmp_path / "absent", catalog=Catalog(), pools=POOLS)
+    at = drawn.offsets("regular")[0]
+    drawn.buffer[at : at + 8] = struct.pack("=d", 7.0)
+    assert not drawn.is_there
+    with pytest.raises(MetricsError, match="it does not exist"):
+        drawn.placed()
+    drawn.path.parent.mkdir()
+    placed = drawn.placed()
+    assert total(drawn.path.parent) == 7
+    drawn.close()
+    placed.close()

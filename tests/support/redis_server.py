@@ -59,10 +59,13 @@ class RedisServer:
             "appendonly": "no",
             "dir": str(self._folder),
         }
-        argv = [program]
+        self._argv = [program]
         for name, value in options.items():
-            argv += [f"--{name}", value]
-        self._process = LocalProcess(argv, log=self._folder / "log", cwd=self._folder)
+            self._argv += [f"--{name}", value]
+        self._start()
+
+    def _start(self) -> None:
+        self._process = LocalProcess(self._argv, log=self._folder / "log", cwd=self._folder)
         try:
             self._process.wait_for_log(READY)
         except BaseException:
@@ -94,6 +97,11 @@ class RedisServer:
     def client_url(self) -> str:
         """A URL for redis-py's `from_url`, with a new database."""
         return f"unix://{self.socket}?db={self.new_database()}"
+
+    def restart(self) -> None:
+        """Kill the server, which forgets everything, and start it at the same address."""
+        self._process.close()
+        self._start()
 
     def close(self) -> None:
         """End the server and remove its folder."""

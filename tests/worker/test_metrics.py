@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import re
 import signal
 import socket
 import ssl
@@ -11,13 +10,12 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from pathlib import Path
 
 import psutil
 import pytest
 from celery.exceptions import WorkerLostError
-from prometheus_client.parser import text_string_to_metric_families
 from support.processes import LocalProcess
+from support.scrape import port_of, private_directory, scrape, value
 
 from bufpool_workers.memory import LEVELS, reachable_level
 
@@ -32,21 +30,6 @@ def start(start_worker, *arguments, ready=True, env=None, **settings):
         settings={"bufpool_metrics_port": 0, **settings},
         env=env or {},
     )
-
-
-def port_of(worker) -> int:
-    return int(re.search(r"bufpool: metrics at 127\.0\.0\.1:(\d+)", worker.log())[1])
-
-
-def scrape(worker, *, tls=None):
-    url = f"{'https' if tls else 'http'}://127.0.0.1:{port_of(worker)}/metrics"
-    with urllib.request.urlopen(url, timeout=30, context=tls) as response:  # noqa: S310 - as above
-        families = list(text_string_to_metric_families(response.read().decode()))
-    return {(s.name, *sorted(s.labels.items())): s.value for f in families for s in f.samples}
-
-
-def value(samples, name, **labels):
-    return samples[name, *sorted(labels.items())]
 
 
 @pytest.mark.parametrize(
@@ -117,22 +100,13 @@ def test_a_scrape_over_tls_needs_a_certificate_that_is_trusted(start_worker, cer
     assert value(scrape(worker, tls=known), "bufpool_gets_total", **SIZE) == 2
 
 
-def private_directory(worker) -> Path:
-    environ = Path(f"/proc/{worker.pid}/environ")
-    assert b"PROMETHEUS_MULTIPROC_DIR" not in environ.read_bytes()
-    for link in Path(f"/proc/{worker.pid}/fd").iterdir():
-        target = link.readlink()
-        if target.name.startswith("bufpool-metrics-"):
-            return target
-    raise AssertionError("no private directory")
-
-
-def test_its_private_directory_ends_with_it(start_worker):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT], ids=["warm", "cold"])
+def test_its_private_directory_ends_with_it(start_worker, number):
     worker = start(start_worker)
     directory = private_directory(worker)
     assert stat.S_IMODE(directory.stat().st_mode) == 0o700
     worker.run("metric_tasks.work", 1)
-    worker.stop(signal.SIGTERM)
+    worker.stop(number)
     assert not directory.exists()
 
 
@@ -199,6 +173,7 @@ def test_metrics_made_too_early_are_warned_of_once(start_worker):
     assert len(lines) == 1
     assert "prometheus_client was imported by metrics_app" in lines[0]
     assert "call bufpool_workers.setup(app) before" in lines[0]
+    assert value(scrape(worker), "bufpool_gets_total", **SIZE) == 1
 
 
 def test_a_process_that_nobody_warmed_tells_its_level_and_what_it_locked(tmp_path):

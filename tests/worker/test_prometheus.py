@@ -10,6 +10,7 @@ import pytest
 from celery.exceptions import WorkerLostError
 from support.prometheus_server import Prometheus, find_program
 from support.readme import blocks_under
+from support.scrape import port_of
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 GO = "shockwave_buffer_pool"
@@ -22,8 +23,7 @@ def start(start_worker, tmp_path, *arguments, **settings):
         arguments=["--concurrency=2", *arguments],
         settings={"bufpool_metrics_port": 0, "bufpool_compact_foreign": True, **settings},
     )
-    port = re.search(r"bufpool: metrics at 127\.0\.0\.1:(\d+)", worker.log())[1]
-    target = f"127.0.0.1:{port}"
+    target = f"127.0.0.1:{port_of(worker)}"
     rules = DEPLOY / "prometheus" / "rules.yml"
     return worker, target, Prometheus([target], folder=tmp_path, rules=[rules])
 

@@ -1,0 +1,110 @@
+"""Deaths of processes, and a broker that is away: each fault with what a deployment does after."""
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from celery.exceptions import TaskRevokedError, TimeLimitExceeded, WorkerLostError
+from node import Node
+
+from bufpool_workers import MiB
+
+
+class Fault(NamedTuple):
+    """A name, and what hits a node and then brings it back as its deployment would."""
+
+    name: str
+    hit: Callable[[Node], None]
+
+    def __str__(self) -> str:
+        return self.name.replace(" ", "-")
+
+
+def child_killed(node: Node) -> None:
+    held, pid = node.hold()
+    os.kill(pid, signal.SIGKILL)
+    with pytest.raises(WorkerLostError):
+        node.worker.result(held)
+
+
+def fattest_killed(node: Node) -> None:
+    """What the kernel's OOM killer does: SIGKILL to the process with the highest score."""
+    held, pid = node.hold(size=100 * MiB)
+    scores = {
+        member: int(Path(f"/proc/{member}/oom_score").read_text())
+        for member in node.worker.members()
+    }
+    fattest = max(scores, key=lambda member: scores[member])
+    assert fattest == pid
+    os.kill(fattest, signal.SIGKILL)
+    with pytest.raises(WorkerLostError):
+        node.worker.result(held)
+
+
+def hard_limit(node: Node) -> None:
+    held, _ = node.hold(time_limit=1)
+    with pytest.raises(TimeLimitExceeded):
+        node.worker.result(held)
+
+
+def revoked(node: Node) -> None:
+    held, _ = node.hold()
+    held.revoke(terminate=True)
+    with pytest.raises(TaskRevokedError):
+        node.worker.result(held)
+
+
+def main_killed(node: Node) -> None:
+    node.hold()
+    node.worker.send_signal(signal.SIGKILL)
+    node.wait_for_end()
+    node.start()
+
+
+def warm_shutdown(node: Node) -> None:
+    held, pid = node.hold()
+    node.worker.send_signal(signal.SIGTERM)
+    node.worker.wait_for_log("Warm shutdown")
+    node.release()
+    assert node.worker.result(held) == pid
+    node.wait_for_end()
+    node.start()
+
+
+def cold_shutdown(node: Node) -> None:
+    node.hold()
+    node.worker.send_signal(signal.SIGQUIT)
+    node.wait_for_end()
+    node.start()
+
+
+def redis_restarted(node: Node) -> None:
+    node.redis.restart()
+    node.worker.wait_for_log(r"Connected to redis", count=2)
+
+
+def redis_paused(node: Node) -> None:
+    held, pid = node.hold()
+    os.kill(node.redis.pid, signal.SIGSTOP)
+    try:
+        node.release()
+        assert node.totals() == node.truth()  # the scrape needs no broker
+    finally:
+        os.kill(node.redis.pid, signal.SIGCONT)
+    assert node.worker.result(held) == pid
+
+
+PROCESS_FAULTS = (
+    Fault("a child killed in its task", child_killed),
+    Fault("the fattest process killed", fattest_killed),
+    Fault("a hard time limit", hard_limit),
+    Fault("a task revoked with terminate", revoked),
+    Fault("main killed", main_killed),
+    Fault("a warm shutdown", warm_shutdown),
+    Fault("a cold shutdown", cold_shutdown),
+    Fault("Redis restarted", redis_restarted),
+    Fault("Redis paused", redis_paused),
+)
