@@ -37,7 +37,9 @@ class Counting:
         os.register_at_fork(after_in_child=self._begin_anew)
 
     def _begin_anew(self) -> None:
-        self._lock = threading.Lock()  # one that a thread held at the fork would stay locked
+        # one that a thread held at the fork would stay locked; what is collected while it is held
+        # may escape a buffer
+        self._lock = threading.RLock()
         self._file: CounterFile | None = None
         self._bound: set[str] = set()
 
@@ -69,6 +71,12 @@ class Counting:
             if self._file is not None:
                 pool.bind_counters(self._file.buffer, self._file.offsets(pool.kind))
 
+    def note_escape(self, kind: str, place: str) -> None:
+        """Count an escape by the place where its buffer was acquired."""
+        with self._lock:
+            if self._file is not None:
+                self._file.count_escape(pool=kind, place=place)
+
     def describe(self, *, warm: bool) -> None:
         """Tell the scrape whether the warm-up, which is over, was complete."""
         if self._file is not None:
@@ -98,7 +106,10 @@ class Counting:
         settings = self.source()
         catalog = metrics.Catalog(settings.metrics_namespace)
         file = metrics.CounterFile.create(
-            directory, catalog=catalog, pools=dict.fromkeys(KINDS, labels)
+            directory,
+            catalog=catalog,
+            pools=dict.fromkeys(KINDS, labels),
+            places=settings.debug,
         )
         try:
             metrics.compact_if_crowded(directory, foreign=settings.compact_foreign)
