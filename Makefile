@@ -3,12 +3,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := pyproject.toml $(wildcard bufpool_workers/memory/*.p[yx]*)
 
-.PHONY: help demo test check bench bench-go bench-metrics soak leaks debug asan clean
+.PHONY: help demo test check check-deploy bench bench-go bench-metrics soak leaks debug asan clean
 
 help:
 	@echo "make demo   a real worker with warm pools at work on real files (under two minutes)"
 	@echo "make test   the tests"
 	@echo "make check  lint and types"
+	@echo "make check-deploy  deploy/: linters, and each step of it that needs no Docker"
 	@echo "make bench  what it costs and what it gains, as ratios measured here"
 	@echo "make leaks  where secrets show: in memory, cores, the broker; plain, wiped, sealed"
 	@echo "make soak   10,000 writers and 500 compactors killed; the totals have to be exact"
@@ -26,6 +27,9 @@ check: .venv/.check
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
+
+check-deploy: .venv/.deploy
+	$(BIN)/python -m pytest tests/deploy tests/deploy/build_image.py
 
 bench: .venv/.bench
 	$(BIN)/python -m tests.benchmarks

@@ -1,7 +1,8 @@
 """The app: `celery -A tasks.app worker` with the broker that BUFPOOL_BROKER_URL names.
 
 For sealed logins, `celery bufpool keygen --out FILE` makes a key pair: producers get its public
-key in BUFPOOL_PUBLIC_KEY, workers the file's path in BUFPOOL_PRIVATE_KEY.
+key in BUFPOOL_PUBLIC_KEY, workers the file's path in BUFPOOL_PRIVATE_KEY. BUFPOOL_METRICS_PORT and
+BUFPOOL_METRICS_HOST make a worker serve its metrics there.
 """
 
 import os
@@ -11,6 +12,7 @@ from celery import Celery
 import bufpool_workers as bp
 
 BROKER_URL = os.environ.get("BUFPOOL_BROKER_URL", "redis://localhost:6379/0")
+METRICS_PORT = os.environ.get("BUFPOOL_METRICS_PORT")
 
 app = Celery(
     "tasks",
@@ -32,5 +34,7 @@ app.conf.update(
     },
     bufpool_public_key=os.environ.get("BUFPOOL_PUBLIC_KEY"),
     bufpool_private_keys=[path for path in [os.environ.get("BUFPOOL_PRIVATE_KEY")] if path],
+    bufpool_metrics_port=int(METRICS_PORT) if METRICS_PORT else None,
+    bufpool_metrics_host=os.environ.get("BUFPOOL_METRICS_HOST", "127.0.0.1"),
 )
 bp.setup(app)

@@ -180,8 +180,9 @@ cdef class Buffer:
             return 0
         if self.arena.made_in == generation:     # else the counter may be the parent's, shared
             self.slot.size_class.count[<int>ESCAPES][0] += 1
-        where = self.arena.acquired_at(self.slot)
+        where, place = self.arena.acquired_at(self.slot), self.arena.place(self.slot)
         self.arena.take_back(self.slot)
+        note_escape(self.arena.name, place)
         return warn(f"{self.arena.name} pool: a view outlived its buffer of {self.slot.nbytes} "
                     f"bytes{where}; its memory is kept apart until the last view dies", code)
 
@@ -464,6 +465,21 @@ def end_scope(str name not None, *pools):
 cdef BufferPool regular_pool, secure_pool, random_pool
 cdef object installed = None
 cdef object make_pools = None
+
+
+cdef object escape_hook = None
+
+
+def on_escape(hook):
+    """Have `hook(kind, place)` called for each escape of a buffer acquired at a known place."""
+    global escape_hook
+    escape_hook = hook
+
+
+def note_escape(str kind not None, str place):
+    """Tell the hook of `on_escape`, if there is one and the place is known."""
+    if place is not None and escape_hook is not None:
+        escape_hook(kind, place)
 
 
 def on_first_use(factory):

@@ -94,6 +94,8 @@ class Pools:
                 pool.trim(all_idle=False)
         # last, since a warning may be made an error
         for kind, nbytes, viewed, place in taken:
+            if viewed:
+                _core.note_escape(kind, place)
             _warn_reclaimed(
                 f"{kind} pool: task {name} ended holding a buffer of {nbytes} bytes"
                 + (f", acquired at {place}" if place else "")

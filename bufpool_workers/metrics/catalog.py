@@ -35,6 +35,9 @@ COUNTERS: Final = (
     Spec("unlocked", "unlocked", "Buffers lent below the level of protection of their pool"),
     Spec("damages", "damages", "Buffers found written past their end, whose memory was retired"),
 )
+ESCAPED_AT: Final = Spec(
+    "", "escapes_at", "Views that outlived their buffer, by where it was acquired (bufpool_debug)"
+)
 POOL_GAUGES: Final = (
     Spec("idle", "buffers_idle", "Buffers that wait in the pools of living processes"),
     Spec("held_bytes", "held_bytes", "Bytes held by living processes, idle and in use"),
@@ -87,6 +90,12 @@ class Catalog:
         """Make the key of a counter in a multiprocess file, as prometheus_client writes it."""
         family = self.name(spec)
         return _key(family, f"{family}_total", {"pool": pool, "size": size}, spec.help)
+
+    def place_key(self, pool: str, place: str) -> bytes:
+        """Make the key of the counter of escapes of buffers that were acquired at one place."""
+        family = self.name(ESCAPED_AT)
+        labels = {"pool": pool, "place": place}
+        return _key(family, f"{family}_total", labels, ESCAPED_AT.help)
 
     def pool_gauge_key(self, spec: Spec, *, pool: str, size: str) -> bytes:
         """Make the key of a living process's number for one size of one pool."""

@@ -10,12 +10,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, Self
 
 from bufpool_workers.errors import MetricsError
 from bufpool_workers.metrics import catalog as names
 from bufpool_workers.metrics.entries import (
-    HEADER,
     ZERO,
     DamagedFileError,
     Number,
@@ -27,7 +27,10 @@ from bufpool_workers.metrics.owners import Owner
 
 PoolSizes = tuple[tuple[str, tuple[str, ...]], ...]
 
-_LIVE: Final = b"bufpool\x01"
+_LIVE: Final = b"bufpool\x02"
+_HEADER: Final = struct.Struct("=ii")
+_PLACES_BYTES: Final = 32 * 1024
+_PLACE_CHARACTERS: Final = 160
 _DOUBLE: Final = struct.Struct("=d")
 
 _WHAT_TO_DO: Final = {
@@ -48,16 +51,18 @@ class CounterFile:
 
     ::
 
-        0       int32 used, 4 bytes of padding
+        0       int32 used, int32 live
         8       entries, as prometheus_client writes them: the counters
-        used    8 bytes b"bufpool\x01"
-        used+8  entries of the same form: the gauges of a living process, up to the end
+        used    room for more of them, with `places`
+        live    8 bytes b"bufpool\x02"
+        live+8  entries of the same form: the gauges of a living process, up to the end
 
-    Other readers stop at `used`. Every value is an aligned float64 that its owner stores at any
-    time, without a call: a reader sees the old or the new one, and SIGKILL loses nothing. All
-    keys are there, and all blocks allocated, before the file gets the name by which it is found,
-    so nobody sees half of it and no store can fail. Where no file can be had, or it was removed,
-    the same numbers are kept in memory until one can (`placed`).
+    Other readers stop at `used`, and take `live` for padding. Every value is an aligned float64
+    that its owner stores at any time, without a call: a reader sees the old or the new one, and
+    SIGKILL loses nothing. All keys are there, and all blocks allocated, before the file gets the
+    name by which it is found, so nobody sees half of it and no store can fail. A counter that is
+    added later is whole before `used` says that it is there. Where no file can be had, or it was
+    removed, the same numbers are kept in memory until one can (`placed`).
 
     The lock on it is held as long as `buffer` is mapped. After a fork the child makes its own.
     """
@@ -69,11 +74,13 @@ class CounterFile:
         path: Path,
         buffer: mmap.mmap,
         found: Identity | None = None,
+        added: Mapping[bytes, int] = MappingProxyType({}),
     ) -> None:
         self.path = path
         self.buffer = buffer
         self._layout = layout
         self._identity = found
+        self._added = dict(added)
 
     @classmethod
     def draw(
@@ -82,9 +89,15 @@ class CounterFile:
         *,
         catalog: names.Catalog,
         pools: Mapping[str, Sequence[str]],
+        places: bool = False,
     ) -> Self:
-        """Lay out the calling process's numbers in private memory, which `placed` makes a file."""
-        layout = _layout(catalog, tuple((pool, tuple(sizes)) for pool, sizes in pools.items()))
+        """Lay out the calling process's numbers in private memory, which `placed` makes a file.
+
+        `pools` have size labels. `places` makes room for what `count_escape` counts, a hundred
+        places or more.
+        """
+        sizes = tuple((pool, tuple(labels)) for pool, labels in pools.items())
+        layout = _layout(catalog, sizes, _PLACES_BYTES if places else 0)
         buffer = mmap.mmap(-1, len(layout.image))
         buffer[:] = layout.image
         return cls(layout, path=Path(directory, own_name(Owner.current())), buffer=buffer)
@@ -96,12 +109,13 @@ class CounterFile:
         *,
         catalog: names.Catalog,
         pools: Mapping[str, Sequence[str]],
+        places: bool = False,
     ) -> Self:
-        """Make the calling process's file for pools and their size labels.
+        """Make the calling process's file, as `draw` lays it out.
 
         Raises MetricsError that says what to do when the directory can't hold it.
         """
-        return cls.draw(directory, catalog=catalog, pools=pools).placed()
+        return cls.draw(directory, catalog=catalog, pools=pools, places=places).placed()
 
     def placed(self) -> Self:
         """Put the numbers, as they are now, into a file: the first, or one for one that is gone.
@@ -117,7 +131,9 @@ class CounterFile:
                 size=len(self.buffer), uid=os.geteuid()
             )
             raise MetricsError(f"metrics directory {str(self.path.parent)!r}: {hint}") from error
-        return type(self)(self._layout, path=self.path, buffer=buffer, found=found)
+        return type(self)(
+            self._layout, path=self.path, buffer=buffer, found=found, added=self._added
+        )
 
     @property
     def is_there(self) -> bool:
@@ -145,6 +161,31 @@ class CounterFile:
         at = self.gauge_offset(gauge)
         self.buffer[at : at + _DOUBLE.size] = _DOUBLE.pack(value)
 
+    def count_escape(self, *, pool: str, place: str) -> None:
+        """Count an escape of a buffer that was acquired at `place`, while there is room for it.
+
+        Two threads may not call it at once.
+        """
+        text = place.encode("utf-8", "backslashreplace").decode()  # a file's name may be anything
+        key = self._layout.catalog.place_key(pool, text[-_PLACE_CHARACTERS:])
+        at = self._added.get(key) or self._add(key)
+        if at:
+            (value,) = _DOUBLE.unpack_from(self.buffer, at)
+            self.buffer[at : at + _DOUBLE.size] = _DOUBLE.pack(value + 1)
+
+    def _add(self, key: bytes) -> int:
+        entry = pack_entry(key)
+        used: int
+        live: int
+        used, live = _HEADER.unpack_from(self.buffer)
+        end = used + len(entry)
+        if end > live:
+            return 0
+        self.buffer[used:end] = entry
+        self.buffer[:4] = _HEADER.pack(end, live)[:4]  # by one store, after the entry
+        self._added[key] = at = end - 2 * _DOUBLE.size
+        return at
+
     def close(self) -> None:
         """Unmap it, which frees its lock; the file stays for the next compaction.
 
@@ -153,19 +194,21 @@ class CounterFile:
         self.buffer.close()
 
 
-def read_gauges(data: bytes, *, used: int) -> Iterator[tuple[bytes, Number]]:
+def read_gauges(data: bytes) -> Iterator[tuple[bytes, Number]]:
     """Read the gauges of a file of ours; raises DamagedFileError when there are none."""
-    if data[used : used + len(_LIVE)] != _LIVE:
+    _, live = _HEADER.unpack_from(data)
+    start = live + len(_LIVE)
+    if live < _HEADER.size or data[live:start] != _LIVE:
         raise DamagedFileError("the gauges of its process are missing")
-    return unpack_entries(data, start=used + len(_LIVE), end=len(data))
+    return unpack_entries(data, start=start, end=len(data))
 
 
 class Layout:
     """A new file's content, and where each number lies in it."""
 
-    def __init__(self, catalog: names.Catalog, *, pools: PoolSizes) -> None:
+    def __init__(self, catalog: names.Catalog, *, pools: PoolSizes, room: int) -> None:
         sizes = [(pool, label) for pool, labels in pools for label in labels]
-        image = bytearray(HEADER.size)
+        image = bytearray(_HEADER.size)
 
         def add(key: bytes, number: Number = ZERO) -> int:
             image.extend(pack_entry(key, number))
@@ -177,8 +220,8 @@ class Layout:
             ]
             for pool, label in sizes
         }
-        HEADER.pack_into(image, 0, len(image))
-        image += _LIVE
+        _HEADER.pack_into(image, 0, len(image), len(image) + room)
+        image += bytes(room) + _LIVE
         # a level is not known before its process has said it, and zero is the worst
         first = {names.SECURE_LEVEL: Number(math.nan, 0.0)}
         self.gauge_offsets = {
@@ -193,11 +236,12 @@ class Layout:
             ]
             self.pool_offsets[pool] += counters[pool, label] + gauges
         self.image = bytes(image)
+        self.catalog = catalog
 
 
 @lru_cache(maxsize=4)  # drawn before a fork, it costs the children nothing
-def _layout(catalog: names.Catalog, pools: PoolSizes) -> Layout:
-    return Layout(catalog, pools=pools)
+def _layout(catalog: names.Catalog, pools: PoolSizes, room: int) -> Layout:
+    return Layout(catalog, pools=pools, room=room)
 
 
 def _place(image: bytes, *, path: Path) -> tuple[mmap.mmap, Identity]:

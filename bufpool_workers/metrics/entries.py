@@ -8,6 +8,7 @@ import math
 import struct
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from itertools import chain
 from typing import Final, NamedTuple
 
 from prometheus_client.metrics_core import Metric
@@ -86,10 +87,15 @@ def parse_key(key: bytes) -> Key:
             float(labels["le"])
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         raise DamagedFileError(f"{key[:80]!r} is no metric's key") from error
-    words = (family, sample, text, *(value for _, value in pairs))
-    if not family or not all(isinstance(word, str) for word in words):
+    words = (family, sample, text, *chain.from_iterable(pairs))
+    if not family or not all(map(_is_text, words)):
         raise DamagedFileError(f"{key[:80]!r} is no metric's key")
     return Key(family, sample, pairs, text)
+
+
+def _is_text(word: object) -> bool:
+    # JSON can spell half of a surrogate pair, which no scrape could be written with
+    return isinstance(word, str) and not any("\ud800" <= letter <= "\udfff" for letter in word)
 
 
 def merge_numbers(kind: str, numbers: Sequence[Number]) -> Sequence[Number]:

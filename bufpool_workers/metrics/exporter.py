@@ -1,8 +1,9 @@
 """The scrape over HTTP: as an application for a server that is there already, or as a server.
 
-`/metrics` is for Prometheus, `/healthz` for probes, `/` for people.
+`/metrics` is for Prometheus, `/healthz` for probes, `/` for people, `/status.json` for programs.
 """
 
+import json
 import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -15,10 +16,11 @@ from prometheus_client import CollectorRegistry, make_asgi_app, make_wsgi_app, s
 from bufpool_workers.errors import MetricsError
 from bufpool_workers.metrics import statuspage
 from bufpool_workers.metrics.catalog import DEFAULT_NAMESPACE, Catalog
-from bufpool_workers.metrics.collector import make_registry
+from bufpool_workers.metrics.collector import Collector
 
 LOOPBACK: Final = "127.0.0.1"
 _TEXT: Final = "text/plain; charset=utf-8"
+_NOT_FOUND: Final = b"not found; there are /, /metrics, /healthz and /status.json\n"
 
 WSGIApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 ASGIApp = Callable[
@@ -136,6 +138,7 @@ class _Page:
     status: int
     body: bytes
     content_type: str = _TEXT
+    policy: str = "default-src 'none'"
 
     @classmethod
     def failed(cls, error: MetricsError) -> Self:
@@ -143,7 +146,14 @@ class _Page:
 
     @property
     def headers(self) -> list[tuple[str, str]]:
-        return [("Content-Type", self.content_type), ("Content-Length", str(len(self.body)))]
+        return [
+            ("Content-Type", self.content_type),
+            ("Content-Length", str(len(self.body))),
+            ("Cache-Control", "no-store"),
+            ("Content-Security-Policy", self.policy),
+            ("Referrer-Policy", "no-referrer"),
+            ("X-Content-Type-Options", "nosniff"),
+        ]
 
 
 class _Pages:
@@ -160,19 +170,29 @@ class _Pages:
                 f"metrics directory {str(where or '')!r} is not there: give one, or set "
                 "PROMETHEUS_MULTIPROC_DIR to the one that the workers use"
             )
-        self._catalog = Catalog(namespace)
-        self.registry = make_registry(where, catalog=self._catalog, compact_foreign=compact_foreign)
+        # the registry and the page share one, which names a file that can't be read once
+        self.registry = CollectorRegistry(support_collectors_without_names=True)
+        self._collector = Collector(
+            self.registry,
+            os.fspath(where),
+            catalog=Catalog(namespace),
+            compact_foreign=compact_foreign,
+        )
 
     def show(self, path: str) -> _Page:
         if path == "/healthz":
             return _Page(HTTPStatus.OK, b"ok\n")
-        if path not in {"", "/"}:
-            return _Page(HTTPStatus.NOT_FOUND, b"not found; there are /, /metrics and /healthz\n")
+        if path not in {"", "/", "/status.json"}:
+            return _Page(HTTPStatus.NOT_FOUND, _NOT_FOUND)
         try:
-            body = statuspage.render(self.registry.collect(), catalog=self._catalog)
+            report = self._collector.report()
         except MetricsError as error:
             return _Page.failed(error)
-        return _Page(HTTPStatus.OK, body, "text/html; charset=utf-8")
+        if path == "/status.json":
+            body = json.dumps(report.as_dict()).encode()
+            return _Page(HTTPStatus.OK, body, "application/json")
+        policy = statuspage.policy()
+        return _Page(HTTPStatus.OK, statuspage.show(report), "text/html; charset=utf-8", policy)
 
 
 def _send(page: _Page, start_response: Callable[..., Any]) -> list[bytes]:

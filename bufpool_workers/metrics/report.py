@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from math import isfinite, isnan, nan
 from typing import Any, Self
 
@@ -58,6 +58,15 @@ class ProcessReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EscapePlace:
+    """Where buffers were acquired that views outlived, and how often; known with bufpool_debug."""
+
+    pool: str
+    place: str
+    escapes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """A node at one moment: its pools over all processes, and each process that lives.
 
@@ -69,6 +78,7 @@ class Report:
     pools: Mapping[str, PoolNumbers]
     processes: tuple[ProcessReport, ...] = ()
     skipped: Mapping[str, str] = field(default_factory=dict)
+    escape_places: tuple[EscapePlace, ...] = ()
 
     @property
     def total(self) -> Numbers:
@@ -102,6 +112,7 @@ class Report:
             "pools": {name: pool.as_dict() for name, pool in self.pools.items()},
             "processes": [process.as_dict() for process in self.processes],
             "skipped": dict(self.skipped),
+            "escape_places": [asdict(place) for place in self.escape_places],
         }
 
     @classmethod
@@ -112,6 +123,10 @@ class Report:
             pools={name: PoolNumbers.from_dict(pool) for name, pool in given["pools"].items()},
             processes=tuple(ProcessReport.from_dict(process) for process in given["processes"]),
             skipped=given["skipped"],
+            escape_places=tuple(
+                EscapePlace(pool=its["pool"], place=its["place"], escapes=its["escapes"])
+                for its in given.get("escape_places", ())
+            ),
         )
 
 
@@ -127,6 +142,7 @@ def make_report(snapshot: Snapshot, *, catalog: Catalog) -> Report:
         pools=reader.pools(snapshot, processes),
         processes=processes,
         skipped=dict(snapshot.skipped),
+        escape_places=reader.places(snapshot),
     )
 
 
@@ -136,6 +152,7 @@ class _Reader:
     def __init__(self, catalog: Catalog) -> None:
         specs = names.COUNTERS + names.POOL_GAUGES
         self._fields = {catalog.name(spec): spec.field for spec in specs}
+        self._places = catalog.name(names.ESCAPED_AT)
         self._keys = [catalog.process_gauge_key(spec) for spec in names.PROCESS_GAUGES]
 
     def pools(
@@ -158,6 +175,21 @@ class _Reader:
                 its, in_use=now.in_use, idle=now.idle, held_bytes=now.held_bytes
             )
         return _by_pool(counted)
+
+    def places(self, snapshot: Snapshot) -> tuple[EscapePlace, ...]:
+        """Give where escaped buffers were acquired, the most frequent first."""
+        counts: dict[tuple[str, str], int] = defaultdict(int)
+        for (kind, _, key), numbers in snapshot.numbers.items():
+            family, _, labels, _ = parse_key(key)
+            if kind == "counter" and family == self._places:
+                by = dict(labels)
+                where = by.get("pool", ""), by.get("place", "")
+                counts[where] += _whole(merge_numbers(kind, numbers)[0].value)
+        found = [
+            EscapePlace(pool=pool, place=place, escapes=count)
+            for (pool, place), count in counts.items()
+        ]
+        return tuple(sorted(found, key=lambda its: (-its.escapes, its.place, its.pool)))
 
     def process(self, owner: Owner, files: Sequence[LiveProcess]) -> ProcessReport:
         """Describe a living process by all the files that it has counted in."""

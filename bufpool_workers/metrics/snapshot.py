@@ -153,7 +153,7 @@ def _read_into(snapshot: Snapshot, path: Path, *, instance: str) -> None:
         with open_file(path) as fd:
             data, used = read_used(fd, whole=name.owner is not None)
             entries = read_entries(data, used=used)
-            live = _read_live(name.owner, data, used, entries)
+            live = _read_live(name.owner, data, entries)
             if live and (
                 not has_writer(fd, owner=live.owner, instance=instance)
                 or live.owner.is_running(instance=instance) is False
@@ -179,12 +179,12 @@ def read_entries(data: bytes, *, used: int) -> dict[bytes, Sequence[Number]]:
 
 
 def _read_live(
-    owner: Owner | None, data: bytes, used: int, entries: Mapping[bytes, Sequence[Number]]
+    owner: Owner | None, data: bytes, entries: Mapping[bytes, Sequence[Number]]
 ) -> LiveProcess | None:
     if owner is None:
         return None
     counters = {key: number.value for key, (number,) in entries.items()}
-    gauges = {key: number.value for key, number in read_gauges(data, used=used)}
+    gauges = {key: number.value for key, number in read_gauges(data)}
     return LiveProcess(owner, counters, gauges)
 
 

@@ -38,7 +38,9 @@ class Counting:
         os.register_at_fork(after_in_child=self._begin_anew)
 
     def _begin_anew(self) -> None:
-        self._lock = threading.Lock()  # one that a thread held at the fork would stay locked
+        # one that a thread held at the fork would stay locked; what is collected while it is held
+        # may escape a buffer
+        self._lock = threading.RLock()
         self._file: CounterFile | None = None
         self._bound: dict[str, BufferPool] = {}
         self._is_lost = False
@@ -119,6 +121,12 @@ class Counting:
             locked=file.gauge_offset(metrics.LOCKED_BYTES),
         )
 
+    def note_escape(self, kind: str, place: str) -> None:
+        """Count an escape by the place where its buffer was acquired."""
+        with self._lock:
+            if self._file is not None:
+                self._file.count_escape(pool=kind, place=place)
+
     def describe(self, *, warm: bool) -> None:
         """Tell the scrape whether the warm-up, which is over, was complete."""
         if self._file is not None:
@@ -129,9 +137,12 @@ class Counting:
     def _draw(self, directory: Path, *, labels: tuple[str, ...]) -> CounterFile:
         from bufpool_workers import metrics  # noqa: PLC0415 - see above
 
-        catalog = metrics.Catalog(self.source().metrics_namespace)
+        settings = self.source()
         return metrics.CounterFile.draw(
-            directory, catalog=catalog, pools=dict.fromkeys(KINDS, labels)
+            directory,
+            catalog=metrics.Catalog(settings.metrics_namespace),
+            pools=dict.fromkeys(KINDS, labels),
+            places=settings.debug,
         )
 
     def _compact_if_crowded(self, directory: Path) -> None:

@@ -35,6 +35,7 @@ def setup(app: Celery) -> None:
     metricsdir.prepare()
     counting.source = lambda: read_settings(app)
     memory.configure(counting.source, prepare=counting.bind)
+    memory.on_escape(counting.note_escape)
     app.steps["worker"].update((MetricsStep, PoolStep))
     refuse_unsealed(app)
     # a spawned child gets a copy of the app, and perhaps none of the modules that call setup; its

@@ -277,6 +277,33 @@ def test_debug_names_the_place_of_acquisition(process_pools):
         bp.buffer(10)
 
 
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.parametrize("kind", KINDS)
+def test_escapes_are_told_with_the_place_of_acquisition_when_it_is_known(process_pools, kind):
+    del process_pools
+    told = []
+    bp.memory.on_escape(lambda *escape: told.append(escape))
+    try:
+        for debug in (False, True):
+            bp.memory.configure(lambda debug=debug: bp.Settings(debug=debug))
+            pools = bp.current_pools()
+            with getattr(pools, kind).acquire(10) as buffer:
+                view = buffer[:]
+            view.release()
+            bp.memory.begin_task("task")
+            held = getattr(pools, kind).acquire(10)
+            view = held[:]
+            pools.end_task("task", name="task")
+            view.release()
+            with getattr(pools, kind).acquire(10):
+                pass  # no escape
+            assert pools.stats().total.escapes == 2
+    finally:
+        bp.memory.on_escape(None)
+    assert [pool for pool, _ in told] == [kind, kind]
+    assert all(place.startswith(f"{__file__}:") for _, place in told)
+
+
 def test_warning_hook_may_use_the_pool(monkeypatch):
     pool = make_pool()
     seen = []

@@ -3,6 +3,7 @@ import fcntl
 import os
 import resource
 import struct
+import sys
 
 import pytest
 from counting import POOLS, killed_at, names, run_forked, total
@@ -15,6 +16,7 @@ from bufpool_workers.errors import MetricsError
 from bufpool_workers.metrics.catalog import POOL_FIELDS, SECURE_LEVEL, WARMED, Catalog
 from bufpool_workers.metrics.compaction import compact
 from bufpool_workers.metrics.counterfile import CounterFile
+from bufpool_workers.metrics.report import make_report
 from bufpool_workers.metrics.snapshot import read_directory
 
 
@@ -70,6 +72,66 @@ def test_values_are_aligned_and_their_blocks_are_there(tmp_path):
     status = file.path.stat()
     assert status.st_blocks * 512 >= status.st_size == len(file.buffer)
     file.close()
+
+
+def places(directory):
+    report = make_report(read_directory(directory), catalog=Catalog())
+    return {(its.pool, its.place): its.escapes for its in report.escape_places}
+
+
+def test_escapes_are_counted_by_place_and_outlive_their_process(tmp_path):
+    for _ in range(2):
+        file = CounterFile.create(tmp_path, catalog=Catalog(), pools=POOLS, places=True)
+        for _ in range(3):
+            file.count_escape(pool="regular", place="app.py:1")
+        file.count_escape(pool="secure", place="app.py:2")
+        assert read_directory(tmp_path).skipped == {}
+        assert len(read_directory(tmp_path).live) == 1
+        file.close()
+    expected = {("regular", "app.py:1"): 6, ("secure", "app.py:2"): 2}
+    assert places(tmp_path) == expected
+    compact(tmp_path)
+    assert places(tmp_path) == expected
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, str(tmp_path))
+    labels = {"pool": "regular", "place": "app.py:1"}
+    assert registry.get_sample_value("bufpool_escapes_at_total", labels) == 6
+
+
+def test_places_are_bounded_and_their_text_is_made_fit(tmp_path):
+    file = CounterFile.create(tmp_path, catalog=Catalog(), pools=POOLS, places=True)
+    size = len(file.buffer)
+    file.count_escape(pool="regular", place="\udcff" + "long/" * 1000 + "app.py:1")
+    for number in range(1000):
+        file.count_escape(pool="regular", place=f"app.py:{number}")
+    found = places(tmp_path)
+    assert len(file.buffer) == size == file.path.stat().st_size
+    assert 100 < len(found) < 1000
+    assert sum(place.endswith("long/app.py:1") for _, place in found) == 1
+    file.set_gauge(WARMED, 1.0)  # what lies behind them is whole
+    (process,) = read_directory(tmp_path).live
+    assert process.gauges[Catalog().process_gauge_key(WARMED)] == 1.0
+    file.close()
+
+
+def test_without_debugging_there_is_no_room_for_places(tmp_path):
+    file = create(tmp_path)
+    file.count_escape(pool="regular", place="app.py:1")
+    assert places(tmp_path) == {}
+    file.close()
+
+
+def test_a_place_is_seen_whole_or_not_at_all_whenever_its_process_is_killed(tmp_path):
+    file = CounterFile.create(tmp_path, catalog=Catalog(), pools=POOLS, places=True)
+    before = file.path.read_bytes()
+    file.count_escape(pool="regular", place="app.py:1")
+    after = file.path.read_bytes()
+    file.close()
+    used = int.from_bytes(before[:4], sys.byteorder)
+    # all of the entry, and `used` still as it was
+    file.path.write_bytes(before[:used] + after[used:])
+    assert places(tmp_path) == {}
+    assert read_directory(tmp_path).skipped == {}
 
 
 def test_its_lock_is_held_until_it_is_closed(tmp_path):

@@ -1,4 +1,5 @@
 import asyncio
+import json
 import os
 import socket
 import ssl
@@ -54,8 +55,11 @@ def test_wsgi_serves_metrics_health_and_a_page(workers, tmp_path):
     assert get_wsgi(app, "/healthz")[::2] == ("200 OK", "ok\n")
     status, headers, text = get_wsgi(app, "/")
     assert (status, headers["Content-Type"]) == ("200 OK", "text/html; charset=utf-8")
-    assert "regular 2kb" in text
-    assert "secure 2kb" not in text  # nobody used it
+    assert "Regular pool" in text
+    assert "Secure pool" not in text  # nobody used it
+    status, headers, text = get_wsgi(app, "/status.json")
+    assert (status, headers["Content-Type"]) == ("200 OK", "application/json")
+    assert json.loads(text)["pools"]["regular"]["sizes"]["2kb"]["gets"] == 3
     assert get_wsgi(app, "/other")[0] == "404 Not Found"
 
 
@@ -67,6 +71,7 @@ def test_asgi_serves_the_same(workers, tmp_path):
     assert 'bufpool_gets_total{pool="regular",size="2kb"} 3.0' in text
     assert get_asgi(app, "/healthz")[::2] == (200, "ok\n")
     assert get_asgi(app, "/")[1][b"Content-Type"] == b"text/html; charset=utf-8"
+    assert json.loads(get_asgi(app, "/status.json")[2])["total"]["gets"] == 3
     assert get_asgi(app, "/other")[0] == 404
 
 
@@ -104,7 +109,7 @@ def test_a_directory_that_goes_away_is_a_failed_scrape_that_says_so(tmp_path):
     directory.mkdir()
     applications = wsgi_app(directory), asgi_app(directory)
     directory.rmdir()
-    for path in ("/metrics", "/"):
+    for path in ("/metrics", "/", "/status.json"):
         status, _, text = get_wsgi(applications[0], path)
         assert status == "503 Service Unavailable"
         assert str(directory) in text

@@ -3,7 +3,8 @@
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -78,14 +79,7 @@ class CeleryWorker(LocalProcess):
     @cached_property
     def client(self) -> Celery:
         """An app of the test's own on the same broker; it knows none of the worker's tasks."""
-        return Celery(
-            "client",
-            broker=self.broker,
-            backend=self.broker,
-            set_as_current=False,
-            # a lost reply shall fail its own wait, not the retries of a connection
-            broker_connection_retry_on_startup=False,
-        )
+        return new_client(self.broker)
 
     def send(self, task: str, *args: Any, **kwargs: Any) -> AsyncResult[Any]:
         """Publish a task by name."""
@@ -113,8 +107,35 @@ class CeleryWorker(LocalProcess):
         """End all its processes and this test's connections to the broker."""
         super().close()
         if "client" in self.__dict__:
-            self.client.backend.client.close()
-            self.client.close()
+            close_client(self.client)
+
+
+def new_client(broker: str) -> Celery:
+    """Make an app that knows no tasks, on a broker that serves for results too."""
+    return Celery(
+        "client",
+        broker=broker,
+        backend=broker,
+        set_as_current=False,
+        # a lost reply shall fail its own wait, not the retries of a connection
+        broker_connection_retry_on_startup=False,
+    )
+
+
+def close_client(client: Celery) -> None:
+    """End a client's connections."""
+    client.backend.client.close()
+    client.close()
+
+
+@contextmanager
+def connected(broker: str) -> Iterator[Celery]:
+    """Make a client for the length of a `with`."""
+    client = new_client(broker)
+    try:
+        yield client
+    finally:
+        close_client(client)
 
 
 def run(task: Task, *args: Any) -> Any:

@@ -3,6 +3,7 @@
 import itertools
 import os
 import shutil
+import socket
 import tempfile
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -43,16 +44,22 @@ def find_redis() -> RedisProgram:
 
 
 class RedisServer:
-    """A server on a unix socket, without persistence; every database that it hands out is new."""
+    """A server on a unix socket, without persistence; every database that it hands out is new.
 
-    def __init__(self) -> None:
+    With `host`, it listens there too, on a free port, and its URLs name that.
+    """
+
+    def __init__(self, *, host: str | None = None) -> None:
         program = find_redis().path
         # not pytest's tmp_path: a socket's path has room for about 100 bytes
         self._folder = Path(tempfile.mkdtemp(prefix="redis-"))
         self._numbers = itertools.count()
         self.socket = self._folder / "socket"
+        self._address = f"{host}:{_free_port(host)}" if host else None
         options = {
-            "port": "0",
+            "port": self._address.rpartition(":")[2] if self._address else "0",
+            "bind": host or "127.0.0.1",
+            "protected-mode": "no",  # it would answer none but this host, for want of a password
             "unixsocket": str(self.socket),
             "databases": str(_DATABASES),
             "save": "",
@@ -92,6 +99,8 @@ class RedisServer:
 
     def celery_url(self) -> str:
         """A broker's and result backend's URL, with a new database."""
+        if self._address:
+            return f"redis://{self._address}/{self.new_database()}"
         return f"redis+socket://{self.socket}?virtual_host={self.new_database()}"
 
     def client_url(self) -> str:
@@ -107,3 +116,10 @@ class RedisServer:
         """End the server and remove its folder."""
         self._process.close()
         shutil.rmtree(self._folder)
+
+
+def _free_port(host: str) -> int:
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        port: int = probe.getsockname()[1]
+        return port
