@@ -39,6 +39,7 @@ class Counting:
     def _begin_anew(self) -> None:
         self._lock = threading.Lock()  # one that a thread held at the fork would stay locked
         self._file: CounterFile | None = None
+        self._trimmed = 0.0
         self._bound: set[str] = set()
 
     def check(self) -> None:
@@ -75,6 +76,13 @@ class Counting:
             from bufpool_workers import metrics  # noqa: PLC0415 - see above
 
             self._file.set_gauge(metrics.WARMED, float(warm))
+
+    def is_trim_asked(self) -> bool:
+        """Whether `celery control bufpool_trim` has asked this process since the last call."""
+        if self._file is None or (asked := self._file.trim_asked()) == self._trimmed:
+            return False
+        self._trimmed = asked
+        return True
 
     def _begin_file(self, directory: Path, *, labels: tuple[str, ...]) -> None:
         from bufpool_workers import metrics  # noqa: PLC0415 - see above
