@@ -28,6 +28,7 @@ class MetricsStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ship
         super().__init__(parent, **kwargs)
         settings = counting.source()
         metricsdir.settle(settings.metrics_dir)
+        metricsdir.sign(node=parent.hostname, app=parent.app.main)
         counting.check()
         compact_leftovers(settings)
         self._endpoint = None if settings.metrics_port is None else serve(settings)

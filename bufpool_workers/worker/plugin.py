@@ -49,6 +49,11 @@ def setup(app: Celery) -> None:
     signals.task_postrun.connect(_task_ended, weak=False, dispatch_uid="bufpool")
 
 
+def is_set_up(app: Celery) -> bool:
+    """Whether `setup` was called with the app."""
+    return app in _wired
+
+
 def read_settings(app: Celery) -> Settings:
     """Read the app's `bufpool_*` settings, with the app's namespace too (CELERY_BUFPOOL_WARM).
 

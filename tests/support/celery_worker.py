@@ -45,8 +45,8 @@ class CeleryWorker(LocalProcess):
     ) -> None:
         self.node = f"{_NAME}-{os.getpid()}@localhost"
         self._app = app
-        self._folder = folder
-        self._env = {
+        self.folder = folder
+        self.env = {
             "CELERY_BROKER_URL": broker,
             "CELERY_RESULT_BACKEND": broker,
             "TEST_WORKER_SETTINGS": json.dumps(dict(settings or {})),
@@ -63,7 +63,7 @@ class CeleryWorker(LocalProcess):
             ],
             log=log,
             cwd=folder,
-            env=self._env,
+            env=self.env,
         )
         self._broker = broker
 
@@ -114,8 +114,8 @@ class CeleryWorker(LocalProcess):
         """Run `celery -A APP ARGUMENTS` beside the worker, with its settings, on pipes."""
         return subprocess.run(
             [sys.executable, "-m", "celery", "-A", self._app, *arguments],
-            cwd=self._folder,
-            env={**os.environ, **self._env, **(env or {})},
+            cwd=self.folder,
+            env={**os.environ, **self.env, **(env or {})},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
