@@ -12,7 +12,8 @@ from bufpool_workers.metrics.compaction import compact, compact_if_crowded
 from bufpool_workers.metrics.counterfile import CounterFile
 from bufpool_workers.metrics.exporter import Endpoint, asgi_app, wsgi_app
 from bufpool_workers.metrics.numbers import Numbers, PoolNumbers
-from bufpool_workers.metrics.report import ProcessReport, Report, make_report
+from bufpool_workers.metrics.report import ProcessReport, Report, make_report, read_report
+from bufpool_workers.metrics.trimming import ask_to_trim
 
 __all__ = [  # noqa: RUF022 - grouped by topic
     # counting
@@ -22,6 +23,7 @@ __all__ = [  # noqa: RUF022 - grouped by topic
     "LOCKED_BYTES",
     "SECURE_LEVEL",
     "WARMED",
+    "ask_to_trim",
     # scraping
     "Collector",
     "compact",
@@ -33,6 +35,7 @@ __all__ = [  # noqa: RUF022 - grouped by topic
     "ProcessReport",
     "Report",
     "make_report",
+    "read_report",
     # serving
     "Endpoint",
     "asgi_app",

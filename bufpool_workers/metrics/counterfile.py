@@ -58,11 +58,12 @@ class CounterFile:
         live+8  entries of the same form: the gauges of a living process, up to the end
 
     Other readers stop at `used`, and take `live` for padding. Every value is an aligned float64
-    that its owner stores at any time, without a call: a reader sees the old or the new one, and
-    SIGKILL loses nothing. All keys are there, and all blocks allocated, before the file gets the
-    name by which it is found, so nobody sees half of it and no store can fail. A counter that is
-    added later is whole before `used` says that it is there. Where no file can be had, or it was
-    removed, the same numbers are kept in memory until one can (`placed`).
+    that its owner (of TRIM_ASKED: the worker's main process) stores at any time, without a call: a
+    reader sees the old or the new one, and SIGKILL loses nothing. All keys are there, and all
+    blocks allocated, before the file gets the name by which it is found, so nobody sees half of it
+    and no store can fail. A counter that is added later is whole before `used` says that it is
+    there. Where no file can be had, or it was removed, the same numbers are kept in memory until
+    one can (`placed`).
 
     The lock on it is held as long as `buffer` is mapped. After a fork the child makes its own.
     """
@@ -156,6 +157,10 @@ class CounterFile:
         for gauge in names.PROCESS_GAUGES:
             self.set_gauge(gauge, math.nan)
 
+    def trim_asked(self) -> float:
+        """When the process was last asked to trim its pools, in Unix seconds; 0 for never."""
+        return float(_DOUBLE.unpack_from(self.buffer, self.gauge_offset(names.TRIM_ASKED))[0])
+
     def set_gauge(self, gauge: names.Spec, value: float) -> None:
         """Store one of PROCESS_GAUGES."""
         at = self.gauge_offset(gauge)
@@ -194,6 +199,15 @@ class CounterFile:
         self.buffer.close()
 
 
+def gauge_place(data: bytes, key: bytes, *, used: int) -> int:
+    """Find where a gauge's value lies; raises DamagedFileError when it is not there."""
+    packed = pack_entry(key)[: -2 * _DOUBLE.size]
+    at = data.find(packed, used)
+    if at < 0:
+        raise DamagedFileError(f"the gauge {key[:80]!r} is missing")
+    return at + len(packed)
+
+
 def read_gauges(data: bytes) -> Iterator[tuple[bytes, Number]]:
     """Read the gauges of a file of ours; raises DamagedFileError when there are none."""
     _, live = _HEADER.unpack_from(data)
@@ -226,7 +240,7 @@ class Layout:
         first = {names.SECURE_LEVEL: Number(math.nan, 0.0)}
         self.gauge_offsets = {
             spec: add(catalog.process_gauge_key(spec), first.get(spec, ZERO))
-            for spec in names.PROCESS_GAUGES
+            for spec in (*names.PROCESS_GAUGES, names.TRIM_ASKED)
         }
         self.pool_offsets: dict[str, list[int]] = {pool: [] for pool, _ in pools}
         for pool, label in sizes:

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from math import isfinite, isnan, nan
+from pathlib import Path
 from typing import Any, Self
 
 from bufpool_workers.metrics import catalog as names
@@ -14,7 +15,7 @@ from bufpool_workers.metrics.catalog import Catalog
 from bufpool_workers.metrics.entries import merge_numbers, parse_key
 from bufpool_workers.metrics.numbers import Numbers, PoolNumbers, add_up
 from bufpool_workers.metrics.owners import Owner
-from bufpool_workers.metrics.snapshot import LiveProcess, Snapshot
+from bufpool_workers.metrics.snapshot import LiveProcess, Snapshot, read_directory
 from bufpool_workers.settings import KINDS, LEVELS
 
 
@@ -144,6 +145,14 @@ def make_report(snapshot: Snapshot, *, catalog: Catalog) -> Report:
         skipped=dict(snapshot.skipped),
         escape_places=reader.places(snapshot),
     )
+
+
+def read_report(directory: Path, *, namespace: str = names.DEFAULT_NAMESPACE) -> Report:
+    """Describe the node that counts in the directory, writing nothing there.
+
+    Raises MetricsError when the directory can't be listed.
+    """
+    return make_report(read_directory(directory), catalog=Catalog(namespace))
 
 
 class _Reader:

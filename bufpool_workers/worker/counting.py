@@ -44,6 +44,7 @@ class Counting:
         self._file: CounterFile | None = None
         self._bound: dict[str, BufferPool] = {}
         self._is_lost = False
+        self._trimmed = 0.0
 
     def check(self) -> None:
         """Make sure that a process can count here.
@@ -133,6 +134,13 @@ class Counting:
             from bufpool_workers import metrics  # noqa: PLC0415 - see above
 
             self._file.set_gauge(metrics.WARMED, float(warm))
+
+    def is_trim_asked(self) -> bool:
+        """Whether `celery control bufpool_trim` has asked this process since the last call."""
+        if self._file is None or (asked := self._file.trim_asked()) == self._trimmed:
+            return False
+        self._trimmed = asked
+        return True
 
     def _draw(self, directory: Path, *, labels: tuple[str, ...]) -> CounterFile:
         from bufpool_workers import metrics  # noqa: PLC0415 - see above

@@ -28,6 +28,7 @@ class MetricsStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ship
         super().__init__(parent, **kwargs)
         settings = counting.source()
         metricsdir.settle(settings.metrics_dir)
+        metricsdir.sign(node=parent.hostname, app=parent.app.main)
         counting.check()
         compact_leftovers(settings)
         self._endpoint = None if settings.metrics_port is None else serve(settings)
@@ -50,6 +51,29 @@ def compact_leftovers(settings: Settings) -> None:
             compact(directory, foreign=settings.compact_foreign)
         except OSError as error:
             logger.warning("bufpool: files of dead processes can't be merged: %s", error)
+
+
+def log_totals() -> None:
+    """Log one line of what the node counted; the processes that are gone are in it too."""
+    directory = metricsdir.directory()
+    if directory is None:
+        return
+    from bufpool_workers import metrics  # noqa: PLC0415 - see counting
+
+    try:
+        report = metrics.read_report(directory, namespace=counting.source().metrics_namespace)
+    except MetricsError as error:
+        logger.warning("bufpool: no totals: %s", error)
+        return
+    total = report.total
+    logger.info(
+        "bufpool: %d gets, %.1f %% from the pool, %d escapes, %d reclaims",
+        total.gets,
+        total.hit_rate or 0.0,
+        total.escapes,
+        total.reclaims,
+        extra={"bufpool": {"event": "ended", **total.as_dict()}},
+    )
 
 
 def serve(settings: Settings) -> Endpoint:

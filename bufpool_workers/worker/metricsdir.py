@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import atexit
 import fcntl
+import json
 import logging
 import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from bufpool_workers.errors import MetricsError
 
@@ -22,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 _PREFIX = "bufpool-metrics-"
+_SIGN = "node.json"
+_SHM = Path("/dev/shm")  # noqa: S108 - tmpfs; what is made in it is private
 _CLIENT = "prometheus_client"
 
 _private: Path | None = None
@@ -48,6 +53,35 @@ def prepare() -> None:
     _early_importers = _importers()
     _private = _make_private()
     os.environ[VARIABLE] = str(_private)
+
+
+class Sign(NamedTuple):
+    """Whose a private directory is: how other processes of this host find a node's numbers."""
+
+    node: str
+    app: str | None
+    pid: int
+
+
+def sign(*, node: str, app: str | None) -> None:
+    """Say in this worker's private directory whose it is; does nothing where it has none."""
+    if _private is not None:
+        whole = _private / f".{_SIGN}"
+        whole.write_text(json.dumps(Sign(node, app, os.getpid())._asdict()), encoding="utf-8")
+        whole.rename(_private / _SIGN)
+
+
+def find_private() -> Iterator[tuple[Path, Sign]]:
+    """Find the private directories of this host's living workers, as far as they may be read."""
+    for base in dict.fromkeys((_SHM, Path(tempfile.gettempdir()))):
+        for path in sorted(base.glob(f"{_PREFIX}*")):
+            try:
+                if not _is_locked(path):
+                    continue
+                told = json.loads((path / _SIGN).read_text(encoding="utf-8"))
+                yield path, Sign(**told)
+            except (OSError, ValueError, TypeError):  # another user's, or not yet signed
+                continue
 
 
 def settle(metrics_dir: str | None) -> None:
@@ -99,9 +133,13 @@ def _is_worker_command(argv: list[str]) -> bool:
     return is_celery and "worker" in argv[1:]
 
 
+def private_base() -> Path:
+    """Give the directory in which private ones are made: on tmpfs, if it can be had."""
+    return _SHM if os.access(_SHM, os.W_OK) else Path(tempfile.gettempdir())
+
+
 def _make_private() -> Path:
-    shm = Path("/dev/shm")  # noqa: S108 - tmpfs; the directory in it is private
-    base = shm if os.access(shm, os.W_OK) else Path(tempfile.gettempdir())
+    base = private_base()
     _sweep(base)
     path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
     while _lock(path) is None:  # swept by another worker's start, just before the lock
@@ -155,6 +193,17 @@ def _lock(path: Path) -> int | None:
         pass
     os.close(fd)
     return None
+
+
+def _is_locked(path: Path) -> bool:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
 
 
 def _importers() -> tuple[str, ...]:

@@ -12,10 +12,10 @@ from celery.exceptions import ImproperlyConfigured
 from bufpool_workers import memory
 from bufpool_workers.errors import SettingsError
 from bufpool_workers.settings import PREFIX, Settings
-from bufpool_workers.worker import metricsdir, warmup
+from bufpool_workers.worker import control, metricsdir, warmup
 from bufpool_workers.worker.bootsteps import PoolStep
 from bufpool_workers.worker.counting import counting
-from bufpool_workers.worker.metrics import MetricsStep
+from bufpool_workers.worker.metrics import MetricsStep, log_totals
 from bufpool_workers.worker.publishing import refuse_unsealed
 
 _wired: WeakSet[Celery] = WeakSet()
@@ -38,14 +38,21 @@ def setup(app: Celery) -> None:
     memory.on_escape(counting.note_escape)
     app.steps["worker"].update((MetricsStep, PoolStep))
     refuse_unsealed(app)
+    control.register()
     # a spawned child gets a copy of the app, and perhaps none of the modules that call setup; its
     # fixups come along and are called with the copy
     app.fixups = {*app.fixups, "bufpool_workers.worker.plugin:setup"}
     # one process has one set of pools, so the handlers are connected once, whatever the apps
     signals.worker_process_init.connect(_process_began, weak=False, dispatch_uid="bufpool")
     signals.worker_process_shutdown.connect(_process_ends, weak=False, dispatch_uid="bufpool")
+    signals.worker_shutdown.connect(_worker_ends, weak=False, dispatch_uid="bufpool")
     signals.task_prerun.connect(_task_begins, weak=False, dispatch_uid="bufpool")
     signals.task_postrun.connect(_task_ended, weak=False, dispatch_uid="bufpool")
+
+
+def is_set_up(app: Celery) -> bool:
+    """Whether `setup` was called with the app."""
+    return app in _wired
 
 
 def read_settings(app: Celery) -> Settings:
@@ -70,6 +77,10 @@ def _process_ends(**_: Any) -> None:
     warmup.close_pools()
 
 
+def _worker_ends(**_: Any) -> None:
+    log_totals()
+
+
 def _task_begins(task_id: str, **_: Any) -> None:
     memory.begin_task(task_id)
 
@@ -80,3 +91,5 @@ def _task_ended(task_id: str, task: Any, **_: Any) -> None:
         memory.current_pools().end_task(task_id, name=task.name, code=code)
     finally:  # a warning may be made an error
         counting.keep()
+    if counting.is_trim_asked():
+        warmup.trim_pools()

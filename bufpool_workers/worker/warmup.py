@@ -43,7 +43,14 @@ def _warm(pools: memory.Pools) -> None:
     warmth = pools.warm()
     counting.describe(warm=warmth.complete)
     seconds = time.perf_counter() - began
-    numbers = {"buffers": warmth.buffers, "bytes": warmth.nbytes, "seconds": seconds}
+    numbers = {
+        "event": "warmed",
+        "buffers": warmth.buffers,
+        "bytes": warmth.nbytes,
+        "seconds": seconds,
+        "complete": warmth.complete,
+        "secure_level": memory.secure_level(),
+    }
     if warmth.complete:
         logger.info(
             "bufpool: %(buffers)d buffers, %(bytes)d bytes warm in %(seconds).4f s",
@@ -66,16 +73,18 @@ def _load_keys() -> None:
         logger.exception("bufpool: no private keys; tasks with sealed arguments will fail")
 
 
+def trim_pools() -> None:
+    """Give idle memory above the warm levels back, with one line that says how much."""
+    nbytes = memory.current_pools().trim()
+    logger.info(
+        "bufpool: %d bytes of idle memory given back, as asked",
+        nbytes,
+        extra={"bufpool": {"event": "trimmed", "bytes": nbytes}},
+    )
+
+
 def close_pools() -> None:
-    """Close this process's pools at its end, with one line of totals."""
+    """Close this process's pools at its end; what it counted stays in the node's totals."""
     global _warmed_pid  # noqa: PLW0603 - as above
     _warmed_pid = None
-    stats = memory.close_current_pools()
-    if stats is not None:
-        logger.info(
-            "bufpool: %d gets, %.1f %% from the pool, %d escapes, %d reclaims",
-            stats.total.gets,
-            stats.total.hit_rate,
-            stats.total.escapes,
-            stats.total.reclaims,
-        )
+    memory.close_current_pools()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 DOCKERFILE = "tests/worker/Dockerfile"
 _CHECKOUT = Path(__file__).parents[2]
-_CONTENT = ("pyproject.toml", "README.md", "LICENSE", "bufpool_workers", DOCKERFILE)
+_CONTENT = ("pyproject.toml", "README.md", "LICENSE", "bufpool_workers", "deploy", DOCKERFILE)
 _BUILT_HERE = (".so", ".c", "__pycache__")
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -44,6 +45,14 @@ class CeleryWorker(LocalProcess):
         env: Mapping[str, str] | None = None,
     ) -> None:
         self.node = f"{_NAME}-{os.getpid()}@localhost"
+        self._app = app
+        self.folder = folder
+        self.env = {
+            "CELERY_BROKER_URL": broker,
+            "CELERY_RESULT_BACKEND": broker,
+            "TEST_WORKER_SETTINGS": json.dumps(dict(settings or {})),
+            **(env or {}),
+        }
         super().__init__(
             [
                 *prefix,
@@ -55,12 +64,7 @@ class CeleryWorker(LocalProcess):
             ],
             log=log,
             cwd=folder,
-            env={
-                "CELERY_BROKER_URL": broker,
-                "CELERY_RESULT_BACKEND": broker,
-                "TEST_WORKER_SETTINGS": json.dumps(dict(settings or {})),
-                **(env or {}),
-            },
+            env=self.env,
         )
         self.broker = broker
 
@@ -97,6 +101,21 @@ class CeleryWorker(LocalProcess):
         """What this worker's main process answers to `celery inspect COMMAND`."""
         ask = self.client.control.inspect([self.node], timeout=5, limit=1)
         return wait_until(getattr(ask, command), what=f"a reply to {command}")[self.node]
+
+    def command(
+        self, *arguments: str, env: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run `celery -A APP ARGUMENTS` beside the worker, with its settings, on pipes."""
+        return subprocess.run(
+            [sys.executable, "-m", "celery", "-A", self._app, *arguments],
+            cwd=self.folder,
+            env={**os.environ, **self.env, **(env or {})},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
 
     def stop(self, number: int) -> int:
         """Signal the worker and wait for its end; return its exit status."""

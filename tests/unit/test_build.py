@@ -14,7 +14,8 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.skipif(not (ROOT / "LICENSE").exists(), reason="the sources are not here")
 def test_build_without_a_compiler_names_the_packages(tmp_path):
     skipped = shutil.ignore_patterns("*.so", "*.c", "__pycache__")
-    shutil.copytree(ROOT / "bufpool_workers", tmp_path / "bufpool_workers", ignore=skipped)
+    for name in ("bufpool_workers", "deploy"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=skipped)
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, tmp_path)
     done = subprocess.run(

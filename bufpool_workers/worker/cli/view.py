@@ -1,0 +1,191 @@
+"""Nodes drawn for a terminal: the same words and numbers in a pipe, without colour or lines."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from bufpool_workers.metrics import Numbers, ProcessReport, Report
+from bufpool_workers.settings import GiB, KiB, MiB
+from bufpool_workers.worker.nodes import Node
+
+_PIPE_COLUMNS = 500  # never broken, however long a directory's name is
+_TROUBLES = {
+    "limit_hits": "at limit",
+    "escapes": "escapes",
+    "reclaims": "reclaims",
+    "unlocked": "unlocked",
+    "damages": "damaged",
+}
+_GOOD, _FAIR = 95, 90  # per cent; as the dashboard
+
+
+def make_console(*, no_color: bool = False, stderr: bool = False) -> Console:
+    """Make a console that a pipe gets plain lines from, each of them whole."""
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() else _PIPE_COLUMNS
+    return Console(
+        no_color=no_color or None, stderr=stderr, width=width, highlight=False, markup=False
+    )
+
+
+def draw_node(node: Node, *, before: Report | None = None) -> RenderableType:
+    """Draw a node; with the report `before` also what happens in a second."""
+    report = node.report
+    parts: list[RenderableType] = [_headline(node)]
+    pools = _pools(report, before)
+    if pools.row_count:
+        parts += ["", pools]
+    if report.processes:
+        parts += ["", _processes(report.processes)]
+    if report.skipped:
+        parts.append("")
+        parts += [
+            Text(f"skipped {name or 'compaction'}: {reason}", style="yellow")
+            for name, reason in report.skipped.items()
+        ]
+    return Group(*parts)
+
+
+def _headline(node: Node) -> Text:
+    report = node.report
+    total, processes = report.total, len(report.processes)
+    cold = processes - report.warmed_processes
+    line = Text(node.name, style="bold")
+    rest = (
+        (f"{processes} {'process' if processes == 1 else 'processes'}", ""),
+        (f"{report.warmed_processes} warm", "yellow" if cold else ""),
+        (f"hit rate {percent(total.hit_rate)}", _rate_style(total.hit_rate)),
+        (f"reuse efficiency {percent(total.reuse_efficiency)}", ""),
+        (f"{total.in_use} in use", ""),
+        (f"{human_bytes(total.held_bytes)} held", ""),
+        (f"{human_bytes(report.locked_bytes)} locked", ""),
+        (f"secure level {report.secure_level or '-'}", _level_style(report.secure_level)),
+    )
+    for number, (text, style) in enumerate(rest):
+        line.append(", " if number else ": ", style="not bold")
+        line.append(text, style=f"not bold {style}".strip())
+    return line
+
+
+def _pools(report: Report, before: Report | None) -> Table:
+    table = _table("pool", "size")
+    for name in ("gets", *(("gets_s", "misses_s") if before else ()), "misses", "hit_rate"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name in ("in_use", "idle", "held"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("troubles")
+    for pool, size, numbers in _rows(report):
+        rates = _rates(report, before, pool, size, numbers) if before else ()
+        table.add_row(
+            pool,
+            size,
+            str(numbers.gets),
+            *rates,
+            str(numbers.misses),
+            Text(percent(numbers.hit_rate), style=_rate_style(numbers.hit_rate)),
+            str(numbers.in_use),
+            str(numbers.idle),
+            human_bytes(numbers.held_bytes),
+            Text(_troubles(numbers), style="yellow"),
+            style="bold" if size == "all" else "",
+        )
+    return table
+
+
+def _rows(report: Report) -> Iterator[tuple[str, str, Numbers]]:
+    for name, pool in report.pools.items():
+        if pool.total:
+            yield name, "all", pool.total
+            for size, numbers in pool.sizes.items():
+                if numbers:
+                    yield name, size, numbers
+
+
+def _rates(
+    report: Report, before: Report, pool: str, size: str, numbers: Numbers
+) -> tuple[str, str]:
+    then = Numbers()
+    if pool in before.pools:
+        old = before.pools[pool]
+        then = old.total if size == "all" else old.sizes.get(size, then)
+    seconds = report.unix_seconds - before.unix_seconds
+    pairs = ((numbers.gets, then.gets), (numbers.misses, then.misses))
+    # a node that was restarted counts from zero
+    gets, misses = (max(new - old, 0) / seconds if seconds > 0 else 0.0 for new, old in pairs)
+    return f"{gets:.1f}", f"{misses:.1f}"
+
+
+def _processes(processes: tuple[ProcessReport, ...]) -> Table:
+    table = _table("pid", "age", "warm", "secure_level")
+    for name in ("gets", "hit_rate", "in_use", "held", "locked"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for process in sorted(processes, key=lambda process: -process.age_seconds):
+        total = process.total
+        table.add_row(
+            str(process.pid),
+            human_age(process.age_seconds),
+            Text("yes") if process.warmed else Text("no", style="yellow"),
+            Text(process.secure_level or "-", style=_level_style(process.secure_level)),
+            str(total.gets),
+            Text(percent(total.hit_rate), style=_rate_style(total.hit_rate)),
+            str(total.in_use),
+            human_bytes(total.held_bytes),
+            human_bytes(process.locked_bytes),
+        )
+    return table
+
+
+def _table(*columns: str) -> Table:
+    lines = box.SIMPLE_HEAD if sys.stdout.isatty() else None
+    table = Table(box=lines, pad_edge=False, header_style="bold")
+    for name in columns:
+        table.add_column(name, no_wrap=True)
+    return table
+
+
+def _troubles(numbers: Numbers) -> str:
+    found = {name: getattr(numbers, name) for name in _TROUBLES}
+    return ", ".join(f"{_TROUBLES[name]} {n}" for name, n in found.items() if n) or "-"
+
+
+def _rate_style(rate: float | None) -> str:
+    if rate is None:
+        return ""
+    return "green" if rate >= _GOOD else "yellow" if rate >= _FAIR else "red"
+
+
+def _level_style(level: str | None) -> str:
+    return "red" if level == "plain" else ""
+
+
+def percent(rate: float | None) -> str:
+    """Write a rate from 0 to 100; never rounded up to 100."""
+    if rate is None:
+        return "-"
+    return f"{min(rate, 99.9) if rate < 100 else rate:.1f}%"  # noqa: PLR2004 - the whole
+
+
+def human_bytes(nbytes: int) -> str:
+    """Write a size in its largest unit, without a space: 1536 is "1.5KiB"."""
+    for name, unit in (("GiB", GiB), ("MiB", MiB), ("KiB", KiB)):
+        if nbytes >= unit:
+            return f"{nbytes / unit:.1f}{name}"
+    return f"{nbytes}B"
+
+
+def human_age(seconds: float) -> str:
+    """Write an age in its two largest units: 3725 is "1h02m"."""
+    minutes, s = divmod(int(seconds), 60)
+    hours, m = divmod(minutes, 60)
+    days, h = divmod(hours, 24)
+    if days:
+        return f"{days}d{h:02}h"
+    if hours:
+        return f"{h}h{m:02}m"
+    return f"{m}m{s:02}s" if m else f"{s}s"

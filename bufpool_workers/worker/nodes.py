@@ -1,0 +1,112 @@
+"""Where the numbers of nodes are read from: this host's metrics directories, or the broker."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from celery import Celery
+from kombu.exceptions import KombuError, OperationalError
+
+from bufpool_workers.errors import MetricsError
+from bufpool_workers.metrics import Report, read_report
+from bufpool_workers.settings import Settings
+from bufpool_workers.worker import control, metricsdir
+from bufpool_workers.worker.plugin import is_set_up
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """A node, or all that count in one directory: a name to show, and its numbers.
+
+    `pid` is the main process of a worker on this host, if that is known.
+    """
+
+    name: str
+    report: Report
+    pid: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finder:
+    """Finds the nodes of an app.
+
+    With `names`: each of them, on this host or over the broker. Without: the metrics directory
+    that is set; else this host's workers with private ones; else whoever answers over the broker.
+    """
+
+    app: Celery
+    settings: Settings
+    names: Collection[str] = ()
+    timeout_seconds: float = 1.0
+
+    def find(self) -> list[Node]:
+        """Read their numbers; raises MetricsError that says where it looked when there are none."""
+        directory = os.environ.get(metricsdir.VARIABLE) or self.settings.metrics_dir
+        if directory and not self.names:
+            return [Node(name=directory, report=self._read(Path(directory)))]
+        nodes = self._local()
+        missing = [name for name in self.names if name not in {node.name for node in nodes}]
+        if missing or not nodes:
+            nodes += self._remote(missing)
+        return nodes
+
+    def _local(self) -> list[Node]:
+        only = self.app.main if is_set_up(self.app) else None
+        return [
+            Node(name=sign.node, report=self._read(path), pid=sign.pid)
+            for path, sign in metricsdir.find_private()
+            if (sign.node in self.names if self.names else only in {None, sign.app})
+        ]
+
+    def _read(self, directory: Path) -> Report:
+        return read_report(directory, namespace=self.settings.metrics_namespace)
+
+    def _remote(self, names: Collection[str]) -> list[Node]:
+        answers = self._ask(names)
+        missing = set(names) - set(answers)
+        if missing or not answers:
+            raise MetricsError(self._nobody(", ".join(sorted(missing)) or "any node"))
+        return [_node(name, answer) for name, answer in sorted(answers.items())]
+
+    def _ask(self, names: Collection[str]) -> dict[str, Any]:
+        if not is_set_up(self.app):
+            return {}
+        try:
+            answers = self.app.control.broadcast(
+                control.STATS,
+                destination=list(names) or None,
+                reply=True,
+                limit=len(names) or None,
+                timeout=self.timeout_seconds,
+            )
+        except (OperationalError, KombuError, OSError) as error:
+            url = self.app.connection_for_write().as_uri()  # without its password
+            raise MetricsError(f"no numbers on this host, and broker {url}: {error}") from error
+        return {name: answer for each in answers or () for name, answer in each.items()}
+
+    def _nobody(self, who: str) -> str:
+        if not is_set_up(self.app):
+            return (
+                "no worker with numbers of its own on this host, and no app to ask others for: "
+                "give one with -A, which calls bufpool_workers.setup"
+            )
+        return (
+            f"no answer from {who} within {self.timeout_seconds:g} s, and no worker of this app "
+            "counts in a private directory on this host: start a worker, set "
+            f"{metricsdir.VARIABLE} as it is set for the workers, or give --timeout more seconds"
+        )
+
+
+def _node(name: str, answer: Any) -> Node:
+    if isinstance(answer, dict) and "error" in answer:
+        raise MetricsError(f"{name}: {answer['error']}")
+    try:
+        return Node(name=name, report=Report.from_dict(answer))
+    except (TypeError, KeyError, AttributeError) as error:
+        raise MetricsError(
+            f"{name}: its answer makes no sense here; is it another version of bufpool_workers?"
+        ) from error

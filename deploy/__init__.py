@@ -1,0 +1,1 @@
+"""What runs beside the workers; the package ships what `celery bufpool` prints of it."""
