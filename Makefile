@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := pyproject.toml $(wildcard bufpool_workers/memory/*.p[yx]*)
 
-.PHONY: help demo test check check-deploy bench bench-go bench-metrics soak leaks debug asan clean
+.PHONY: help demo test check check-deploy bench bench-go bench-metrics bench-pythons soak leaks debug asan clean
 
 help:
 	@echo "make demo   a real worker with warm pools at work on real files (under two minutes)"
@@ -31,14 +31,20 @@ check: .venv/.check
 check-deploy: .venv/.deploy
 	$(BIN)/python -m pytest tests/deploy tests/deploy/build_image.py
 
+# make bench ONLY="micro secure" for some sections, RECORD=folder to keep the figures elsewhere
+RECORD ?= build/benchmarks
+
 bench: .venv/.bench
-	$(BIN)/python -m tests.benchmarks
+	$(BIN)/python -m tests.benchmarks $(ONLY) --record $(RECORD)
 
 bench-go: .venv/.bench-go
-	$(BIN)/python -m tests.benchmarks go_original
+	$(BIN)/python -m tests.benchmarks go_original --record $(RECORD)/go
 
 bench-metrics: .venv/.bench
-	$(BIN)/python -m tests.benchmarks metrics
+	$(BIN)/python -m tests.benchmarks metrics --record $(RECORD)/metrics
+
+bench-pythons: .venv/.bench
+	$(BIN)/python -m tests.benchmarks pythons --record $(RECORD)/pythons
 
 soak: .venv/.test
 	$(BIN)/python tests/metrics/storm.py --writers 10000 --compactors 500

@@ -257,6 +257,8 @@ cdef class Arena:
             return True
         cdef Py_ssize_t fresh = min(slot.fresh, slot.nbytes)
         slot.fresh = 0
+        if is_large(slot.nbytes):
+            return take_random(slot.memory, KEY_BYTES)      # the key from which it is filled
         return take_random(slot.memory + fresh, slot.nbytes - fresh)
 
     cdef inline void take_back(self, Slot* slot) noexcept:
@@ -283,7 +285,7 @@ cdef class Arena:
             _sys.wipe(slot.memory, self.stride(slot.nbytes))
             for i in range(slab.nslots):       # it may have reached into the next ones
                 slab.slots[i].fresh = 0
-        elif self.kind == RANDOM and slot.nbytes <= block_size - KEY_BYTES:
+        elif self.kind == RANDOM and not is_large(slot.nbytes):
             # what is written over the old bytes is what the next one to take the slot gets
             slot.fresh = slot.nbytes
             if take_random(slot.memory, slot.nbytes):

@@ -254,6 +254,21 @@ cdef class Buffer:
         return self.slot.lease != self.lease
 
 
+cdef int fill_large(Buffer buffer) except -1:
+    """Fill a random buffer that is more than a block from its first bytes, a key, as a block is.
+
+    It runs Python code, so it comes after the change of state; a view keeps the memory in place.
+    """
+    try:
+        with memoryview(buffer) as view:
+            make_block(view)
+    except BaseException:
+        if buffer.slot.lease == buffer.lease:
+            buffer.arena.take_back(buffer.slot)
+        raise
+    return 0
+
+
 cdef int warn(str message, object code) except -1:
     """Emit a ResourceWarning at the caller's line, or at the function that `code` belongs to."""
     if code is None:
@@ -350,18 +365,20 @@ cdef class BufferPool:
             arena = self.here()
         if self.locate is not None:
             return self.lend_located(arena, n)
+        return self.lend_from(arena, n)
+
+    cdef inline Buffer lend_from(self, Arena arena, Py_ssize_t n):
         cdef Buffer buffer = Buffer.__new__(Buffer)
         buffer.slot = arena.lend(n, scope_number(), self.lend_at_limit)
         buffer.lease = buffer.slot.lease
         buffer.arena = arena
+        if self.which == RANDOM and is_large(n):
+            fill_large(buffer)
         return buffer
 
     cdef Buffer lend_located(self, Arena arena, Py_ssize_t n):
         cdef str place = self.locate()
-        cdef Buffer buffer = Buffer.__new__(Buffer)
-        buffer.slot = arena.lend(n, scope_number(), self.lend_at_limit)
-        buffer.lease = buffer.slot.lease
-        buffer.arena = arena
+        cdef Buffer buffer = self.lend_from(arena, n)
         arena.places[<size_t>buffer.slot] = place
         return buffer
 

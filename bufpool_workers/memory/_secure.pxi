@@ -46,6 +46,11 @@ cdef inline bint canary_lives(char* behind) noexcept nogil:
     return memcmp(behind, canary, CANARY_BYTES) == 0
 
 
+cdef inline bint is_large(Py_ssize_t nbytes) noexcept nogil:
+    """Whether a random buffer is more than a block can fill, and has a key of its own instead."""
+    return nbytes > block_size - KEY_BYTES
+
+
 cdef inline int prepare_random(Py_ssize_t nbytes, Level least) except -1:
     """Have `nbytes` of keystream ready, if a block holds as many.
 
@@ -53,7 +58,7 @@ cdef inline int prepare_random(Py_ssize_t nbytes, Level least) except -1:
     is missing afterwards, since another thread took it or is making the next block, comes from
     the kernel.
     """
-    if block_made_in != generation or block_size - block_at < nbytes <= block_size - KEY_BYTES:
+    if block_made_in != generation or block_size - block_at < nbytes and not is_large(nbytes):
         return renew_block(least)
     return 0
 

@@ -16,8 +16,10 @@ def make_block(block: memoryview) -> None:
     """Fill `block` with keystream of the key that its first 32 bytes are.
 
     The first 32 bytes of the keystream take that key's place, so that nobody who finds the block
-    can learn what it gave before (https://blog.cr.yp.to/20170723-random.html). `block` is at most
-    64 KiB. Costs about 5 microseconds, and 8 for each 64 KiB.
+    can learn what it gave before (https://blog.cr.yp.to/20170723-random.html). Costs about 5
+    microseconds, and 8 for each 64 KiB.
     """
     cipher = Cipher(AES256(block[:_KEY_BYTES]), CTR(_COUNTER)).encryptor()
-    cipher.update_into(_ZEROS[: len(block)], block)
+    for at in range(0, len(block), len(_ZEROS)):
+        part = block[at : at + len(_ZEROS)]
+        cipher.update_into(_ZEROS[: len(part)], part)

@@ -5,12 +5,11 @@ import shutil
 import subprocess
 import sysconfig
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import bufpool_workers as bp
 
+from .prepared import Names
 from .report import Table
 from .timing import Case, Timing, calibrated
 
@@ -37,7 +36,7 @@ def build(folder: Path) -> Path:
     return program
 
 
-def pools() -> Mapping[str, Any]:
+def pools() -> Names:
     levels = {"4KiB": 4}
     conf = {"bufpool_warm": {"regular": levels, "secure": levels, "random": levels}}
     bp.memory.configure(lambda: bp.Settings.read(conf))
@@ -48,7 +47,7 @@ def pools() -> Mapping[str, Any]:
 
 def tables() -> list[Table]:
     table = Table(
-        "get and put of 4 KiB beside Go's sync.Pool (the same numbers counted, atomically)"
+        "go", "get and put of 4 KiB beside Go's sync.Pool (the same numbers counted, atomically)"
     )
     names = pools()
     ours = {
@@ -56,8 +55,10 @@ def tables() -> list[Table]:
         for kind in REACH
     }
     with tempfile.TemporaryDirectory() as folder:
+        program = build(Path(folder))
+        version = subprocess.check_output([program, "version"], text=True, timeout=10).strip()
         process = subprocess.Popen(
-            [build(Path(folder))], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         with process:  # closes its input, on which it ends, and waits for it
             for kind, reach in REACH.items():
@@ -67,7 +68,11 @@ def tables() -> list[Table]:
                     times.append(ours[kind]())
                     theirs.append(_ask(process, kind))
                 table.add(Timing(kind, times), Timing(f"Go, {kind}", theirs), reach=reach)
-    table.notes.append("Go's random kind fills from crypto/rand when taken and when given back")
+    table.notes.append(f"{version}, compiled and run here")
+    table.notes.append(
+        "Go's random kind fills from crypto/rand when taken and when given back; that asks the "
+        "kernel's getrandom, from Go 1.24 on by the vDSO where the kernel has it there (6.11)"
+    )
     return [table]
 
 

@@ -1,40 +1,48 @@
-"""What the metrics cost: on a buffer's way, and at a scrape after thousands of processes."""
+"""What the metrics cost: on a buffer's way, and at a scrape as processes come and go."""
 
 import atexit
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from prometheus_client import CollectorRegistry, generate_latest
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.values import MultiProcessValue
 
 import bufpool_workers as bp
 from bufpool_workers.metrics import Catalog, CounterFile, compact_if_crowded, make_registry
 from bufpool_workers.settings import KINDS
 
+from .prepared import Names, pools
 from .report import Table
 from .timing import Case, measure
 
-LIVING = 10
-GONE = 5000
+LIVING = (2, 10, 50)
+GONE = (0, 100, 1000)
+PROMISED_LIVING = 10
+PROMISED_GONE = 5000
 
 
-def private_memory() -> Mapping[str, Any]:
-    """A warm pool that counts in memory of its own."""
-    bp.memory.configure(bp.Settings)
-    bp.current_pools().warm()
-    return {"pool": bp.current_pools().regular}
-
-
-def counter_file() -> Mapping[str, Any]:
-    """The same, counting in the file that is scraped."""
-    directory, pool = new_directory(), private_memory()["pool"]
+def counter_file() -> Names:
+    """A warm pool that counts in the file that is scraped."""
+    names = pools()
+    directory = new_directory()
     file = create(directory)
-    pool.bind_counters(file.buffer, file.offsets("regular"))
-    return {"pool": pool}
+    names["pool"].bind_counters(file.buffer, file.offsets("regular"))
+    return names
+
+
+def counters(*, multiprocess: bool) -> Names:
+    """prometheus_client's own counter, with its labels looked up before."""
+    # chosen when prometheus_client is imported, which here was long ago
+    if multiprocess:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(new_directory())
+        prometheus_client.values.ValueClass = MultiProcessValue()
+    counter = Counter("gets", "Buffers taken", ["pool", "size"], registry=CollectorRegistry())
+    return {"counter": counter, "child": counter.labels("regular", "4kb")}
 
 
 def new_directory() -> Path:
@@ -50,7 +58,33 @@ def create(directory: Path) -> CounterFile:
     return CounterFile.create(directory, catalog=Catalog(), pools=dict.fromkeys(KINDS, labels))
 
 
-def after(gone: int, *, merge: bool = True) -> Path:
+def lending() -> Table:
+    table = Table("counting", "acquire(4096).release(), which counts six numbers")
+    statement = "pool.acquire(4096).release()"
+    ours, *rivals = measure(
+        [
+            Case("counted in the scraped file", statement, counter_file),
+            Case("counted in private memory", statement, pools),
+            Case("one Counter.inc()", "child.inc()", lambda: counters(multiprocess=False)),
+            Case(
+                "one Counter.inc(), multiprocess",
+                "child.inc()",
+                lambda: counters(multiprocess=True),
+            ),
+            Case(
+                "one labels().inc(), multiprocess",
+                'counter.labels("regular", "4kb").inc()',
+                lambda: counters(multiprocess=True),
+            ),
+        ],
+        rounds=51,
+    )
+    for rival in rivals:
+        table.add(ours, rival, reach=1.03 if rival is rivals[0] else None)
+    return table
+
+
+def after(gone: int, *, merge: bool) -> Path:
     """A directory in which so many processes have counted, and died."""
     directory = new_directory()
     for _ in range(gone):
@@ -60,51 +94,55 @@ def after(gone: int, *, merge: bool = True) -> Path:
     return directory
 
 
-def living_in(directory: Path, *, stock: bool = False) -> Mapping[str, Any]:
-    """A scrape of the living, ours or prometheus_client's (`stock`), after whoever was before."""
-    living = [create(directory) for _ in range(LIVING)]
+def scrape(living: int, gone: int, *, stock: bool) -> Names:
+    """A scrape of the living, ours or prometheus_client's (`stock`), after those who are gone."""
+    directory = after(gone, merge=not stock)
+    files = [create(directory) for _ in range(living)]
     if stock:
         registry = CollectorRegistry()
         MultiProcessCollector(registry, str(directory))
     else:
         registry = make_registry(directory)
         generate_latest(registry)  # merges the last hundred
-        files = sum(1 for _ in directory.iterdir())
-        if files > LIVING + 2:
-            raise AssertionError(f"{files} files for {LIVING} processes")
-    return {"generate_latest": generate_latest, "registry": registry, "living": living}
+        there = sum(1 for _ in directory.iterdir())
+        if there > living + 2:
+            raise AssertionError(f"{there} files for {living} processes")
+    return {"generate_latest": generate_latest, "registry": registry, "living": files}
 
 
-def tables() -> Iterator[Table]:
-    """Both tables."""
-    lending = Table("acquire(4096).release(), counted")
-    on, off = measure(
+def _scrape(name: str, living: int, gone: int, *, stock: bool = False) -> Case:
+    return Case(name, "generate_latest(registry)", lambda: scrape(living, gone, stock=stock))
+
+
+def promised() -> Table:
+    table = Table("scrape", f"one scrape of {PROMISED_LIVING} processes")
+    late, only = measure(
         [
-            Case("in the scraped file", "pool.acquire(4096).release()", counter_file),
-            Case("in private memory", "pool.acquire(4096).release()", private_memory),
-        ],
-        rounds=51,
-    )
-    lending.add(on, off, reach=1.03)
-    yield lending
-
-    statement = "generate_latest(registry)"
-    scrapes = Table(f"one scrape of {LIVING} processes, each with all counters of three pools")
-    many, few = after(GONE), after(200, merge=False)
-    late, living, stock, stock_late = measure(
-        [
-            Case(f"after {GONE} have come and gone", statement, lambda: living_in(many)),
-            Case("only the living", statement, lambda: living_in(new_directory())),
-            Case(
-                "prometheus_client, only the living",
-                statement,
-                lambda: living_in(new_directory(), stock=True),
-            ),
-            Case("prometheus_client, after 200", statement, lambda: living_in(few, stock=True)),
+            _scrape(f"after {PROMISED_GONE} have come and gone", PROMISED_LIVING, PROMISED_GONE),
+            _scrape("only the living", PROMISED_LIVING, 0),
         ],
         rounds=15,
     )
-    scrapes.add(late, living, reach=1.5)
-    scrapes.add(living, stock)
-    scrapes.add(stock_late, stock)
-    yield scrapes
+    table.add(late, only, reach=1.5)
+    return table
+
+
+def series() -> Table:
+    table = Table("scrapes", "one scrape as processes come and go, each with all counters")
+    for living in LIVING:
+        for gone in GONE:
+            ours, stock = measure(
+                [
+                    _scrape("ours", living, gone),
+                    _scrape("prometheus_client's collector", living, gone, stock=True),
+                ],
+                rounds=7,
+            )
+            table.add(ours, stock, what=f"{living} living, {gone} gone", at=gone)
+    return table
+
+
+def tables() -> Iterator[Table]:
+    yield lending()
+    yield promised()
+    yield series()

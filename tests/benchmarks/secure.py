@@ -1,87 +1,91 @@
-"""Secure and random buffers beside regular ones, the kernel and libsodium, in one run.
+"""Secure and random buffers: against regular ones, wiping by hand, libsodium and the kernel."""
 
-Prints nanoseconds per call and ratios, each from the best of many short rounds that take turns, so
-that what else the machine does falls on all of them alike.
-"""
-
-import ctypes
-import ctypes.util
 import os
-import timeit
 
 import bufpool_workers as bp
+from bufpool_workers import KiB, MiB
+from bufpool_workers.settings import format_size
 
-ROUNDS = 60
-SECONDS_PER_ROUND = 0.004
+from .prepared import Names, pools
+from .report import Table
+from .rivals import libsodium
+from .timing import Case, measure
 
-
-def best_of(statements, names):
-    """Give the least nanoseconds per call of each statement."""
-    timers = {name: timeit.Timer(text, globals=names) for name, text in statements.items()}
-    calls = {}
-    for name, timer in timers.items():
-        timer.timeit(100)
-        calls[name] = max(int(SECONDS_PER_ROUND * 100 / timer.timeit(100)), 1)
-    best = dict.fromkeys(timers, float("inf"))
-    for _ in range(ROUNDS):
-        for name, timer in timers.items():
-            best[name] = min(best[name], timer.timeit(calls[name]) / calls[name] * 1e9)
-    return best
+SIZES = (64, 4 * KiB, 64 * KiB, MiB, 16 * MiB)
+ROUNDS = 15
 
 
-def find_sodium():
-    """Load libsodium, if the system has it."""
-    path = ctypes.util.find_library("sodium")
-    if path is None:
-        return None
-    sodium = ctypes.CDLL(path)
-    sodium.sodium_malloc.argtypes, sodium.sodium_malloc.restype = [ctypes.c_size_t], ctypes.c_void_p
-    sodium.sodium_free.argtypes, sodium.sodium_free.restype = [ctypes.c_void_p], None
-    if sodium.sodium_init() < 0:
-        raise OSError("libsodium could not be set up")
-    return sodium
+def _taken(nbytes: int, kind: str) -> Case:
+    return Case(
+        f"{kind} {format_size(nbytes)}",
+        f"pool.acquire({nbytes}).release()",
+        lambda: pools(kind, (2 * KiB, 4 * KiB)),
+    )
 
 
-def main():
-    pools = bp.current_pools()
-    pools.warm()
-    sodium = find_sodium()
-    names = {
-        "regular": pools.regular.acquire,
-        "secure": pools.secure.acquire,
-        "random": pools.random.acquire,
-        "urandom": os.urandom,
-    }
-    statements = {
-        "regular 64 B": "regular(64).release()",
-        "secure 64 B": "secure(64).release()",
-        "regular 4 KiB": "regular(4096).release()",
-        "secure 4 KiB": "secure(4096).release()",
-        "regular 32 B": "regular(32).release()",
-        "random 32 B": "random(32).release()",
-        "random 4 KiB": "random(4096).release()",
-        "os.urandom 32 B": "urandom(32)",
-        "os.urandom 4 KiB": "urandom(4096)",
-    }
-    if sodium is not None:
-        names |= {"malloc": sodium.sodium_malloc, "free": sodium.sodium_free}
-        statements["sodium_malloc, sodium_free 64 B"] = "free(malloc(64))"
-    best = best_of(statements, names)
-    for name, nanoseconds in best.items():
-        print(f"{name:32} {nanoseconds:9.0f} ns")
-    print(f"level of secure memory: {pools.stats().secure_level}")
-    for one, other, bound in (
-        ("secure 64 B", "regular 64 B", "at most 1.5"),
-        ("secure 4 KiB", "regular 4 KiB", "at most 3"),
-        ("random 32 B", "regular 32 B", "at most 3"),
-        ("random 4 KiB", "os.urandom 4 KiB", "at most 0.14"),
-        ("sodium_malloc, sodium_free 64 B", "secure 64 B", "at least 100"),
+def promised() -> Table:
+    """What the extra work costs, for the sizes that secrets have."""
+    table = Table("secure", "taken and given back: secure and random beside regular")
+    for nbytes, kind, reach in (
+        (64, "secure", 1.5),
+        (4 * KiB, "secure", 3),
+        (32, "random", 3),
     ):
-        if one not in best:
-            print(f"{one}: libsodium is not here")
-            continue
-        print(f"{one} / {other}: {best[one] / best[other]:.2f} ({bound})")
+        ours, rival = measure([_taken(nbytes, kind), _taken(nbytes, "regular")])
+        table.add(ours, rival, reach=reach)
+    return table
 
 
-if __name__ == "__main__":
-    main()
+def _with(kind: str, nbytes: int) -> Case:
+    sizes = (max(nbytes, 2 * KiB),)
+    return Case(
+        f"{kind}_buffer({format_size(nbytes)})",
+        f"with buffer({nbytes}): pass",
+        lambda: pools(kind, sizes),
+    )
+
+
+def _wiped(nbytes: int) -> Names:
+    return {"zeros": bytes(nbytes)}
+
+
+def secure() -> Table:
+    table = Table("secure_sizes", "secure buffers against what else wipes")
+    sodium = libsodium()
+    for nbytes in SIZES:
+        cases = [
+            _with("secure", nbytes),
+            Case(
+                "bytearray, overwritten by hand",
+                f"b = bytearray({nbytes}); b[:] = zeros",
+                lambda nbytes=nbytes: _wiped(nbytes),
+            ),
+        ]
+        if sodium is not None:
+            names = {"malloc": sodium.sodium_malloc, "free": sodium.sodium_free}
+            statement = f"free(malloc({nbytes}))"
+            cases.append(Case("sodium_malloc, sodium_free", statement, lambda names=names: names))
+        ours, *rivals = measure(cases, rounds=ROUNDS)
+        for rival in rivals:
+            reach = 0.01 if nbytes == 64 and "sodium" in rival.name else None
+            table.add(ours, rival, at=nbytes, reach=reach)
+    held = 2 * max(SIZES)
+    level = bp.memory.reachable_level(held)
+    table.notes.append(f"level of protection that {format_size(held)} get here: {level}")
+    if sodium is None:
+        table.notes.append("libsodium is not installed here: sodium_malloc was not measured")
+    return table
+
+
+def random() -> Table:
+    table = Table("random_sizes", "random buffers against the kernel's random bytes")
+    for nbytes in SIZES:
+        urandom = Case("os.urandom", f"urandom({nbytes})", lambda: {"urandom": os.urandom})
+        ours, rival = measure([_with("random", nbytes), urandom], rounds=ROUNDS)
+        table.add(ours, rival, at=nbytes, reach=0.14 if nbytes == 4 * KiB else None)
+    table.notes.append("a random buffer is filled when taken, and overwritten when given back")
+    return table
+
+
+def tables() -> list[Table]:
+    return [promised(), secure(), random()]

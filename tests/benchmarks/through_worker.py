@@ -1,84 +1,71 @@
-"""Through a real prefork worker on a real Redis: what a task costs and gains."""
+"""Through real prefork workers on a real Redis: what a task costs and gains."""
 
 import random
-import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import psutil
 from celery.app.trace import build_tracer
 from celery.result import ResultSet
 
 import bufpool_workers as bp
+from bufpool_workers import MiB
 from tests.support.celery_worker import CeleryWorker
-from tests.support.redis_server import RedisServer
 
+from .live_workers import (
+    WAIT_SECONDS,
+    Gate,
+    Workers,
+    processor_seconds,
+    proportional_bytes,
+    workers,
+)
 from .report import Row, Table, duration
-from .timing import Case, Timing, measure
+from .timing import Case, Timing, measure, percentile
 
 BATCH = 100
-MEASURED_SECONDS = 20
+MEASURED_SECONDS = 15
 LEAST_ROUNDS = 9
-FRESH = 6  # Celery replaces an ended child after up to five seconds
-STEADY = 150
+FRESH_CHILDREN = 8
+FRESH_ROUNDS = 5
+CHILDREN = 2
+STEADY_TASKS = 40
+STEADY_ROUNDS = 11
+FILLED = MiB
 PERCENTILES = {"median": 0.5, "95 %": 0.95, "worst": 1.0}
-_WAIT_SECONDS = 120
+SHARES = tuple(PERCENTILES)
+
+Times = Mapping[str, list[list[float]]]
 
 
-@contextmanager
-def worker(redis: RedisServer, *arguments: str, plugin: bool = True) -> Iterator[CeleryWorker]:
-    with tempfile.TemporaryDirectory() as folder:
-        process = CeleryWorker(
-            "worker_app:app",
-            broker=redis.celery_url(),
-            folder=Path(__file__).parent,
-            log=Path(folder) / "log",
-            arguments=["--loglevel=WARNING", *arguments],
-            env={"BENCHMARK_PLUGIN": str(int(plugin))},
-        )
-        try:
-            yield process.wait_ready()
-        finally:
-            process.close()
-
-
-def run_batch(process: CeleryWorker, task: str, count: int) -> None:
-    pending = [process.send(f"worker_app.{task}", number) for number in range(count)]
-    ResultSet(pending, app=process.client).get(timeout=_WAIT_SECONDS)
-
-
-def processor_seconds(process: CeleryWorker) -> float:
-    """What all processes of a worker got of the processors so far, to the nanosecond."""
-    parent = psutil.Process(process.pid)
-    pids = [parent.pid, *(child.pid for child in parent.children(recursive=True))]
-    spent = [Path(f"/proc/{pid}/schedstat").read_text(encoding="ascii") for pid in pids]
-    return sum(int(each.split()[0]) for each in spent) * 1e-9
+def run_batch(process: CeleryWorker, task: str, count: int = BATCH) -> None:
+    pending = [process.send(task, number) for number in range(count)]
+    ResultSet(pending, app=process.client).get(timeout=WAIT_SECONDS)
 
 
 def decorated() -> Table:
     """The decorator's cost, which is lost in the noise; an equal task shows how much that is."""
-    table = Table(f"a task that does nothing through a real worker, batches of {BATCH} in turns")
-    tasks = ["plain", "plain_again", "decorated"]
+    table = Table(
+        "decorator", f"a task that does nothing through a real worker, batches of {BATCH} in turns"
+    )
+    tasks = ["echo", "echo_again", "echo_pooled"]
     times: dict[str, list[float]] = {task: [] for task in tasks}
-    with RedisServer() as redis, worker(redis, "--concurrency=1") as process:
+    with workers("--concurrency=1", apps=("pooled",)) as running:
+        process = running["pooled"]
         for task in tasks:
-            run_batch(process, task, BATCH)
+            run_batch(process, task)
         end = time.monotonic() + MEASURED_SECONDS
-        while time.monotonic() < end or len(times["plain"]) < LEAST_ROUNDS:
+        while time.monotonic() < end or len(times["echo"]) < LEAST_ROUNDS:
             for task in random.sample(tasks, len(tasks)):
                 before = processor_seconds(process)
-                run_batch(process, task, BATCH)
+                run_batch(process, task)
                 times[task].append((processor_seconds(process) - before) / BATCH)
     plain, again, ours = (Timing(task, times[task]) for task in tasks)
+    table.add(ours, plain, what="@pooled_buffer(4096)", interval=True, reach=1.01)
     table.add(again, plain, what="the same task once more: the noise", interval=True)
-    table.add(ours, plain, interval=True, reach=1.01)
-    rounds = len(plain.seconds)
     table.notes.append(
-        f"processor time of all of the worker's processes, {rounds} rounds; spread: where the "
-        "median lies with 95 % confidence"
+        f"processor time of all of the worker's processes, {len(plain.seconds)} rounds; spread: "
+        "where the median lies with 95 % confidence"
     )
     _add_traced(table, plain.median)
     return table
@@ -88,8 +75,8 @@ def _add_traced(table: Table, whole_seconds: float) -> None:
     """Time Celery's own tracer of the two tasks, without a broker: finer by far."""
     plain, ours = measure(
         [
-            Case("plain, traced", "trace('id', (1,), {})", lambda: tracer("plain")),
-            Case("decorated, traced", "trace('id', (1,), {})", lambda: tracer("decorated")),
+            Case("undecorated, traced", "trace('id', (1,), {})", lambda: tracer("echo")),
+            Case("decorated, traced", "trace('id', (1,), {})", lambda: tracer("echo_pooled")),
         ],
         rounds=51,
     )
@@ -102,63 +89,119 @@ def _add_traced(table: Table, whole_seconds: float) -> None:
 
 
 def tracer(task: str) -> Mapping[str, Any]:
-    from . import worker_app  # noqa: PLC0415 - wires its plugin in: in the case's process only
+    from . import pooled_app  # noqa: PLC0415 - wires its plugin in: in the case's process only
 
     bp.current_pools().warm()
-    return {"trace": build_tracer(task, getattr(worker_app, task), app=worker_app.app, eager=True)}
+    return {"trace": build_tracer(task, pooled_app.app.tasks[task], app=pooled_app.app, eager=True)}
 
 
-def latency() -> Table:
-    """Two arrays of 1 MiB in a task: its body's time, first in a fresh child and later."""
-    table = Table("the body of a task that fills two arrays of 1 MiB, in prefork children")
-    styles = {"pooled, with the plugin": (True, "arrays_pooled"), "plain": (False, "arrays_plain")}
-    first: dict[str, list[float]] = {style: [] for style in styles}
-    steady: dict[str, list[float]] = {style: [] for style in styles}
-    memory: dict[str, float] = {}
-    with RedisServer() as redis:
-        for style, (plugin, task) in styles.items():
-            with worker(
-                redis, "--concurrency=2", "--max-tasks-per-child=1", plugin=plugin
-            ) as fresh:
-                first[style] = [body_seconds(fresh, task) for _ in range(FRESH)]
-            with worker(redis, "--concurrency=2", plugin=plugin) as lasting:
-                for _ in range(STEADY // 4):
-                    body_seconds(lasting, task)
-                steady[style] = [body_seconds(lasting, task) for _ in range(STEADY)]
-                memory[style] = proportional_bytes(lasting)
-    ours, rival = styles
-    for when, times in (("first task of a child", first), ("steady", steady)):
-        for name, share in PERCENTILES.items():
-            mine, theirs = (percentile(times[style], share) for style in styles)
-            table.rows.append(
-                Row(f"{ours}, {when}, {name}", rival, mine, theirs, *(3 * [mine / theirs]))
+def in_turns(running: Workers, sample: Callable[[CeleryWorker], float], count: int) -> Times:
+    """Rounds of `count` samples of every worker; a round's samples come one after the other."""
+    times: Times = {app: [] for app in running}
+    for app in running:
+        for _ in range(count):
+            sample(running[app])
+    for _ in range(STEADY_ROUNDS):
+        for app in random.sample(list(running), len(running)):
+            times[app].append([sample(running[app]) for _ in range(count)])
+    return times
+
+
+def add_shares(table: Table, what: str, times: Times, shares: Sequence[str] = SHARES) -> None:
+    """Add a row for each of the shares, taken round by round."""
+    for name in shares:
+        ours, rival = (
+            Timing(style, [percentile(samples, PERCENTILES[name]) for samples in times[app]])
+            for app, style in (("pooled", "with the plugin"), ("plain", "without"))
+        )
+        table.add(ours, rival, what=f"{what}, {name}")
+
+
+def body_seconds(process: CeleryWorker) -> float:
+    return float(process.run("arrays", FILLED))
+
+
+def batch_seconds(process: CeleryWorker, task: str, argument: int) -> float:
+    """Seconds on the clock for each task of a batch that waits in the queue, in two children."""
+    gate = Gate(process)
+    for _ in range(CHILDREN):
+        gate.hold("busy")
+    for _ in range(BATCH):
+        process.client.send_task(task, (argument,), ignore_result=True)
+    last = [process.send("echo", 1) for _ in range(CHILDREN)]
+    began = time.perf_counter()
+    gate.open()
+    for each in last:
+        process.result(each)
+    seconds = (time.perf_counter() - began) / BATCH
+    gate.results()
+    return seconds
+
+
+def round_trip(process: CeleryWorker) -> float:
+    began = time.perf_counter()
+    process.run("echo", 1)
+    return time.perf_counter() - began
+
+
+def with_and_without() -> Iterator[Table]:
+    """Throughput, latency and memory of two workers of two children each."""
+    with workers(f"--concurrency={CHILDREN}") as running:
+        rate = Table("throughput", f"{BATCH} tasks that wait in the queue, through two children")
+        for what, task, argument in (
+            ("a task that does nothing", "echo", 1),
+            ("a task that fills two arrays of 1 MiB", "arrays", FILLED),
+        ):
+            times = in_turns(
+                running, lambda process, t=task, a=argument: batch_seconds(process, t, a), 1
             )
-    table.notes.append(
-        f"time on the clock, {FRESH} fresh children and {STEADY} tasks, one after the other; the "
-        "two workers ran one after the other, so these ratios have no spread"
+            ours, rival = (
+                Timing(style, [samples[0] for samples in times[app]])
+                for app, style in (("pooled", "with the plugin"), ("plain", "without"))
+            )
+            rate.add(ours, rival, what=what, interval=True)
+            rate.notes.append(
+                f"{what}: {1 / ours.median:.0f} tasks a second with the plugin, "
+                f"{1 / rival.median:.0f} without"
+            )
+        yield rate
+        latency = Table("latency", "steady state: one task after the other, on the clock")
+        add_shares(latency, "published to result", in_turns(running, round_trip, STEADY_TASKS))
+        add_shares(latency, "body with two arrays", in_turns(running, body_seconds, STEADY_TASKS))
+        yield latency
+        memory = Table("worker_memory", "memory of a worker with two children, after all that")
+        ours, rival = (proportional_bytes(running[app]) for app in ("pooled", "plain"))
+        ratio = ours / rival
+        memory.rows.append(
+            Row("with the plugin", "without", ours, rival, ratio, ratio, ratio, unit="bytes")
+        )
+        memory.notes.append(
+            "all of its processes, shared pages divided among them (PSS); each child holds the "
+            "warm pools: 8 of 4 KiB and 4 of 1 MiB, and what secure and random ones are warm"
+        )
+        yield memory
+
+
+def first_task() -> Table:
+    """The first task of each child of workers that were just started, one after the other."""
+    table = Table(
+        "first_task", "the first task of a fresh child: its body fills two arrays of 1 MiB"
     )
-    table.notes.append(
-        "memory of the whole worker (PSS): "
-        + ", ".join(f"{style} {nbytes / 2**20:.0f} MiB" for style, nbytes in memory.items())
-    )
+    times: dict[str, list[list[float]]] = {"pooled": [], "plain": []}
+    for _ in range(FRESH_ROUNDS):
+        with workers(f"--concurrency={FRESH_CHILDREN}") as running:
+            for app in random.sample(list(running), len(running)):
+                gate = Gate(running[app])
+                for _ in range(FRESH_CHILDREN):
+                    gate.hold("arrays_held", FILLED)
+                gate.open()
+                times[app].append(gate.results())
+    add_shares(table, "body", times, ("median", "worst"))
+    table.notes.append(f"{FRESH_ROUNDS} times {FRESH_CHILDREN} children")
     return table
-
-
-def body_seconds(process: CeleryWorker, task: str) -> float:
-    return float(process.run(f"worker_app.{task}", 1 << 20))
-
-
-def percentile(values: list[float], share: float) -> float:
-    return sorted(values)[min(len(values) - 1, int(share * len(values)))]
-
-
-def proportional_bytes(process: CeleryWorker) -> float:
-    """What all its processes hold in memory, shared pages divided among them (PSS)."""
-    parent = psutil.Process(process.pid)
-    family = [parent, *parent.children(recursive=True)]
-    return float(sum(each.memory_full_info().pss for each in family))
 
 
 def tables() -> Iterator[Table]:
     yield decorated()
-    yield latency()
+    yield from with_and_without()
+    yield first_task()

@@ -81,11 +81,13 @@ def measure(
             theirs.close()
             peers.append((case, process, ours))
             _receive(case, ours)  # calibrated; one after the other, undisturbed
-        times: dict[str, list[float]] = {case.name: [] for case in cases}
+        times: list[list[float]] = [[] for _ in cases]
         for _ in range(rounds):
-            for case, _process, pipe in random.sample(peers, len(peers)):
+            for (case, _process, pipe), taken in random.sample(
+                list(zip(peers, times, strict=True)), len(peers)
+            ):
                 pipe.send(True)
-                times[case.name].append(_receive(case, pipe))
+                taken.append(_receive(case, pipe))
     finally:
         for _case, process, pipe in peers:
             with contextlib.suppress(BrokenPipeError):  # it failed, and said so
@@ -94,7 +96,32 @@ def measure(
             process.kill()
             process.join()
             pipe.close()
-    return [Timing(name, seconds) for name, seconds in times.items()]
+    return [Timing(case.name, taken) for case, taken in zip(cases, times, strict=True)]
+
+
+def in_process(function: Callable[[], Any]) -> Any:
+    """What a function gives in a forked process of its own, whose allocator is as a case's."""
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=lambda: theirs.send(function()), daemon=True)
+    process.start()
+    theirs.close()
+    with ours:
+        try:
+            if not ours.poll(_START_SECONDS):
+                raise TimeoutError(f"no answer in {_START_SECONDS} s")
+            return ours.recv()
+        except EOFError:
+            raise ChildProcessError("the process failed, see above") from None
+        finally:
+            process.kill()
+            process.join()
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The least value that is not exceeded by `share` (0 to 1) of them."""
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
 def _receive(case: Case, pipe: Connection) -> float:

@@ -1,11 +1,12 @@
 """Work as tasks do it: the bytes-returning style, bytearrays, bytearrays after mallopt, buffers."""
 
 import hashlib
+import hmac
 import os
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,8 @@ import zstandard
 import bufpool_workers as bp
 from bufpool_workers import KiB, MiB
 from bufpool_workers.settings import format_size
-from bufpool_workers.worker import malloc
 
+from .prepared import Names, pools, tuned_malloc
 from .report import Table
 from .timing import Case, measure
 
@@ -24,8 +25,7 @@ SIZES = (256 * KiB, MiB, 8 * MiB, 32 * MiB)
 FILE_BYTES = 8 * MiB
 CHUNK = 64 * KiB
 MESSAGE = 256 * KiB
-
-Names = Mapping[str, Any]
+WARM = {"regular": (CHUNK, 256 * KiB, MiB, 2 * MiB, 8 * MiB, 32 * MiB), "secure": (2 * KiB,)}
 
 
 def fresh(nbytes: int) -> bytearray:
@@ -128,21 +128,33 @@ def _receive(nbytes: int, style: str) -> Names:
     return {"work": _styled(style, returning, lambda: into(fresh(nbytes)), _lending(into, nbytes))}
 
 
-def _credential(nbytes: int, style: str) -> Names:
-    salt = bytes(16)
+def _check(digest: Callable[[Any], bytes], nbytes: int, style: str) -> Names:
+    """Read a secret from a file, as a task does from a credential's, and compare its digest."""
+    file = _file(nbytes)
+    expected = digest(os.pread(file, nbytes, 0))
 
-    def into(password: Any) -> None:
-        memoryview(password)[:] = bytes(nbytes)
-        hashlib.scrypt(password, salt=salt, n=1024, r=8, p=1)
+    def into(secret: Any) -> None:
+        os.preadv(file, [secret], 0)
+        hmac.compare_digest(digest(secret), expected)
 
     def pooled() -> None:
-        with bp.secure_buffer(nbytes) as password:
-            into(password)
+        with bp.secure_buffer(nbytes) as secret:
+            into(secret)
 
     def returning() -> None:
-        hashlib.scrypt(bytes(nbytes), salt=salt, n=1024, r=8, p=1)
+        hmac.compare_digest(digest(os.pread(file, nbytes, 0)), expected)
 
-    return {"work": _styled(style, returning, lambda: into(fresh(nbytes)), pooled)}
+    return {"work": _styled(style, returning, lambda: into(fresh(nbytes)), pooled, kind="secure")}
+
+
+def _password(nbytes: int, style: str) -> Names:
+    salt = bytes(16)
+    return _check(lambda secret: hashlib.scrypt(secret, salt=salt, n=1024, r=8, p=1), nbytes, style)
+
+
+def _token(nbytes: int, style: str) -> Names:
+    key = bytes(32)
+    return _check(lambda secret: hmac.digest(key, secret, "sha256"), nbytes, style)
 
 
 def _file(nbytes: int) -> int:
@@ -161,23 +173,13 @@ def _lending(into: Callable[[Any], None], nbytes: int) -> Callable[[], None]:
     return pooled
 
 
-def _styled(style: str, *works: Callable[[], None]) -> Callable[[], None]:
+def _styled(style: str, *works: Callable[[], None], kind: str = "regular") -> Callable[[], None]:
     """The work in one of STYLES, with this process prepared for it."""
     returning, plain, pooled = works
     if style == "mallopt":
-        malloc.tune()
+        tuned_malloc()
     if style == "buffers":
-        sizes = [CHUNK, 256 * KiB, MiB, 8 * MiB, 32 * MiB]
-        settings = {
-            "bufpool_size_classes": [2 * KiB, *sizes],
-            "bufpool_warm": {
-                "regular": dict.fromkeys(sizes, 2),
-                "secure": {2 * KiB: 2},
-                "random": {},
-            },
-        }
-        bp.memory.configure(lambda: bp.Settings.read(settings))
-        bp.current_pools().warm()
+        pools(kind, WARM[kind])
     return {"bytes": returning, "bytearrays": plain, "mallopt": plain, "buffers": pooled}[style]
 
 
@@ -192,24 +194,25 @@ def compare(table: Table, what: str, make: Callable[[int, str], Names], nbytes: 
     ]
     ours, *rivals = measure(cases, rounds=ROUNDS, seconds=0.02)
     for rival in rivals:
-        table.add(ours, rival, what=f"{what}, {format_size(nbytes)}")
+        table.add(ours, rival, what=f"{what}, {format_size(nbytes)}", at=nbytes)
 
 
 def pipeline() -> Table:
-    table = Table("numpy: read, scale to float32; two arrays alive at once")
+    table = Table("pipeline", "numpy: read, scale to float32; two arrays alive at once")
     for nbytes in SIZES:
         compare(table, "pipeline", _numpy, nbytes)
     return table
 
 
 def others() -> Table:
-    table = Table("other work, where one buffer lives at a time")
+    table = Table("work", "other work, where one buffer lives at a time")
     compare(table, "file digest, 64KiB at a time", _digest, FILE_BYTES)
     compare(table, "file copy, 64KiB at a time", _copy, FILE_BYTES)
     compare(table, "zstandard, decompress into", _decompress, MiB)
     compare(table, "zstandard, decompress into", _decompress, 8 * MiB)
     compare(table, "socket receive into", _receive, MESSAGE)
-    compare(table, "scrypt of a password", _credential, 32)
+    compare(table, "credential check, scrypt", _password, 32)
+    compare(table, "token check, HMAC", _token, 32)
     return table
 
 

@@ -202,6 +202,49 @@ def test_dropped_buffer_is_overwritten_without_a_new_block():
     assert found == "True True"
 
 
+def test_large_buffers_share_no_block_of_keystream(pools):
+    drawn = draw(pools, 300_000) + draw(pools, 70_000) + draw(pools, 300_000)
+    blocks = [drawn[at : at + 16] for at in range(0, len(drawn), 16)]
+    assert len(set(blocks)) == len(blocks)
+
+
+def test_large_buffer_does_not_show_the_key_that_it_was_filled_from():
+    found = run(
+        "keys = []\n"
+        "outer = real\n"
+        "def real(block):\n"
+        "    keys.append(bytes(block[:32]))\n"
+        "    outer(block)\n"
+        "with pools.random.acquire(200_000) as buffer:\n"
+        "    print(any(key in bytes(buffer) for key in keys))\n",
+    )
+    assert found == "False"
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_interrupted_filling_of_a_large_buffer_gives_it_back(moment):
+    found = run(
+        f"fail.append({moment!r})\n"
+        "try: pools.random.acquire(200_000)\n"
+        "except KeyboardInterrupt: print('interrupted')\n"
+        "fail.clear()\n"
+        "s = pools.random.stats()\n"
+        "print(s.in_use, s.gets == s.puts, s.reclaims, s.escapes)\n",
+    )
+    assert found.split() == ["interrupted", "0", "True", "0", "0"]
+
+
+def test_large_buffer_whose_pool_is_closed_while_it_is_filled_is_a_released_one():
+    found = run(
+        "outer = real\n"
+        "def real(block):\n"
+        "    if len(block) == 200_000: pools.close()\n"
+        "    outer(block)\n"
+        "print(pools.random.acquire(200_000).released, pools.random.stats().in_use)\n",
+    )
+    assert found == "True 0"
+
+
 def test_buffer_asked_for_while_a_block_is_made_comes_from_the_kernel():
     found = run(
         "outer = real\n"
