@@ -70,8 +70,8 @@ def _process_ends(**_: Any) -> None:
     warmup.close_pools()
 
 
-def _task_begins(task_id: str, **_: Any) -> None:
-    memory.begin_task(task_id)
+def _task_begins(task_id: str, task: Any, **_: Any) -> None:
+    memory.begin_task(task_id, nested=bool(task.request.is_eager))
 
 
 def _task_ended(task_id: str, task: Any, **_: Any) -> None:
