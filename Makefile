@@ -57,7 +57,7 @@ storm-metrics: .venv/.test
 	$(BIN)/python tests/metrics/storm.py --writers 10000 --compactors 500
 
 model: .venv/.test
-	BUFPOOL_MACHINE_STEPS=1000000 $(BIN)/python -m pytest -s --timeout 7200 \
+	BUFPOOL_MODEL_STEPS=1000000 $(BIN)/python -m pytest -s --timeout 7200 \
 	    tests/core/test_state_machine.py
 
 fuzz: .venv/.fuzz
