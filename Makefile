@@ -3,7 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := pyproject.toml $(wildcard bufpool_workers/memory/*.p[yx]*)
 
-.PHONY: help demo test check check-deploy bench bench-go bench-metrics bench-pythons soak leaks debug asan clean
+.PHONY: help demo test check check-deploy bench bench-go bench-metrics bench-pythons soak storm
+.PHONY: storm-metrics model fuzz leaks debug asan clean
 
 help:
 	@echo "make demo   a real worker with warm pools at work on real files (under two minutes)"
@@ -12,7 +13,11 @@ help:
 	@echo "make check-deploy  deploy/: linters, and each step of it that needs no Docker"
 	@echo "make bench  what it costs and what it gains, as ratios measured here"
 	@echo "make leaks  where secrets show: in memory, cores, the broker; plain, wiped, sealed"
-	@echo "make soak   10,000 writers and 500 compactors killed; the totals have to be exact"
+	@echo "make soak   two workers under load and faults for SECONDS=120; nothing may be lost"
+	@echo "make storm  100,000 asynchronous exceptions over each pool, and what they cost it"
+	@echo "make storm-metrics  10,000 writers and 500 compactors killed; the totals have to be exact"
+	@echo "make model  a million random steps of the core against a model in Python"
+	@echo "make fuzz   damaged and hostile counter files, for SECONDS=120"
 	@echo "make debug  the core's tests under the allocator's and the interpreter's debug modes"
 	@echo "make asan   the core's tests under the address and undefined-behaviour sanitizers"
 
@@ -46,8 +51,23 @@ bench-metrics: .venv/.bench
 bench-pythons: .venv/.bench
 	$(BIN)/python -m tests.benchmarks pythons --record $(RECORD)/pythons
 
-soak: .venv/.test
+SECONDS ?= 120
+
+soak: .venv/.bench
+	$(BIN)/python -m tests.soak --seconds $(SECONDS)
+
+storm: .venv/.test
+	$(BIN)/python -m tests.interrupts
+
+storm-metrics: .venv/.test
 	$(BIN)/python tests/metrics/storm.py --writers 10000 --compactors 500
+
+model: .venv/.test
+	BUFPOOL_MODEL_STEPS=1000000 $(BIN)/python -m pytest -s --timeout 7200 \
+	    tests/core/test_state_machine.py
+
+fuzz: .venv/.fuzz
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
 
 leaks: .venv/.test
 	$(BIN)/python -m tests.leaks

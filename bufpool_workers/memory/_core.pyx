@@ -38,6 +38,9 @@ from bufpool_workers.memory._mapping cimport (MEMFD, MLOCK, PLAIN, RANDOM, REGUL
                                               Level, Mapping, locked_bytes, lowest_level,
                                               map_memory, page_bytes, show_protection, touch,
                                               unmap_memory)
+# here, not where it is called: an exception that a signal raises in an import under way can leave the
+# import's lock held, on which other threads then wait for ever
+from bufpool_workers.memory import keystream
 from bufpool_workers.memory.protection import unmet
 from bufpool_workers.memory.stats import FIELDS, PoolStats, Warmth
 from bufpool_workers.settings import LEVELS, parse_size  # LEVELS: as the enum Level
@@ -104,6 +107,16 @@ def enter_scope(str name):
     global scopes_used
     scopes_used = True
     scope_variable.set(Scope(name, get_value(scope_variable)))
+
+
+def outermost_scope():
+    """The name of the first task that began in this context and was not ended; None for none."""
+    scope = get_value(scope_variable)
+    if scope is None:
+        return None
+    while (<Scope>scope).outer is not None:
+        scope = (<Scope>scope).outer
+    return (<Scope>scope).name
 
 
 cdef Slot NO_SLOT
@@ -261,7 +274,7 @@ cdef int fill_large(Buffer buffer) except -1:
     """
     try:
         with memoryview(buffer) as view:
-            make_block(view)
+            keystream.make_block(view)
     except BaseException:
         if buffer.slot.lease == buffer.lease:
             buffer.arena.take_back(buffer.slot)

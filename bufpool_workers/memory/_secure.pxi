@@ -15,7 +15,6 @@ cdef Py_ssize_t block_size = 0
 cdef Py_ssize_t block_at = 0       # the next byte that nobody has seen
 cdef uint64_t block_made_in = 0
 cdef bint block_busy = False       # a thread is between the old block and the next one
-cdef object make_block = None
 
 
 cdef bint fill_random(char* memory, Py_ssize_t nbytes) noexcept nogil:
@@ -64,10 +63,7 @@ cdef inline int prepare_random(Py_ssize_t nbytes, Level least) except -1:
 
 
 cdef int renew_block(Level least) except -1:
-    global make_block, block_at, block_busy
-    if make_block is None:
-        from bufpool_workers.memory.keystream import make_block as function
-        make_block = function
+    global block_at, block_busy
     if block_made_in != generation:
         map_block(least)
     if block_busy:
@@ -84,7 +80,7 @@ cdef int renew_block(Level least) except -1:
         raise OSError("random pool: the system gave no random bytes (getentropy)")
     block_busy = True
     try:
-        make_block(PyMemoryView_FromMemory(block.memory, block_size, PyBUF_WRITE))
+        keystream.make_block(PyMemoryView_FromMemory(block.memory, block_size, PyBUF_WRITE))
         if mine == generation:
             block_at = KEY_BYTES
     finally:

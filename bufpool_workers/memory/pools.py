@@ -105,8 +105,14 @@ class Pools:
         return len(taken)
 
 
-def begin_task(task_id: str) -> None:
-    """Note that a task begins in this context, so that `Pools.end_task` finds what it holds."""
+def begin_task(task_id: str, *, nested: bool = True) -> None:
+    """Note that a task begins in this context, so that `Pools.end_task` finds what it holds.
+
+    Unless it may be `nested` in another one, tasks that are open here have ended without a word,
+    as one does that an exception interrupts outside of its body: they are ended first.
+    """
+    while not nested and (open_task := _core.outermost_scope()):
+        current_pools().end_task(open_task, name=open_task)
     _core.enter_scope(task_id)
 
 

@@ -73,7 +73,7 @@ class Collector(MultiProcessCollector):
     def _name_once(self, skipped: dict[str, str]) -> None:
         for name, reason in skipped.items():
             if name not in self._named:
-                where = Path(self._path) / name
+                where = repr(os.path.join(self._path, name))[1:-1]  # noqa: PTH118 - names may hold anything
                 logger.warning("bufpool: metrics: %s: %s", where, reason)
         self._named = set(skipped)
 

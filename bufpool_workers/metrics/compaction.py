@@ -130,12 +130,12 @@ class _Run:
             with open_file(path) as fd:
                 if not self._may_take(fd, name):
                     return []
-                entries = _read(fd)
+                entries = _read(fd, name)
                 if name.owner is None and not name.is_claimed:
                     path = path.rename(self._directory / name.claimed())
                     if self._has_writer(fd, name):  # opened just before the rename
                         return []
-                    entries = _read(fd)
+                    entries = _read(fd, name)
         except FileNotFoundError:
             return []
         except (PermissionError, DamagedFileError) as error:
@@ -175,7 +175,9 @@ class _Run:
 
 @contextmanager
 def _locked(directory: Path) -> Iterator[bool]:
-    fd = os.open(directory / LOCK, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    # never through a link that somebody else put there, and never waiting at a pipe
+    flags = os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    fd = os.open(directory / LOCK, flags, 0o644)
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -191,9 +193,9 @@ def _locked(directory: Path) -> Iterator[bool]:
         os.close(fd)
 
 
-def _read(fd: int) -> dict[bytes, Sequence[Number]]:
+def _read(fd: int, name: FileName) -> dict[bytes, Sequence[Number]]:
     data, used = read_used(fd, whole=False)
-    return read_entries(data, used=used)
+    return read_entries(data, used=used, own=name.owner is not None)
 
 
 def _read_merged(path: Path) -> MergedFile:
@@ -206,6 +208,8 @@ def _read_merged(path: Path) -> MergedFile:
 
 def _remove_leftovers(directory: Path) -> None:
     for path in directory.glob(f".*{TEMPORARY}"):
+        if path.is_dir():
+            continue  # not ours
         if path.name.startswith(MERGE_PREFIX):  # only the holder of the lock makes them
             path.unlink(missing_ok=True)
         elif path.name.startswith(_NEW_PREFIX):

@@ -27,7 +27,7 @@ from bufpool_workers.metrics.owners import Owner
 
 PoolSizes = tuple[tuple[str, tuple[str, ...]], ...]
 
-_LIVE: Final = b"bufpool\x02"
+_LIVE: Final = b"bufpool\x03"
 _HEADER: Final = struct.Struct("=ii")
 _PLACES_BYTES: Final = 32 * 1024
 _PLACE_CHARACTERS: Final = 160
@@ -54,7 +54,7 @@ class CounterFile:
         0       int32 used, int32 live
         8       entries, as prometheus_client writes them: the counters
         used    room for more of them, with `places`
-        live    8 bytes b"bufpool\x02"
+        live    8 bytes b"bufpool\x03"
         live+8  entries of the same form: the gauges of a living process, up to the end
 
     Other readers stop at `used`, and take `live` for padding. Every value is an aligned float64
@@ -210,7 +210,7 @@ def gauge_place(data: bytes, key: bytes, *, used: int) -> int:
 
 def read_gauges(data: bytes) -> Iterator[tuple[bytes, Number]]:
     """Read the gauges of a file of ours; raises DamagedFileError when there are none."""
-    _, live = _HEADER.unpack_from(data)
+    live = _HEADER.unpack_from(data)[1] if len(data) >= _HEADER.size else 0
     start = live + len(_LIVE)
     if live < _HEADER.size or data[live:start] != _LIVE:
         raise DamagedFileError("the gauges of its process are missing")

@@ -83,7 +83,7 @@ def parse_key(key: bytes) -> Key:
         family, sample, labels, text = json.loads(key.decode())
         pairs = tuple(sorted(labels.items()))
         Metric(family, text, "unknown")  # knows which names are allowed
-        if sample.endswith("_bucket"):
+        if sample.endswith("_bucket") or "le" in labels:
             float(labels["le"])
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         raise DamagedFileError(f"{key[:80]!r} is no metric's key") from error

@@ -45,6 +45,8 @@ class FileName(NamedTuple):
     @classmethod
     def parse(cls, name: str) -> Self:
         """Read a name; raises DamagedFileError for one that no counting process gives."""
+        if not name.isprintable():
+            raise DamagedFileError("no metric file has such a name")
         ours = _OURS.fullmatch(name)
         if ours:
             instance, pid, started = ours.groups()

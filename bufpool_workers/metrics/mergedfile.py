@@ -12,12 +12,26 @@ from bufpool_workers.metrics.entries import (
     DamagedFileError,
     Number,
     pack_entry,
+    parse_key,
     unpack_entries,
 )
-from bufpool_workers.metrics.files import MERGE_PREFIX, TEMPORARY, Identity, identity, read_used
+from bufpool_workers.metrics.files import (
+    MERGE_PREFIX,
+    SUFFIX,
+    TEMPORARY,
+    FileName,
+    Identity,
+    identity,
+    read_used,
+)
 
 _DEAD: Final = b"bufpool\x02"
 _LENGTH: Final = struct.Struct("=i")
+# ArithmeticError: an int that no float holds; RecursionError: brackets in brackets
+_UNREADABLE: Final = (
+    *(ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError),
+    struct.error,
+)
 
 
 class MergedFile(NamedTuple):
@@ -47,16 +61,18 @@ class MergedFile(NamedTuple):
         numbers = {
             key: [number] for key, number in unpack_entries(data, start=HEADER.size, end=used)
         }
+        for key in numbers:
+            parse_key(key)
         try:
             if data[used : used + len(_DEAD)] != _DEAD:
                 raise DamagedFileError("what it has absorbed is missing")
             start = used + len(_DEAD) + _LENGTH.size
             (length,) = _LENGTH.unpack_from(data, start - _LENGTH.size)
             meta = json.loads(data[start : start + length])
-            absorbed = frozenset(map(str, meta["absorbed"]))
+            absorbed = frozenset(map(_checked, meta["absorbed"]))
             for key, parts in meta["remainders"].items():
                 numbers[key.encode()] += [Number(float(part)) for part in parts]
-        except (ValueError, TypeError, KeyError, AttributeError, struct.error) as error:
+        except _UNREADABLE as error:
             raise DamagedFileError("what it has absorbed can't be read") from error
         return cls(numbers, absorbed, identity(os.fstat(fd)))
 
@@ -80,3 +96,10 @@ class MergedFile(NamedTuple):
             temporary.rename(path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def _checked(name: str) -> str:
+    # compaction unlinks what it is the name of
+    if "/" in name or not FileName.parse(name).name.endswith(SUFFIX):
+        raise DamagedFileError(f"{name[:80]!r} can't have been absorbed")
+    return name

@@ -1,5 +1,6 @@
 """All numbers of a directory at one moment, read without a lock."""
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -152,7 +153,7 @@ def _read_into(snapshot: Snapshot, path: Path, *, instance: str) -> None:
         name = FileName.parse(path.name)
         with open_file(path) as fd:
             data, used = read_used(fd, whole=name.owner is not None)
-            entries = read_entries(data, used=used)
+            entries = read_entries(data, used=used, own=name.owner is not None)
             live = _read_live(name.owner, data, entries)
             if live and (
                 not has_writer(fd, owner=live.owner, instance=instance)
@@ -169,11 +170,16 @@ def _read_into(snapshot: Snapshot, path: Path, *, instance: str) -> None:
         snapshot.live.append(live)
 
 
-def read_entries(data: bytes, *, used: int) -> dict[bytes, Sequence[Number]]:
-    """Read a file's entries; raises DamagedFileError if any of them makes no sense."""
+def read_entries(data: bytes, *, used: int, own: bool) -> dict[bytes, Sequence[Number]]:
+    """Read a file's entries; raises DamagedFileError if any of them makes no sense.
+
+    `own`: the file is of this package, whose counters are never negative, infinite or no number.
+    """
     entries: dict[bytes, Sequence[Number]] = {}
     for key, number in unpack_entries(data, start=HEADER.size, end=used):
         parse_key(key)
+        if own and not 0 <= number.value < math.inf:
+            raise DamagedFileError(f"{number.value} is no count, for {key[:80]!r}")
         entries[key] = [number]
     return entries
 
@@ -185,6 +191,8 @@ def _read_live(
         return None
     counters = {key: number.value for key, (number,) in entries.items()}
     gauges = {key: number.value for key, number in read_gauges(data)}
+    for key in gauges:
+        parse_key(key)
     return LiveProcess(owner, counters, gauges)
 
 

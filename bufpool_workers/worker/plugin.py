@@ -81,8 +81,8 @@ def _worker_ends(**_: Any) -> None:
     log_totals()
 
 
-def _task_begins(task_id: str, **_: Any) -> None:
-    memory.begin_task(task_id)
+def _task_begins(task_id: str, task: Any, **_: Any) -> None:
+    memory.begin_task(task_id, nested=bool(task.request.is_eager))
 
 
 def _task_ended(task_id: str, task: Any, **_: Any) -> None:

@@ -123,7 +123,7 @@ def test_threads_never_draw_the_same_bytes(pools):
     assert pools.random.stats().in_use == 0
 
 
-# what the core calls is looked up once per process: each test has one of its own
+# a process of its own for each test, since what is replaced here serves the whole process
 BROKEN = """
 from bufpool_workers import Pools, Settings
 from bufpool_workers.memory import keystream

@@ -21,8 +21,9 @@ from bufpool_workers.memory import _core
 
 CAP = 256 * 1024
 LARGEST_BUFFER = 200_000
-EXAMPLES = int(os.environ.get("BUFPOOL_MACHINE_EXAMPLES", "60"))
-STEPS = int(os.environ.get("BUFPOOL_MACHINE_STEPS", "60"))
+# make model: as many steps in all, at least; else one short run
+LEAST_STEPS = int(os.environ.get("BUFPOOL_MODEL_STEPS", "0"))
+EXAMPLES, STEPS = (500, 200) if LEAST_STEPS else (60, 60)
 
 
 class Lent:
@@ -41,6 +42,7 @@ class Lent:
 
 class PoolMachine(RuleBasedStateMachine):
     lent = Bundle("lent")
+    steps = 0
 
     @initialize(
         target=lent,
@@ -187,6 +189,7 @@ class PoolMachine(RuleBasedStateMachine):
     def numbers_are_exact(self):
         if not hasattr(self, "pool"):
             return
+        PoolMachine.steps += 1
         stats = self.pool.stats()
         assert stats.gets == stats.hits + stats.misses == self.gets
         assert stats.puts == self.ended
@@ -226,12 +229,18 @@ class PoolMachine(RuleBasedStateMachine):
 
 
 def test_any_order_of_operations_keeps_the_promises():
-    run_state_machine_as_test(
-        PoolMachine,
-        settings=settings(
-            max_examples=EXAMPLES,
-            stateful_step_count=STEPS,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    PoolMachine.steps = runs = 0
+    while not runs or PoolMachine.steps < LEAST_STEPS:
+        run_state_machine_as_test(
+            PoolMachine,
+            settings=settings(
+                max_examples=EXAMPLES,
+                stateful_step_count=STEPS,
+                deadline=None,
+                suppress_health_check=list(HealthCheck),
+            ),
+        )
+        runs += 1
+        if LEAST_STEPS:
+            print(f"{PoolMachine.steps} steps in {runs * EXAMPLES} sequences", flush=True)  # noqa: T201 - figures
+    assert PoolMachine.steps > EXAMPLES

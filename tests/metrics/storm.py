@@ -58,7 +58,7 @@ class Writer:
         if self._file is None:
             return 0.0
         data, used = read_used(self._file, whole=False)
-        entries = read_entries(data, used=used)
+        entries = read_entries(data, used=used, own=False)
         os.close(self._file)
         return sum(number.value for (number,) in entries.values())
 

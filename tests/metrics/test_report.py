@@ -87,10 +87,11 @@ def test_skipped_files_are_named_with_their_reason(tmp_path, report):
     assert report().skipped == {"stray.db": "no metric file has such a name"}
 
 
-def test_a_number_that_is_none_is_left_out(workers, report):
-    workers.count(gets=math.nan, hits=math.inf, misses=2)
+@pytest.mark.parametrize("value", [math.nan, math.inf, 1e308])
+def test_what_can_be_no_number_of_bytes_is_left_out(workers, report, value):
+    workers.count(gets=1, idle=2, held_bytes=value)
     numbers = report().pools["regular"].sizes["2kb"]
-    assert (numbers.gets, numbers.hits, numbers.misses) == (0, 0, 2)
+    assert (numbers.gets, numbers.idle, numbers.held_bytes) == (1, 2, 0)
 
 
 def test_without_traffic_there_is_no_rate(workers, report):

@@ -1,4 +1,4 @@
-"""Hundreds of deaths at random; `storm.py` alone does thousands (make soak)."""
+"""Hundreds of deaths at random; `storm.py` alone does thousands (make storm-metrics)."""
 
 import json
 import sys

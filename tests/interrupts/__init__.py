@@ -1,0 +1,1 @@
+"""A storm of asynchronous exceptions over pools: ours, and what one writes in Python."""

@@ -1,0 +1,116 @@
+"""A worker node under load: started, restarted, looked at from outside."""
+
+import contextlib
+import os
+import signal
+import socket
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psutil
+from prometheus_client.parser import text_string_to_metric_families
+from support.celery_worker import STOP_SECONDS, CeleryWorker
+from support.waiting import wait_until
+
+CHILDREN = 2
+_SCRAPE_SECONDS = 2
+_HERE = Path(__file__).parent
+
+Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
+
+
+class Look(NamedTuple):
+    """A node at one moment; a scrape that failed has neither seconds nor samples."""
+
+    rss_bytes: int
+    fds: int
+    files: int
+    scrape_seconds: float | None
+    samples: Samples
+
+
+class Node:
+    """`celery worker` with two children, a metrics directory and an endpoint of its own."""
+
+    def __init__(
+        self, name: str, *, broker: str, folder: Path, metrics: Path, settings: dict[str, Any]
+    ) -> None:
+        self.name, self.metrics = name, metrics
+        self._port = _free_port()
+        self._options: dict[str, Any] = {
+            "broker": broker,
+            "folder": _HERE,
+            "log": folder / f"{name}.log",
+            "arguments": [f"--concurrency={CHILDREN}", "-n", f"{name}@localhost"],
+            "settings": {**settings, "bufpool_metrics_port": self._port},
+            "env": {
+                "PROMETHEUS_MULTIPROC_DIR": str(metrics),
+                "SOAK_FOLDER": str(folder),
+                "PYTHONPATH": os.pathsep.join([str(_HERE)]),
+            },
+        }
+        self.worker = CeleryWorker("soak_app:app", **self._options)
+
+    def wait_ready(self) -> None:
+        """Wait until it consumes."""
+        self.worker.wait_ready()
+
+    def restart(self) -> None:
+        """Start it again after its end."""
+        self.worker.close()
+        self.worker = CeleryWorker("soak_app:app", **self._options)
+        self.worker.wait_ready()
+
+    def stop(self) -> None:
+        """End it as an operator would."""
+        self.worker.send_signal(signal.SIGTERM)
+        self.worker.wait(timeout_seconds=STOP_SECONDS)
+
+    def close(self) -> None:
+        """End whatever is left of it."""
+        self.worker.close()
+
+    def children(self) -> list[psutil.Process]:
+        """The processes that run its tasks."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return psutil.Process(self.worker.pid).children()
+        return []
+
+    def wait_for_children(self) -> None:
+        """Wait until there are as many as there have to be."""
+        wait_until(
+            lambda: len(self.children()) == CHILDREN, what=f"{CHILDREN} children of {self.name}"
+        )
+
+    def look(self) -> Look:
+        """Scrape it, and ask the system about it."""
+        began = time.monotonic()
+        seconds, samples = None, {}
+        with contextlib.suppress(OSError, ValueError):
+            samples = self._scrape()
+            seconds = time.monotonic() - began
+        rss = fds = 0
+        with contextlib.suppress(psutil.NoSuchProcess):
+            main = psutil.Process(self.worker.pid)
+            fds = main.num_fds()
+            rss = sum(process.memory_info().rss for process in (main, *main.children()))
+        return Look(rss, fds, len(list(self.metrics.glob("*.db"))), seconds, samples)
+
+    def _scrape(self) -> Samples:
+        url = f"http://127.0.0.1:{self._port}/metrics"
+        with urllib.request.urlopen(url, timeout=_SCRAPE_SECONDS) as response:
+            text = response.read().decode()
+        return {
+            (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+        }
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

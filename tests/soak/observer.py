@@ -1,0 +1,77 @@
+"""Scrapes the nodes while they work, and looks for counters that step back."""
+
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ledger import Ledger
+from node import Node
+
+_PACE_SECONDS = 0.5
+
+
+@dataclass
+class Series:
+    """What is plotted; times are in seconds since the soak began, None where a scrape failed."""
+
+    seconds: list[float] = field(default_factory=list)
+    ended: list[int] = field(default_factory=list)
+    rss_bytes: list[int] = field(default_factory=list)
+    fds: list[int] = field(default_factory=list)
+    files: list[int] = field(default_factory=list)
+    scrape_seconds: list[float | None] = field(default_factory=list)
+    hit_rate: list[float | None] = field(default_factory=list)
+
+
+class Observer:
+    """A thread that looks at every node twice a second until it is closed."""
+
+    def __init__(self, nodes: list[Node], *, ledger: Ledger, began: float, before: int) -> None:
+        self.series = Series()
+        self.scrapes = self.failed = 0
+        self.steps_back: list[str] = []
+        self.skipped_files = 0.0
+        self._nodes, self._ledger, self._began, self._before = nodes, ledger, began, before
+        self._last: dict[Path, dict[object, float]] = {}
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="observer")
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._over.wait(_PACE_SECONDS):
+            self._look()
+
+    def _look(self) -> None:
+        looks = [node.look() for node in self._nodes]
+        series = self.series
+        series.seconds.append(time.monotonic() - self._began)
+        series.ended.append(self._before + len(self._ledger.ended))
+        series.rss_bytes.append(sum(look.rss_bytes for look in looks))
+        series.fds.append(sum(look.fds for look in looks))
+        files = {node.metrics: look.files for node, look in zip(self._nodes, looks, strict=True)}
+        series.files.append(sum(files.values()))
+        took = [look.scrape_seconds for look in looks if look.scrape_seconds is not None]
+        series.scrape_seconds.append(max(took, default=None))
+        rates = [look.samples.get(("bufpool_global_hit_rate", ())) for look in looks]
+        series.hit_rate.append(next((rate for rate in rates if rate is not None), None))
+        self.scrapes += len(took)
+        self.failed += len(looks) - len(took)
+        for node, look in zip(self._nodes, looks, strict=True):
+            self._compare(node, look.samples)
+
+    def _compare(self, node: Node, samples: dict[object, float]) -> None:
+        last = self._last.setdefault(node.metrics, {})
+        for key, value in samples.items():
+            name = key[0]  # type: ignore[index]
+            if name.endswith("_total"):
+                if value < last.get(key, 0.0):
+                    self.steps_back.append(f"{node.name}: {key}: {last[key]:g} to {value:g}")
+                last[key] = value
+            elif name == "bufpool_skipped_files":
+                self.skipped_files = max(self.skipped_files, value)
+
+    def close(self) -> None:
+        """End it."""
+        self._over.set()
+        self._thread.join()
