@@ -21,6 +21,7 @@ from cpython.buffer cimport (PyBUF_WRITABLE, PyBUF_WRITE, PyBuffer_FillInfo, PyB
 from cpython.contextvars cimport get_value
 from cpython.exc cimport PyErr_Clear, PyErr_WarnEx
 from cpython.memoryview cimport PyMemoryView_FromMemory
+from cpython.object cimport PyObject, PyTypeObject, destructor
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcmp, memcpy
@@ -162,17 +163,6 @@ cdef class Buffer:
         if slot.exports == 0 and slot.lease == 0 and self.arena.made_in == generation:
             self.arena.last_view_died(slot)
 
-    def __dealloc__(self):
-        if self.slot.lease != self.lease or self.arena.made_in != generation:
-            return
-        self.arena.count_reclaim(self.slot)
-        where = self.arena.acquired_at(self.slot)
-        self.arena.take_back(self.slot)
-        if self.arena.damaged >= 0:
-            self.arena.report_damage()
-        warn(f"{self.arena.name} pool: a buffer of {self.slot.nbytes} bytes was dropped without "
-             f"release{where}", None)
-
     def __enter__(self):
         self.check()
         return self
@@ -265,6 +255,45 @@ cdef class Buffer:
     def released(self):
         """Whether it was given back."""
         return self.slot.lease != self.lease
+
+
+@cython.final
+@cython.no_gc
+cdef class DropReport:
+    """Says that a buffer was dropped, when this goes: with the current exception kept apart."""
+
+    cdef Arena arena
+    cdef Slot* slot
+
+    def __dealloc__(self):
+        message = (f"{self.arena.name} pool: a buffer of {self.slot.nbytes} bytes was dropped "
+                   f"without release{self.arena.acquired_at(self.slot)}")
+        if self.arena.damaged >= 0:
+            self.arena.report_damage()
+        warn(message, None)
+
+
+cdef void drop(Arena arena, Slot* slot) noexcept:
+    """Take back what nobody released, and report it."""
+    arena.count_reclaim(slot)
+    arena.take_back(slot)
+    cdef DropReport report = DropReport.__new__(DropReport)
+    report.arena, report.slot = arena, slot
+
+
+# Not Cython's `__dealloc__`, around which the current exception is kept apart each time: that is a
+# seventh of a lending. Buffers that were released need none of it.
+cdef destructor free_handle = (<PyTypeObject*>Buffer).tp_dealloc
+
+
+cdef void dealloc(PyObject* handle) noexcept:
+    # no variable of type Buffer: counting references would free the handle once more
+    cdef Slot* slot = (<Buffer>handle).slot
+    if slot.lease == (<Buffer>handle).lease and (<Buffer>handle).arena.made_in == generation:
+        drop((<Buffer>handle).arena, slot)
+    free_handle(handle)
+
+(<PyTypeObject*>Buffer).tp_dealloc = dealloc
 
 
 cdef int fill_large(Buffer buffer) except -1:

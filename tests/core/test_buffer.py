@@ -257,6 +257,17 @@ def test_dropped_buffer_is_returned_counted_and_warned_of(pool):
     assert (stats.reclaims, stats.in_use, stats.puts) == (1, 0, 1)
 
 
+def test_buffer_dropped_by_an_exception_leaves_the_exception_alone(pool):
+    with (
+        pytest.warns(ResourceWarning, match="dropped"),
+        pytest.raises(ZeroDivisionError) as raised,
+    ):
+        # on the interpreter's stack, so that it goes while the exception is on its way
+        [pool.acquire(10), 1 // 0]
+    assert raised.value.__context__ is None
+    assert pool.stats().in_use == 0
+
+
 def test_warning_that_became_an_error_loses_nothing(pool):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
