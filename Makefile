@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := pyproject.toml $(wildcard bufpool_workers/memory/*.p[yx]*)
 
-.PHONY: help demo test check bench bench-go bench-metrics soak leaks debug asan clean
+.PHONY: help demo test check bench bench-go bench-metrics soak faults leaks debug asan clean
 
 help:
 	@echo "make demo   a real worker with warm pools at work on real files (under two minutes)"
@@ -12,6 +12,7 @@ help:
 	@echo "make bench  what it costs and what it gains, as ratios measured here"
 	@echo "make leaks  where secrets show: in memory, cores, the broker; plain, wiped, sealed"
 	@echo "make soak   10,000 writers and 500 compactors killed; the totals have to be exact"
+	@echo "make faults everything that can die, fill up or misbehave; 2,000 recycled children, plotted"
 	@echo "make debug  the core's tests under the allocator's and the interpreter's debug modes"
 	@echo "make asan   the core's tests under the address and undefined-behaviour sanitizers"
 
@@ -42,6 +43,10 @@ soak: .venv/.test
 leaks: .venv/.test
 	$(BIN)/python -m tests.leaks
 	$(BIN)/python -m pytest -q tests/leaks tests/worker/test_sealed_exposure.py
+
+faults: .venv/.bench
+	$(BIN)/python -m pytest -m "" tests/faults
+	$(BIN)/python -m tests.faults
 
 debug: .venv/.test
 	PYTHONMALLOC=debug PYTHONDEVMODE=1 $(BIN)/python -m pytest tests/core tests/unit

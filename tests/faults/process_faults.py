@@ -18,9 +18,12 @@ class Fault(NamedTuple):
 
     name: str
     hit: Callable[[Node], None]
+    is_long: bool = False
 
-    def __str__(self) -> str:
-        return self.name.replace(" ", "-")
+    def parameters(self, *others: object) -> pytest.ParameterSet:
+        """The parameters of its test, after the others."""
+        marks = [pytest.mark.long] if self.is_long else []
+        return pytest.param(*others, self, id=self.name.replace(" ", "-"), marks=marks)
 
 
 def child_killed(node: Node) -> None:
@@ -99,7 +102,7 @@ def redis_paused(node: Node) -> None:
 
 PROCESS_FAULTS = (
     Fault("a child killed in its task", child_killed),
-    Fault("the fattest process killed", fattest_killed),
+    Fault("the fattest process killed", fattest_killed, is_long=True),
     Fault("a hard time limit", hard_limit),
     Fault("a task revoked with terminate", revoked),
     Fault("main killed", main_killed),

@@ -131,8 +131,8 @@ def mounted_over(node: Node) -> None:
 STORAGE_FAULTS = (
     (plain, Fault("directory deleted", directory_deleted)),
     (plain, Fault("files deleted", files_deleted)),
-    (plain, Fault("read-only", read_only)),
+    (plain, Fault("read-only", read_only, is_long=True)),
     (plain, Fault("mounted over", mounted_over)),
     (small_tmpfs, Fault("tmpfs full", full)),
-    (small_disk, Fault("disk full", full)),
+    (small_disk, Fault("disk full", full, is_long=True)),
 )
