@@ -15,6 +15,7 @@ from process_faults import Fault
 
 MOUNT_BYTES = 2 * 1024 * 1024
 LOST = "the buffers of this process are in no scrape"
+FOUND = "the buffers of this process are in the scrape again"
 
 
 def mount(*arguments: str | Path) -> None:
@@ -92,6 +93,7 @@ def full(node: Node) -> None:
     assert seen["regular"] < counted == node.truth()["regular"] - node.truth_of(new)
     filler.unlink()
     node.work_in_each_process()
+    node.worker.wait_for_log(FOUND)
 
 
 def read_only(node: Node) -> None:
@@ -104,6 +106,7 @@ def read_only(node: Node) -> None:
     finally:
         unmount(node.directory)
     node.work_in_each_process()
+    node.worker.wait_for_log(FOUND)
 
 
 def directory_deleted(node: Node) -> None:
