@@ -101,6 +101,10 @@ class Node:
         """Let the task that holds buffers go on."""
         self.gate.write_bytes(b".")
 
+    def unacknowledged(self) -> int:
+        """How many messages the broker would deliver again."""
+        return int(self.worker.client.backend.client.hlen("unacked"))
+
     def truth(self) -> dict[str, int]:
         """The buffers that tasks took, by pool, as they have written down themselves."""
         taken = sum(int(line.split()[1]) for line in self._lines())

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import pytest
 from celery.exceptions import TaskRevokedError, TimeLimitExceeded, WorkerLostError
 from node import Node
+from support.waiting import wait_until
 
 from bufpool_workers import MiB
 
@@ -85,8 +86,13 @@ def cold_shutdown(node: Node) -> None:
 
 
 def redis_restarted(node: Node) -> None:
+    held, pid = node.hold()
+    # kombu 5.7 ends the worker when it can't give back what it has not acknowledged yet
+    wait_until(lambda: not node.unacknowledged(), what="the task's acknowledgement")
     node.redis.restart()
     node.worker.wait_for_log(r"Connected to redis", count=2)
+    node.release()
+    assert node.worker.result(held) == pid
 
 
 def redis_paused(node: Node) -> None:
