@@ -4,7 +4,7 @@ import pytest
 from node import Node
 from recycling import ONE_TASK, check, growth, recycle
 
-CHILDREN = 60
+CHILDREN = 50
 CONCURRENCY = 10
 
 
