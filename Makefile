@@ -4,7 +4,7 @@ BIN := .venv/bin
 SOURCES := pyproject.toml $(wildcard bufpool_workers/memory/*.p[yx]*)
 
 .PHONY: help demo test check check-deploy bench bench-go bench-metrics bench-pythons soak storm
-.PHONY: storm-metrics model fuzz leaks debug asan clean
+.PHONY: storm-metrics faults model fuzz leaks debug asan clean
 
 help:
 	@echo "make demo   a real worker with warm pools at work on real files (under two minutes)"
@@ -14,6 +14,7 @@ help:
 	@echo "make bench  what it costs and what it gains, as ratios measured here"
 	@echo "make leaks  where secrets show: in memory, cores, the broker; plain, wiped, sealed"
 	@echo "make soak   two workers under load and faults for SECONDS=120; nothing may be lost"
+	@echo "make faults everything that can die, fill up or misbehave; 2,000 recycled children, plotted"
 	@echo "make storm  100,000 asynchronous exceptions over each pool, and what they cost it"
 	@echo "make storm-metrics  10,000 writers and 500 compactors killed; the totals have to be exact"
 	@echo "make model  a million random steps of the core against a model in Python"
@@ -72,6 +73,10 @@ fuzz: .venv/.fuzz
 leaks: .venv/.test
 	$(BIN)/python -m tests.leaks
 	$(BIN)/python -m pytest -q tests/leaks tests/worker/test_sealed_exposure.py
+
+faults: .venv/.bench
+	$(BIN)/python -m pytest -m "" tests/faults
+	$(BIN)/python -m tests.faults
 
 debug: .venv/.test
 	PYTHONMALLOC=debug PYTHONDEVMODE=1 $(BIN)/python -m pytest tests/core tests/unit

@@ -74,7 +74,7 @@ class Counting:
                 if before is not None:
                     before.retire()
             self._bound[pool.kind] = pool
-            self._move(pool)
+            self._move(pool, self._file)
 
     def keep(self) -> None:
         """Make this process's file anew where it was removed, or could not be made before.
@@ -82,35 +82,38 @@ class Counting:
         For the ends of tasks. The numbers move along, so that none is lost that this process
         counted.
         """
-        file = self._file
-        if file is None or file.is_there:
+        if self._file is None or self._file.is_there:
             return
         with self._lock:
-            self._place(file)
-            for pool in self._bound.values():
-                self._move(pool)
+            self._place(self._file)
 
     def _place(self, file: CounterFile) -> None:
         metricsdir.restore()
         try:
-            self._file = file.placed()
-        except MetricsError:
-            self._file = file
+            file = file.placed()
+        except MetricsError as error:
             if not self._is_lost:
-                logger.exception(
-                    "bufpool: the buffers of this process are in no scrape; it tries again at the "
-                    "end of each task"
+                logger.error(  # noqa: TRY400 - where it was tried says nothing
+                    "bufpool: the buffers of this process are in no scrape, which is tried again "
+                    "at each task's end: %s",
+                    error,
                 )
             self._is_lost = True
         else:
+            if self._is_lost:
+                logger.info("bufpool: the buffers of this process are in the scrape again")
             self._is_lost = False
-            self._compact_if_crowded(self._file.path.parent)
-        self._bind_gauges(self._file)
+            self._compact_if_crowded(file.path.parent)
+        self._bind_gauges(file)
+        for pool in self._bound.values():
+            self._move(pool, file)
+        self._file = file  # last: an exception on the way, such as a time limit, has it done again
 
-    def _move(self, pool: BufferPool) -> None:
-        if self._file is not None:
+    @staticmethod
+    def _move(pool: BufferPool, file: CounterFile | None) -> None:
+        if file is not None:
             with suppress(PoolClosed):  # its last numbers are in the file already
-                pool.bind_counters(self._file.buffer, self._file.offsets(pool.kind))
+                pool.bind_counters(file.buffer, file.offsets(pool.kind))
 
     @staticmethod
     def _bind_gauges(file: CounterFile) -> None:

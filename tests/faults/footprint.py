@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from support.celery_worker import CeleryWorker
+from support.processes import LocalProcess
 
 SHM = Path("/dev/shm")  # noqa: S108 (looked at, not written to)
 
@@ -28,7 +28,7 @@ class Footprint:
     temporary_files: int
 
     @classmethod
-    def of(cls, worker: CeleryWorker, directory: Path) -> "Footprint":
+    def of(cls, worker: LocalProcess, directory: Path) -> "Footprint":
         """Look at what lives now; a process that ends meanwhile counts as far as it was seen."""
         members = worker.members()
         files = [path.name for path in directory.iterdir()]

@@ -1,8 +1,7 @@
 """A worker node under test: its broker, its worker, its metrics, and the truth about its tasks."""
 
 import os
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ class Node:
     in the same directory, and so does the truth.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (all but the first by keyword)
         self,
         start: Callable[..., CeleryWorker],
         *,
@@ -33,6 +32,7 @@ class Node:
         folder: Path,
         directory: Path,
         concurrency: int = 2,
+        arguments: Sequence[str] = (),
     ) -> None:
         self.redis = redis
         self.directory = directory
@@ -42,21 +42,21 @@ class Node:
         self._truth = folder / "truth"
         self._truth.touch()
         self._start = start
+        self._arguments = [f"--concurrency={concurrency}", *arguments]
         self._broker = redis.celery_url()
         self.start()
 
-    def start(self, *arguments: str, **settings: Any) -> None:
+    def start(self) -> None:
         """Start a worker; the one before has ended."""
         self.worker = self._start(
             "fault_app:app",
             broker=self._broker,
-            arguments=[f"--concurrency={self.concurrency}", *arguments],
+            arguments=self._arguments,
             settings={
                 "bufpool_metrics_port": 0,
                 "bufpool_compact_foreign": True,
                 # a child that replaces another is not slow on a busy machine, but lost
                 "worker_proc_alive_timeout": 30,
-                **settings,
             },
             env={"TEST_TRUTH": str(self._truth), "PROMETHEUS_MULTIPROC_DIR": str(self.directory)},
         )
@@ -101,6 +101,10 @@ class Node:
         """Let the task that holds buffers go on."""
         self.gate.write_bytes(b".")
 
+    def unacknowledged(self) -> int:
+        """How many messages the broker would deliver again."""
+        return int(self.worker.client.backend.client.hlen("unacked"))
+
     def truth(self) -> dict[str, int]:
         """The buffers that tasks took, by pool, as they have written down themselves."""
         taken = sum(int(line.split()[1]) for line in self._lines())
@@ -110,10 +114,6 @@ class Node:
         """The buffers that one process took from each pool."""
         lines = (line.split() for line in self._lines())
         return sum(int(taken) for by, taken in lines if int(by) == pid)
-
-    def tasks_by_process(self) -> Counter[int]:
-        """How many tasks each process has run, of those that wrote it down."""
-        return Counter(int(line.split()[0]) for line in self._lines())
 
     def totals(self) -> dict[str, int]:
         """The buffers that were taken, by pool, as a scrape has them."""

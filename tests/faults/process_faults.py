@@ -9,6 +9,7 @@ from typing import NamedTuple
 import pytest
 from celery.exceptions import TaskRevokedError, TimeLimitExceeded, WorkerLostError
 from node import Node
+from support.waiting import wait_until
 
 from bufpool_workers import MiB
 
@@ -18,9 +19,12 @@ class Fault(NamedTuple):
 
     name: str
     hit: Callable[[Node], None]
+    is_long: bool = False
 
-    def __str__(self) -> str:
-        return self.name.replace(" ", "-")
+    def parameters(self, *others: object) -> pytest.ParameterSet:
+        """The parameters of its test, after the others."""
+        marks = [pytest.mark.long] if self.is_long else []
+        return pytest.param(*others, self, id=self.name.replace(" ", "-"), marks=marks)
 
 
 def child_killed(node: Node) -> None:
@@ -82,8 +86,13 @@ def cold_shutdown(node: Node) -> None:
 
 
 def redis_restarted(node: Node) -> None:
+    held, pid = node.hold()
+    # kombu 5.7 ends the worker when it can't give back what it has not acknowledged yet
+    wait_until(lambda: not node.unacknowledged(), what="the task's acknowledgement")
     node.redis.restart()
     node.worker.wait_for_log(r"Connected to redis", count=2)
+    node.release()
+    assert node.worker.result(held) == pid
 
 
 def redis_paused(node: Node) -> None:
@@ -99,7 +108,7 @@ def redis_paused(node: Node) -> None:
 
 PROCESS_FAULTS = (
     Fault("a child killed in its task", child_killed),
-    Fault("the fattest process killed", fattest_killed),
+    Fault("the fattest process killed", fattest_killed, is_long=True),
     Fault("a hard time limit", hard_limit),
     Fault("a task revoked with terminate", revoked),
     Fault("main killed", main_killed),

@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from celery.exceptions import WorkerLostError
 from node import Node
 from process_faults import Fault
 
 MOUNT_BYTES = 2 * 1024 * 1024
 LOST = "the buffers of this process are in no scrape"
+FOUND = "the buffers of this process are in the scrape again"
 
 
 def mount(*arguments: str | Path) -> None:
@@ -72,13 +72,11 @@ def fill(directory: Path) -> Path:
 
 def replace_a_child(node: Node) -> int:
     """Kill a child in its task; the process that takes its place."""
-    held = {pid: pending for pending, pid in [node.hold() for _ in range(node.concurrency)]}
+    held = [pid for _, pid in [node.hold() for _ in range(node.concurrency)]]
     newest = max(held)  # whose end is seen at once: no other one has inherited its pipes
     os.kill(newest, signal.SIGKILL)
     node.release()
-    with pytest.raises(WorkerLostError):
-        node.worker.result(held[newest])
-    (new,) = node.work_in_each_process() - held.keys()
+    (new,) = node.work_in_each_process().difference(held)
     return new
 
 
@@ -92,6 +90,7 @@ def full(node: Node) -> None:
     assert seen["regular"] < counted == node.truth()["regular"] - node.truth_of(new)
     filler.unlink()
     node.work_in_each_process()
+    node.worker.wait_for_log(FOUND)
 
 
 def read_only(node: Node) -> None:
@@ -104,6 +103,7 @@ def read_only(node: Node) -> None:
     finally:
         unmount(node.directory)
     node.work_in_each_process()
+    node.worker.wait_for_log(FOUND)
 
 
 def directory_deleted(node: Node) -> None:
@@ -131,8 +131,8 @@ def mounted_over(node: Node) -> None:
 STORAGE_FAULTS = (
     (plain, Fault("directory deleted", directory_deleted)),
     (plain, Fault("files deleted", files_deleted)),
-    (plain, Fault("read-only", read_only)),
+    (plain, Fault("read-only", read_only, is_long=True)),
     (plain, Fault("mounted over", mounted_over)),
     (small_tmpfs, Fault("tmpfs full", full)),
-    (small_disk, Fault("disk full", full)),
+    (small_disk, Fault("disk full", full, is_long=True)),
 )

@@ -4,7 +4,7 @@ import pytest
 from process_faults import PROCESS_FAULTS
 
 
-@pytest.mark.parametrize("fault", PROCESS_FAULTS, ids=str)
+@pytest.mark.parametrize("fault", [fault.parameters() for fault in PROCESS_FAULTS])
 def test_nothing_is_lost_or_left_behind_after(fault, node):
     before = node.footprint_in_use()
     fault.hit(node)

@@ -10,7 +10,7 @@ from support.waiting import wait_until
 
 @pytest.mark.parametrize(
     ("directory", "fault"),
-    [pytest.param(place, fault, id=str(fault)) for place, fault in STORAGE_FAULTS],
+    [fault.parameters(place) for place, fault in STORAGE_FAULTS],
     indirect=["directory"],
 )
 def test_nothing_is_lost_or_left_behind_after(fault, node):

@@ -1,0 +1,81 @@
+"""Children that end after each task: what their first task finds, and what grows meanwhile."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import psutil
+from node import Node
+
+ONE_TASK = ("--max-tasks-per-child=1",)
+NOT_IN_TIME = ("was over; the rest is mapped", "Timed out waiting for UP message")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The node when so many children have run their task."""
+
+    children: int
+    descriptors: int
+    rss_kib: int
+    metric_files: int
+    scrape_ms: float
+
+
+def recycle(node: Node, *, children: int, every: int) -> tuple[list[Sample], list[dict[str, Any]]]:
+    """Run one task in each of so many children: a sample after each `every`, what each found."""
+    samples: list[Sample] = []
+    found: list[dict[str, Any]] = []
+    while len(found) < children:
+        sent = [node.worker.send("fault_app.first_look") for _ in range(every)]
+        found += [node.worker.result(each) for each in sent]
+        samples.append(_sample(node, len(found)))
+    return samples, found
+
+
+def _sample(node: Node, children: int) -> Sample:
+    began = time.perf_counter()
+    node.scrape()
+    scrape_ms = (time.perf_counter() - began) * 1000
+    main = psutil.Process(node.worker.pid)
+    return Sample(
+        children=children,
+        descriptors=main.num_fds(),
+        rss_kib=main.memory_info().rss // 1024,
+        metric_files=sum(path.suffix == ".db" for path in node.directory.iterdir()),
+        scrape_ms=round(scrape_ms, 2),
+    )
+
+
+def growth(series: Sequence[float]) -> float:
+    """How much higher a series ends than it begins: the medians of its last and first third."""
+    third = max(len(series) // 3, 1)
+    return median(series[-third:]) - median(series[:third])
+
+
+def check(node: Node, samples: Sequence[Sample], found: Sequence[dict[str, Any]]) -> list[str]:
+    """What is wrong with a run, in words; nothing if every child was warm and nothing grew."""
+    faults = []
+    cold = [child for child in found if child["gets"] or child["misses_after"]]
+    if cold:
+        faults.append(f"{len(cold)} of {len(found)} children were cold, the first: {cold[0]}")
+    log = node.worker.log()
+    faults += [f"in the log: {words!r}" for words in NOT_IN_TIME if words in log]
+    if node.totals() != node.truth():
+        faults.append(f"totals {node.totals()}, the tasks say {node.truth()}")
+    most = max(sample.metric_files for sample in samples)
+    if most > _most_files(node):
+        faults.append(f"{most} metric files, at most {_most_files(node)} are of the living")
+    # descriptors go up and down with the children that are being replaced
+    for name, most_growth in (("descriptors", node.concurrency), ("rss_kib", 2048)):
+        grown = growth([getattr(sample, name) for sample in samples])
+        if grown > most_growth:
+            faults.append(f"{name} of main grew by {grown:g}, at most {most_growth} are allowed")
+    return faults
+
+
+def _most_files(node: Node) -> int:
+    """One for each child, for each that is just ending, and for main and the dead together."""
+    return 2 * node.concurrency + 2
