@@ -1,0 +1,113 @@
+"""The status page as it is written; what a browser makes of it is in test_statuspage_browser.py."""
+
+import base64
+import hashlib
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from bufpool_workers.metrics import statuspage
+from bufpool_workers.metrics.numbers import Numbers, PoolNumbers
+from bufpool_workers.metrics.report import EscapePlace, ProcessReport, Report
+from bufpool_workers.metrics.words import PROTECTION
+from bufpool_workers.settings import LEVELS
+
+
+def make_report(*, level="memfd", **fields) -> Report:
+    pool = PoolNumbers.of({"4kb": Numbers(gets=8, puts=6, hits=6, misses=2, in_use=2, idle=6)})
+    process = ProcessReport(
+        pid=41, age_seconds=3700, warmed=True, secure_level=level, locked_bytes=0, pools={}
+    )
+    defaults = {"unix_seconds": 1.8e9, "pools": {"regular": pool}, "processes": (process,)}
+    return Report(**{**defaults, **fields})
+
+
+class Reader(HTMLParser):
+    """The text of a page, and what its elements are."""
+
+    def __init__(self, page: bytes):
+        super().__init__()
+        self.tags, self.attributes, self.text = [], {}, ""
+        self.feed(page.decode())
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        for name, value in attrs:
+            self.attributes.setdefault(name, []).append(value)
+
+    def handle_data(self, data):
+        self.text += f"{data} "
+
+
+def read(**fields) -> Reader:
+    return Reader(statuspage.show(make_report(**fields)))
+
+
+def test_it_says_what_the_report_says():
+    page = read()
+    assert "As of  08:00:00 UTC" in page.text
+    for words in ("75 %", "2 of 8", "1 h 1 min", "4 KiB"):
+        assert words in page.text
+    assert "2027-01-15T08:00:00Z" in page.attributes["datetime"]
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_each_level_of_protection_is_put_in_words(level):
+    assert PROTECTION[level] in read(level=level).text
+
+
+def test_a_calm_node_needs_no_attention():
+    assert "What needs attention Nothing." in read().text
+
+
+@pytest.mark.parametrize(
+    ("field", "words"),
+    [
+        ("damages", "Buffers written past their end: 3."),
+        ("unlocked", "Buffers lent below the best level of protection: 3."),
+        ("escapes", "Views that outlived their buffer: 3."),
+        ("reclaims", "Buffers dropped, or still held when their task ended: 3."),
+        ("limit_hits", "Requests that met the cap of their pool: 3."),
+    ],
+)
+def test_what_went_wrong_is_said_with_what_to_do(field, words):
+    page = read(pools={"secure": PoolNumbers.of({"4kb": Numbers(gets=3, **{field: 3})})})
+    assert words in page.text
+
+
+def test_a_process_that_is_not_warm_and_a_file_that_is_not_read_are_said():
+    cold = ProcessReport(
+        pid=42, age_seconds=1, warmed=False, secure_level=None, locked_bytes=0, pools={}
+    )
+    page = read(processes=(cold,), skipped={"x.db": "no metric file has such a name"})
+    assert "Processes that are not warm: 1." in page.text
+    assert "x.db no metric file has such a name" in page.text
+
+
+def test_places_of_escapes_are_shown_where_they_are_known():
+    pools = {"regular": PoolNumbers.of({"4kb": Numbers(gets=3, escapes=3)})}
+    assert "bufpool_debug shows where." in read(pools=pools).text
+    place = EscapePlace(pool="regular", place="/srv/shop/images.py:118", escapes=3)
+    page = read(pools=pools, escape_places=(place,))
+    assert "/srv/shop/images.py:118 regular 3" in page.text
+
+
+def test_no_name_becomes_markup():
+    hostile = "</script><b onclick='x'>&\"\ud800"
+    pool = PoolNumbers.of({hostile: Numbers(gets=1)})
+    place = EscapePlace(pool=hostile, place=hostile, escapes=1)
+    page = read(pools={hostile: pool}, skipped={hostile: hostile}, escape_places=(place,))
+    assert "b" not in page.tags
+    assert "onclick" not in page.attributes
+    assert page.tags.count("script") == 1
+
+
+def test_the_policy_names_exactly_what_the_page_contains():
+    page = statuspage.show(make_report()).decode()
+    for tag in ("style", "script"):
+        (content,) = re.findall(rf"<{tag}>(.*?)</{tag}>", page, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        assert f"{tag}-src 'sha256-{digest}'" in statuspage.policy()
+    assert "unsafe" not in statuspage.policy()
+    assert "http" not in re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)

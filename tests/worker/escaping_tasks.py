@@ -1,0 +1,23 @@
+"""Tasks that keep views of their buffers."""
+
+import os
+
+from celery import shared_task
+
+import bufpool_workers as bp
+
+kept = []
+
+
+@shared_task
+def keep_slice() -> int:
+    with bp.buffer(4096) as buf:
+        kept.append(buf[:10])
+    return os.getpid()
+
+
+@shared_task
+def hold_at_end() -> int:
+    held = bp.secure_buffer(100)
+    kept.append((held, held[:10]))
+    return os.getpid()
