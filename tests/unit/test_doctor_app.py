@@ -16,7 +16,9 @@ HERE = Process(pid=os.getpid())
 
 
 @pytest.fixture
-def app():
+def app(monkeypatch):
+    # without the shared tasks of other tests' modules, which every app of a process gets
+    monkeypatch.setattr("celery._state._on_app_finalizers", set())
     app = Celery("looked_at", set_as_current=False)
     bp.setup(app)
     return app

@@ -31,14 +31,14 @@ def rows(text):
 def test_status_finds_the_worker_beside_it_and_prints_plain_lines(worker):
     done = worker.command("bufpool", "status")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith(f"{worker.node}: 2 processes, 2 warm, hit rate 100.0%, ")
+    assert done.stdout.startswith(f"{worker.node}: 2 processes, 2 warm, hit rate 100%, ")
     assert done.stdout.isascii()
     assert "\x1b" not in done.stdout
     found = rows(done.stdout)
     (header,) = [row for row in found if row[:2] == ["pool", "size"]]
     (row,) = [row for row in found if row[:2] == ["regular", "4kb"]]
     told = dict(zip(header, row, strict=True))
-    assert (told["gets"], told["misses"], told["hit_rate"]) == ("6", "0", "100.0%")
+    assert (told["gets"], told["misses"], told["hit_rate"]) == ("6", "0", "100%")
     (pids,) = [row for row in found if row[:2] == ["pid", "age"]]
     assert len(found) - found.index(pids) == 3
 
