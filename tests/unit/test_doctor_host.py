@@ -13,6 +13,7 @@ from bufpool_workers.worker.doctor import host
 from bufpool_workers.worker.limits import check_locking
 from bufpool_workers.worker.process import Process, has_ipc_lock, memory_limit, parse_limits
 
+NOBODY = 65534
 WITH_KEY = Settings(private_keys=("worker.key",))
 LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="there is no /proc")
 SWAPS = "Filename Type Size Used Priority\n/dev/sda2 partition 8388604 0 -2\n"
@@ -156,11 +157,21 @@ def test_a_directory_that_can_not_be_counted_in_is_an_error(tmp_path):
     assert "on ext4" in slow.what
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_directory_that_may_not_be_written_is_an_error(tmp_path):
     tmp_path.chmod(0o500)
-    (found,) = host.check_directory(tmp_path, mounts=MOUNTS)
-    assert found.level == "error"
+    pid = os.fork()
+    if pid == 0:  # root may write everywhere, so this child becomes nobody
+        code = 1
+        try:
+            if os.geteuid() == 0:
+                os.chown(tmp_path, NOBODY, NOBODY)
+                os.chdir(tmp_path)  # what is above it may be closed to nobody
+                os.setuid(NOBODY)
+            (found,) = host.check_directory(Path(), mounts=MOUNTS)
+            code = 0 if "may not write there" in found.what else 2
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
 def test_every_check_of_this_host_says_something():
