@@ -66,8 +66,8 @@ class Sign(NamedTuple):
 
 
 def sign(*, node: str, app: str | None) -> None:
-    """Say in this worker's private directory whose it is; does nothing where it has none."""
-    if _private is not None:
+    """Say in this worker's private directory whose it is; does nothing where it uses none."""
+    if _private is not None and directory() == _private:
         whole = _private / f".{_SIGN}"
         whole.write_text(json.dumps(Sign(node, app, os.getpid())._asdict()), encoding="utf-8")
         whole.rename(_private / _SIGN)

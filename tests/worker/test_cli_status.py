@@ -80,6 +80,14 @@ def test_a_directory_that_is_gone_is_named_on_stderr(worker, tmp_path):
         assert str(tmp_path / "gone") in done.stderr
 
 
+def test_a_broker_that_is_away_is_named_without_its_password(worker):
+    env = {"CELERY_BROKER_URL": "redis://:hunter2@127.0.0.1:1/0", "TEST_APP_NAME": "nobody"}
+    done = worker.command("bufpool", "status", env=env)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "broker redis://:**@127.0.0.1:1/0: " in done.stderr
+    assert "hunter2" not in done.stderr
+
+
 def test_top_in_a_pipe_prints_each_look_whole(worker):
     done = worker.command("bufpool", "top", "--count=2", "--interval=0.1")
     assert (done.returncode, done.stderr) == (0, "")

@@ -13,7 +13,7 @@ from rich.text import Text
 from bufpool_workers.metrics import Numbers, ProcessReport, Report, words
 from bufpool_workers.worker.nodes import Node
 
-_PIPE_COLUMNS = 500  # never broken, however long a directory's name is
+_PIPE_COLUMNS = 10_000  # never broken, however long a directory's name is
 _TROUBLES = {
     "limit_hits": "at limit",
     "escapes": "escapes",
