@@ -140,7 +140,8 @@ class Counting:
 
     def is_trim_asked(self) -> bool:
         """Whether `celery control bufpool_trim` has asked this process since the last call."""
-        if self._file is None or (asked := self._file.trim_asked()) == self._trimmed:
+        asked = 0.0 if self._file is None else self._file.trim_asked()
+        if asked in {0.0, self._trimmed}:  # zero: a file of new pools, which nobody asked yet
             return False
         self._trimmed = asked
         return True

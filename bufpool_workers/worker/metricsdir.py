@@ -40,7 +40,9 @@ def prepare() -> None:
     MetricsError, before a metric in a task module fails with less, when that one isn't there.
     """
     global _private, _early_importers  # noqa: PLW0603 - a process has one environment
-    if not _is_worker_command(sys.argv):
+    if not _is_command("worker"):
+        if _is_command("doctor"):
+            _early_importers = _importers()
         return
     given = os.environ.get(VARIABLE)
     if given:
@@ -64,8 +66,8 @@ class Sign(NamedTuple):
 
 
 def sign(*, node: str, app: str | None) -> None:
-    """Say in this worker's private directory whose it is; does nothing where it has none."""
-    if _private is not None:
+    """Say in this worker's private directory whose it is; does nothing where it uses none."""
+    if _private is not None and directory() == _private:
         whole = _private / f".{_SIGN}"
         whole.write_text(json.dumps(Sign(node, app, os.getpid())._asdict()), encoding="utf-8")
         whole.rename(_private / _SIGN)
@@ -127,10 +129,15 @@ def restore() -> None:
             path.mkdir(mode=0o700 if path.name.startswith(_PREFIX) else 0o777)
 
 
-def _is_worker_command(argv: list[str]) -> bool:
-    program = Path(argv[0])
+def early_importers() -> tuple[str, ...]:
+    """Name the modules that imported prometheus_client before `prepare`, in a worker or doctor."""
+    return _early_importers
+
+
+def _is_command(name: str) -> bool:
+    program = Path(sys.argv[0])
     is_celery = program.name == "celery" or program.parts[-2:] == ("celery", "__main__.py")
-    return is_celery and "worker" in argv[1:]
+    return is_celery and name in sys.argv[1:]
 
 
 def private_base() -> Path:

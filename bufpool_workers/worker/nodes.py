@@ -85,7 +85,10 @@ class Finder:
             )
         except (OperationalError, KombuError, OSError) as error:
             url = self.app.connection_for_write().as_uri()  # without its password
-            raise MetricsError(f"no numbers on this host, and broker {url}: {error}") from error
+            raise MetricsError(
+                f"broker {url}: {error}; and no worker of this app counts in a private directory "
+                f"on this host: start one, or set {metricsdir.VARIABLE} as for the workers"
+            ) from error
         return {name: answer for each in answers or () for name, answer in each.items()}
 
     def _nobody(self, who: str) -> str:

@@ -46,6 +46,13 @@ def borrow(size: int, count: int) -> dict[str, Any]:
 
 
 @shared_task
+def borrow_often(size: int, times: int) -> None:
+    """Take and give back one buffer again and again."""
+    for _ in range(times):
+        bp.buffer(size).release()
+
+
+@shared_task
 def keep_buffer(size: int) -> None:
     """End with a buffer that is neither released nor dropped."""
     _kept.append(bp.buffer(size))

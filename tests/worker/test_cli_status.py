@@ -31,14 +31,14 @@ def rows(text):
 def test_status_finds_the_worker_beside_it_and_prints_plain_lines(worker):
     done = worker.command("bufpool", "status")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith(f"{worker.node}: 2 processes, 2 warm, hit rate 100.0%, ")
+    assert done.stdout.startswith(f"{worker.node}: 2 processes, 2 warm, hit rate 100%, ")
     assert done.stdout.isascii()
     assert "\x1b" not in done.stdout
     found = rows(done.stdout)
     (header,) = [row for row in found if row[:2] == ["pool", "size"]]
     (row,) = [row for row in found if row[:2] == ["regular", "4kb"]]
     told = dict(zip(header, row, strict=True))
-    assert (told["gets"], told["misses"], told["hit_rate"]) == ("6", "0", "100.0%")
+    assert (told["gets"], told["misses"], told["hit_rate"]) == ("6", "0", "100%")
     (pids,) = [row for row in found if row[:2] == ["pid", "age"]]
     assert len(found) - found.index(pids) == 3
 
@@ -78,6 +78,14 @@ def test_a_directory_that_is_gone_is_named_on_stderr(worker, tmp_path):
         done = worker.command("bufpool", command, env=env)
         assert (done.returncode, done.stdout) == (1, "")
         assert str(tmp_path / "gone") in done.stderr
+
+
+def test_a_broker_that_is_away_is_named_without_its_password(worker):
+    env = {"CELERY_BROKER_URL": "redis://:hunter2@127.0.0.1:1/0", "TEST_APP_NAME": "nobody"}
+    done = worker.command("bufpool", "status", env=env)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "broker redis://:**@127.0.0.1:1/0: " in done.stderr
+    assert "hunter2" not in done.stderr
 
 
 def test_top_in_a_pipe_prints_each_look_whole(worker):

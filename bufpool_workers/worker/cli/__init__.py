@@ -12,9 +12,6 @@ from typing import Any
 
 import click
 
-EXIT_WARNINGS = 1
-EXIT_ERRORS = 2
-
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 
@@ -108,6 +105,33 @@ def top(context: click.Context, *, finder: Any, interval: float, count: int | No
 
     console = make_console(no_color=context.obj.no_color)
     live.run(finder.find, console=console, seconds=interval, count=count)
+
+
+@bufpool.command()
+@_JSON
+@click.option("--all", "show_all", is_flag=True, help="Show also what is well.")
+@_of_nodes
+def doctor(context: click.Context, *, finder: Any, as_json: bool, show_all: bool) -> None:
+    r"""Look for what is wrong with host, app and workers.
+
+    And what to do about it. Suggests a bufpool_warm that fits the traffic, when the workers it
+    finds (as status does) have counted enough. Run it as the workers' user, on their host.
+
+    \b
+    Exit status, as monitoring plugins have it:
+      0  nothing to do (notes are no reason to do something)
+      1  warnings, or the command could not do its work
+      2  errors: workers don't start, or protect less than is demanded; wrong settings or usage
+    """
+    from bufpool_workers.worker.cli import examination  # noqa: PLC0415 - see the module's docstring
+    from bufpool_workers.worker.doctor import diagnose  # noqa: PLC0415 - as above
+
+    findings = list(diagnose(finder))
+    if as_json:
+        click.echo(json.dumps([finding.as_dict() for finding in findings], indent=2))
+    else:
+        examination.show(findings, no_color=context.obj.no_color, show_all=show_all)
+    context.exit(examination.exit_status(findings))
 
 
 @bufpool.command()
@@ -220,7 +244,7 @@ def _settings(app: Any) -> Any:
     try:
         return read_settings(app)
     except ImproperlyConfigured as error:
-        raise click.ClickException(str(error)) from error
+        raise click.UsageError(str(error)) from error
 
 
 def _or_fail(work: Callable[[], Any]) -> Any:

@@ -10,11 +10,10 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from bufpool_workers.metrics import Numbers, ProcessReport, Report
-from bufpool_workers.settings import GiB, KiB, MiB
+from bufpool_workers.metrics import Numbers, ProcessReport, Report, words
 from bufpool_workers.worker.nodes import Node
 
-_PIPE_COLUMNS = 500  # never broken, however long a directory's name is
+_PIPE_COLUMNS = 10_000  # never broken, however long a directory's name is
 _TROUBLES = {
     "limit_hits": "at limit",
     "escapes": "escapes",
@@ -165,27 +164,19 @@ def _level_style(level: str | None) -> str:
 
 
 def percent(rate: float | None) -> str:
-    """Write a rate from 0 to 100; never rounded up to 100."""
-    if rate is None:
-        return "-"
-    return f"{min(rate, 99.9) if rate < 100 else rate:.1f}%"  # noqa: PLR2004 - the whole
+    """Write a rate for a column; "-" before there is one."""
+    return "-" if rate is None else _unspaced(words.format_percentage(rate))
 
 
 def human_bytes(nbytes: int) -> str:
-    """Write a size in its largest unit, without a space: 1536 is "1.5KiB"."""
-    for name, unit in (("GiB", GiB), ("MiB", MiB), ("KiB", KiB)):
-        if nbytes >= unit:
-            return f"{nbytes / unit:.1f}{name}"
-    return f"{nbytes}B"
+    """Write a size for a column: 1536 is "1.5KiB"."""
+    return _unspaced(words.format_bytes(nbytes))
 
 
 def human_age(seconds: float) -> str:
-    """Write an age in its two largest units: 3725 is "1h02m"."""
-    minutes, s = divmod(int(seconds), 60)
-    hours, m = divmod(minutes, 60)
-    days, h = divmod(hours, 24)
-    if days:
-        return f"{days}d{h:02}h"
-    if hours:
-        return f"{h}h{m:02}m"
-    return f"{m}m{s:02}s" if m else f"{s}s"
+    """Write an age for a column: 3725 s are "1h2min"."""
+    return _unspaced(words.format_age(seconds))
+
+
+def _unspaced(text: str) -> str:
+    return text.replace(" ", "")  # a script's columns are words

@@ -1,0 +1,37 @@
+"""The doctor's findings on a terminal or in a pipe."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from rich.text import Text
+
+from bufpool_workers.worker.cli.view import make_console
+from bufpool_workers.worker.findings import LEVELS, Finding
+
+EXIT_STATUS = {"ok": 0, "note": 0, "warning": 1, "error": 2}
+_STYLES = {"ok": "green", "note": "cyan", "warning": "yellow", "error": "bold red"}
+_INDENT = " " * 9
+
+
+def show(findings: Sequence[Finding], *, no_color: bool, show_all: bool) -> None:
+    """Print them, the worst last, each beginning with its level and name; then how many."""
+    console = make_console(no_color=no_color)
+    for finding in sorted(findings, key=lambda finding: LEVELS.index(finding.level)):
+        if finding.level == "ok" and not show_all:
+            continue
+        line = Text(f"{finding.level:8} ", style=_STYLES[finding.level])
+        line.append(f"{finding.check}: {finding.what}", style="not bold default")
+        console.print(line)
+        if finding.to_do:
+            console.print(Text(f"{_INDENT}-> {finding.to_do}"))
+        if finding.paste:
+            console.print(Text(f"{_INDENT}{finding.paste}", style="bold"))
+    counts = Counter(finding.level for finding in findings)
+    console.print(", ".join(f"{counts[level]} {level}" for level in reversed(LEVELS)))
+
+
+def exit_status(findings: Sequence[Finding]) -> int:
+    """Give the status of the worst of them."""
+    return max((EXIT_STATUS[finding.level] for finding in findings), default=0)

@@ -1,0 +1,126 @@
+"""What the doctor makes of an app."""
+
+import functools
+import logging
+import os
+
+import pytest
+from celery import Celery
+
+import bufpool_workers as bp
+from bufpool_workers import MiB, Settings
+from bufpool_workers.worker.doctor import app as checks
+from bufpool_workers.worker.process import Process
+
+HERE = Process(pid=os.getpid())
+
+
+@pytest.fixture
+def app(monkeypatch):
+    # without the shared tasks of other tests' modules, which every app of a process gets
+    monkeypatch.setattr("celery._state._on_app_finalizers", set())
+    app = Celery("looked_at", set_as_current=False)
+    bp.setup(app)
+    return app
+
+
+def found(app, settings=None, process=HERE):
+    findings = checks.check_app(app, settings or Settings(), process=process)
+    return {finding.check: finding for finding in findings}
+
+
+def login(user, password):
+    return bool(password)
+
+
+def test_an_app_without_setup_is_an_error():
+    findings = found(Celery("other", set_as_current=False))
+    assert {check: finding.level for check, finding in findings.items()} == {"setup": "error"}
+
+
+def test_a_plain_app_is_fine(app):
+    assert {finding.level for finding in found(app).values()} == {"ok"}
+
+
+def test_modules_that_can_not_be_imported_are_named_with_their_error(app, monkeypatch, tmp_path):
+    (tmp_path / "wrong_order.py").write_text(
+        "import bufpool_workers as bp\n"
+        "from celery import shared_task\n"
+        "@bp.pooled_buffer(64)\n"
+        "@shared_task\n"
+        "def task(*, buf): ...\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    app.conf.include = ["wrong_order"]
+    finding = found(app)["tasks"]
+    assert finding.level == "error"
+    assert "pooled_buffer stands below @app.task" in finding.what
+
+
+def test_a_decorator_that_hides_what_is_sealed_is_an_error(app):
+    def hides(function):
+        def call(*args, **kwargs):
+            return function(*args, **kwargs)
+
+        return call
+
+    app.task(hides(bp.sealed("password")(login)), name="hidden", shared=False)
+    finding = found(app)["decorators"]
+    assert finding.level == "error"
+    assert finding.what.startswith("task hidden: a decorator above @sealed hides that password")
+
+
+def test_decorators_that_wrap_are_fine(app):
+    def wraps(function):
+        @functools.wraps(function)
+        def call(*args, **kwargs):
+            return function(*args, **kwargs)
+
+        return call
+
+    app.task(wraps(bp.sealed("password")(wraps(login))), name="login", shared=False)
+    assert "decorators" not in found(app, Settings(private_keys=("key",)))
+
+
+def test_sealed_arguments_without_a_key_are_an_error(app, tmp_path):
+    app.task(bp.sealed("password")(login), name="login", shared=False)
+    assert found(app)["keys"].level == "error"
+    path = tmp_path / "worker.key"
+    bp.generate_key(path)
+    assert found(app, Settings(private_keys=(str(path),)))["keys"].level == "ok"
+    path.chmod(0o644)
+    finding = found(app, Settings(private_keys=(str(path),)))["keys"]
+    assert finding.level == "error"
+    assert str(path) in finding.what
+
+
+def test_what_shows_sealed_tokens_is_warned_of(app, monkeypatch):
+    app.task(bp.sealed("password")(login), name="login", shared=False)
+    debug = Process(pid=1, arguments=("celery", "worker", "-l", "debug"))
+    assert not {"result_extended", "logging"} & found(app).keys()
+    app.conf.result_extended = True
+    assert found(app)["result_extended"].level == "warning"
+    assert found(app, process=debug)["logging"].level == "warning"
+    logger = logging.getLogger("celery")
+    monkeypatch.setattr(logger, "level", logging.DEBUG)
+    assert found(app)["logging"].level == "warning"
+
+
+def test_nothing_is_said_of_them_where_nothing_is_sealed(app):
+    app.task(login, name="login", shared=False)
+    app.conf.result_extended = True
+    assert not {"result_extended", "logging", "keys"} & found(app).keys()
+
+
+@pytest.mark.parametrize(
+    ("limit", "level"), [(None, "ok"), (300 * MiB, "ok"), (200 * MiB, "warning"), (MiB, "error")]
+)
+def test_pools_are_held_against_the_memory_of_the_cgroup(limit, level):
+    assert checks.check_memory(Settings(), processes=2, limit=limit).level == level
+
+
+def test_children_that_would_be_recycled_are_warned_of(app):
+    app.conf.worker_max_memory_per_child = 100_000
+    assert found(app)["recycling"].level == "warning"
+    app.conf.worker_proc_alive_timeout = 1.0
+    assert found(app)["warm_seconds"].level == "warning"

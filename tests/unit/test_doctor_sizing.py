@@ -1,0 +1,151 @@
+"""What the doctor suggests for the traffic that was counted."""
+
+import pytest
+
+from bufpool_workers import KiB, MiB, Settings
+from bufpool_workers.metrics import Numbers, PoolNumbers, ProcessReport, Report
+from bufpool_workers.worker.doctor.sizing import check_sizing
+from bufpool_workers.worker.doctor.traffic import check_node
+from bufpool_workers.worker.nodes import Node
+
+SETTINGS = Settings.read({"bufpool_warm": {"regular": {"64KiB": 4, "1MiB": 2}}})
+
+
+def process(*, age_seconds=30.0, warmed=True, **sizes):
+    pools = {"regular": PoolNumbers.of(sizes)}
+    return ProcessReport(
+        pid=1,
+        age_seconds=age_seconds,
+        warmed=warmed,
+        secure_level="memfd",
+        locked_bytes=0,
+        pools=pools,
+    )
+
+
+def report(*processes):
+    sizes = {}
+    for each in processes:
+        for label, numbers in each.pools["regular"].sizes.items():
+            sizes[label] = sizes.get(label, Numbers()) + numbers
+    return Report(unix_seconds=0.0, pools={"regular": PoolNumbers.of(sizes)}, processes=processes)
+
+
+def numbers(size, *, gets, misses=0, held=0, mapped=0, **others):
+    return Numbers(
+        gets=gets,
+        hits=gets - misses,
+        misses=misses,
+        held_bytes=held * size,
+        bytes_allocated=mapped * size,
+        **others,
+    )
+
+
+def found(*processes, settings=SETTINGS):
+    findings = check_sizing([report(*processes)], settings)
+    return {finding.check: finding for finding in findings}
+
+
+def pasted(finding):
+    """Do what somebody does who pastes the line into an app's settings."""
+    return eval(finding.paste.partition(" = ")[2])  # noqa: S307 - a dictionary of our own making
+
+
+def test_little_traffic_is_no_reason_to_suggest_anything():
+    finding = found(process(**{"64kb": numbers(64 * KiB, gets=999, misses=999)}))["sizing_regular"]
+    assert (finding.level, finding.paste) == ("note", "")
+    assert "999 gets, 1000 are needed" in finding.what
+
+
+def test_levels_that_fit_are_left_alone():
+    sizes = {
+        "64kb": numbers(64 * KiB, gets=5000, held=4, mapped=4),
+        "1mb": numbers(MiB, gets=5000, misses=2, held=4, mapped=4),
+    }
+    finding = found(process(**sizes))["sizing_regular"]
+    assert (finding.level, finding.paste) == ("ok", "")
+
+
+def test_a_size_that_misses_is_raised_to_what_a_process_holds():
+    few = numbers(MiB, gets=1000, misses=4, held=6, mapped=6)
+    more = numbers(MiB, gets=1000, misses=6, held=8, mapped=8)
+    rest = {"64kb": numbers(64 * KiB, gets=10, held=4, mapped=4)}
+    finding = found(process(**{"1mb": few}, **rest), process(**{"1mb": more}, **rest))[
+        "sizing_regular"
+    ]
+    assert finding.level == "warning"
+    assert pasted(finding) == {"regular": {"64KiB": 4, "1MiB": 8}}
+    Settings.read({"bufpool_warm": pasted(finding)})
+
+
+def test_what_was_trimmed_since_counts_once_for_each_trim():
+    # five more at once, mapped and given back ten times in ten minutes
+    sizes = {"1mb": numbers(MiB, gets=2000, misses=50, held=2, mapped=52)}
+    finding = found(process(age_seconds=600, **sizes))["sizing_regular"]
+    assert pasted(finding)["regular"]["1MiB"] == 2 + 5
+
+
+def test_what_was_lent_beyond_the_cap_was_not_kept():
+    sizes = {"1mb": numbers(MiB, gets=2000, misses=500, held=3, mapped=502, discards=499)}
+    sizes["1mb"] += Numbers(limit_hits=499)
+    findings = found(process(age_seconds=0, **sizes))
+    assert pasted(findings["sizing_regular"])["regular"]["1MiB"] == 3
+    assert pasted(findings["limit_regular"]) == {"regular": "256MiB"}
+
+
+def test_sizes_that_nobody_asks_for_are_left_out():
+    finding = found(process(**{"1mb": numbers(MiB, gets=1000, held=2, mapped=2)}))["sizing_regular"]
+    assert finding.level == "note"
+    assert pasted(finding) == {"regular": {"1MiB": 2}}
+    assert "nobody asks for 64KiB" in finding.what
+
+
+def test_a_cap_below_the_suggestion_is_suggested_too():
+    settings = Settings.read(
+        {"bufpool_warm": {"regular": {"1MiB": 2}}, "bufpool_max_bytes": {"regular": "4MiB"}}
+    )
+    sizes = {"1mb": numbers(MiB, gets=2000, misses=400, held=8, mapped=8)}
+    findings = found(process(**sizes), settings=settings)
+    assert pasted(findings["limit_regular"]) == {"regular": "10MiB"}
+    Settings.read(
+        {
+            "bufpool_warm": pasted(findings["sizing_regular"]),
+            "bufpool_max_bytes": pasted(findings["limit_regular"]),
+        }
+    )
+
+
+def test_requests_above_the_largest_size_are_told_of_with_their_average():
+    sizes = {
+        "1mb": numbers(MiB, gets=2000, held=2, mapped=2),
+        "larger": numbers(40 * MiB, gets=10, misses=10, mapped=10),
+    }
+    finding = found(process(**sizes))["larger_regular"]
+    assert "10 requests above the largest size, 16MiB" in finding.what
+    assert "40 MiB on average" in finding.what
+
+
+@pytest.mark.parametrize(
+    ("field", "level"),
+    [
+        ("escapes", "warning"),
+        ("reclaims", "warning"),
+        ("unlocked", "warning"),
+        ("damages", "error"),
+    ],
+)
+def test_misuse_is_told_with_its_number(field, level):
+    sizes = {"1mb": numbers(MiB, gets=10, **{field: 7})}
+    findings = check_node(Node(name="shop", report=report(process(**sizes))))
+    (finding,) = [finding for finding in findings if finding.check == field]
+    assert finding.level == level
+    assert finding.what.startswith("shop: ")
+    assert finding.what.endswith(": 7")
+
+
+def test_processes_that_are_not_warm_are_told_of():
+    cold = process(warmed=False)
+    (finding,) = check_node(Node(name="shop", report=report(cold, process())))
+    assert finding.level == "warning"
+    assert "1 of 2 processes" in finding.what
