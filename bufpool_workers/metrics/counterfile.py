@@ -196,7 +196,7 @@ class CounterFile:
 
 def read_gauges(data: bytes) -> Iterator[tuple[bytes, Number]]:
     """Read the gauges of a file of ours; raises DamagedFileError when there are none."""
-    _, live = _HEADER.unpack_from(data)
+    live = _HEADER.unpack_from(data)[1] if len(data) >= _HEADER.size else 0
     start = live + len(_LIVE)
     if live < _HEADER.size or data[live:start] != _LIVE:
         raise DamagedFileError("the gauges of its process are missing")

@@ -6,7 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
-from math import isfinite, isnan, nan
+from math import isnan, nan
 from typing import Any, Self
 
 from bufpool_workers.metrics import catalog as names
@@ -232,4 +232,5 @@ def _by_pool(sizes: Mapping[tuple[str, str], Numbers]) -> dict[str, PoolNumbers]
 
 
 def _whole(value: float) -> int:
-    return int(value) if isfinite(value) else 0  # a damaged file may say anything
+    # a damaged file may say anything; beyond 2^53 floats can't count
+    return int(value) if abs(value) <= 2**53 else 0

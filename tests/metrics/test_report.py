@@ -88,9 +88,9 @@ def test_skipped_files_are_named_with_their_reason(tmp_path, report):
 
 
 def test_a_number_that_is_none_is_left_out(workers, report):
-    workers.count(gets=math.nan, hits=math.inf, misses=2)
+    workers.count(idle=math.nan, held_bytes=math.inf, misses=2)
     numbers = report().pools["regular"].sizes["2kb"]
-    assert (numbers.gets, numbers.hits, numbers.misses) == (0, 0, 2)
+    assert (numbers.idle, numbers.held_bytes, numbers.misses) == (0, 0, 2)
 
 
 def test_without_traffic_there_is_no_rate(workers, report):
