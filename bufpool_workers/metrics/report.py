@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from math import isnan, nan
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Self
 
 from bufpool_workers.metrics import catalog as names
 from bufpool_workers.metrics.catalog import Catalog
@@ -17,8 +17,6 @@ from bufpool_workers.metrics.numbers import Numbers, PoolNumbers, add_up
 from bufpool_workers.metrics.owners import Owner
 from bufpool_workers.metrics.snapshot import LiveProcess, Snapshot, read_directory
 from bufpool_workers.settings import KINDS, LEVELS
-
-_TOO_LARGE: Final = 2.0**63
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -243,4 +241,5 @@ def _by_pool(sizes: Mapping[tuple[str, str], Numbers]) -> dict[str, PoolNumbers]
 
 
 def _whole(value: float) -> int:
-    return int(value) if abs(value) < _TOO_LARGE else 0  # a damaged file may say anything
+    # a damaged file may say anything; beyond 2^53 floats can't count
+    return int(value) if abs(value) <= 2**53 else 0
