@@ -12,7 +12,13 @@ from bufpool_workers.metrics.compaction import compact, compact_if_crowded
 from bufpool_workers.metrics.counterfile import CounterFile
 from bufpool_workers.metrics.exporter import Endpoint, asgi_app, wsgi_app
 from bufpool_workers.metrics.numbers import Numbers, PoolNumbers
-from bufpool_workers.metrics.report import ProcessReport, Report, make_report, read_report
+from bufpool_workers.metrics.report import (
+    EscapePlace,
+    ProcessReport,
+    Report,
+    make_report,
+    read_report,
+)
 from bufpool_workers.metrics.trimming import ask_to_trim
 
 __all__ = [  # noqa: RUF022 - grouped by topic
@@ -30,6 +36,7 @@ __all__ = [  # noqa: RUF022 - grouped by topic
     "compact_if_crowded",
     "make_registry",
     # describing
+    "EscapePlace",
     "Numbers",
     "PoolNumbers",
     "ProcessReport",

@@ -1,5 +1,6 @@
 """Nodes as `status` and `top` draw them."""
 
+import dataclasses
 import io
 import itertools
 
@@ -7,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from bufpool_workers.errors import MetricsError
-from bufpool_workers.metrics import Numbers, PoolNumbers, ProcessReport, Report
+from bufpool_workers.metrics import EscapePlace, Numbers, PoolNumbers, ProcessReport, Report
 from bufpool_workers.worker.cli import live
 from bufpool_workers.worker.cli.view import draw_node
 from bufpool_workers.worker.nodes import Node
@@ -50,6 +51,21 @@ def test_a_node_is_drawn_with_what_went_wrong():
     assert text.startswith("shop@host: 1 process, 0 warm, hit rate 100%, ")
     assert row(text, "regular", "4kb")[-6:] == ["4KiB", "at", "limit", "1,", "escapes", "2"]
     assert row(text, "7") == ["7", "1h2min", "no", "mlock", "10", "100%", "0", "4KiB", "8KiB"]
+
+
+def test_where_escaped_buffers_were_acquired_is_told():
+    seen = node(1)
+    place = EscapePlace(pool="regular", place="shop.py:12", escapes=3)
+    report = dataclasses.replace(seen.report, escape_places=(place,))
+    assert "escaped regular shop.py:12: 3" in text_of(draw_node(Node(name="x", report=report)))
+
+
+def test_nothing_that_is_told_changes_the_terminal():
+    seen = node(1, skipped={"\x1b[2J.db": "odd\x07\r"})
+    text = text_of(draw_node(Node(name="\x1b]0;shop\x07", report=seen.report)))
+    assert text.startswith("?]0;shop?: ")
+    assert "skipped ?[2J.db: odd??" in text
+    assert "\x1b" not in text
 
 
 def test_files_that_could_not_be_read_are_named():

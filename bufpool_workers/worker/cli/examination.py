@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
-from bufpool_workers.worker.cli.view import make_console
+from bufpool_workers.worker.cli.view import make_console, printable
 from bufpool_workers.worker.findings import LEVELS, Finding
 
 EXIT_STATUS = {"ok": 0, "note": 0, "warning": 1, "error": 2}
@@ -22,10 +22,10 @@ def show(findings: Sequence[Finding], *, no_color: bool, show_all: bool) -> None
         if finding.level == "ok" and not show_all:
             continue
         line = Text(f"{finding.level:8} ", style=_STYLES[finding.level])
-        line.append(f"{finding.check}: {finding.what}", style="not bold default")
+        line.append(printable(f"{finding.check}: {finding.what}"), style="not bold default")
         console.print(line)
         if finding.to_do:
-            console.print(Text(f"{_INDENT}-> {finding.to_do}"))
+            console.print(Text(f"{_INDENT}-> {printable(finding.to_do)}"))
         if finding.paste:
             console.print(Text(f"{_INDENT}{finding.paste}", style="bold"))
     counts = Counter(finding.level for finding in findings)

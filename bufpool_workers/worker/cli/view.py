@@ -42,12 +42,12 @@ def draw_node(node: Node, *, before: Report | None = None) -> RenderableType:
         parts += ["", pools]
     if report.processes:
         parts += ["", _processes(report.processes)]
-    if report.skipped:
-        parts.append("")
-        parts += [
-            Text(f"skipped {name or 'compaction'}: {reason}", style="yellow")
-            for name, reason in report.skipped.items()
-        ]
+    notes = [
+        *(f"escaped {its.pool} {its.place}: {its.escapes}" for its in report.escape_places),
+        *(f"skipped {name}: {reason}" for name, reason in report.skipped.items()),
+    ]
+    if notes:
+        parts += ["", *(Text(printable(note), style="yellow") for note in notes)]
     return Group(*parts)
 
 
@@ -55,7 +55,7 @@ def _headline(node: Node) -> Text:
     report = node.report
     total, processes = report.total, len(report.processes)
     cold = processes - report.warmed_processes
-    line = Text(node.name, style="bold")
+    line = Text(printable(node.name), style="bold")
     rest = (
         (f"{processes} {'process' if processes == 1 else 'processes'}", ""),
         (f"{report.warmed_processes} warm", "yellow" if cold else ""),
@@ -82,8 +82,8 @@ def _pools(report: Report, before: Report | None) -> Table:
     for pool, size, numbers in _rows(report):
         rates = _rates(report, before, pool, size, numbers) if before else ()
         table.add_row(
-            pool,
-            size,
+            printable(pool),
+            printable(size),
             str(numbers.gets),
             *rates,
             str(numbers.misses),
@@ -176,6 +176,11 @@ def human_bytes(nbytes: int) -> str:
 def human_age(seconds: float) -> str:
     """Write an age for a column: 3725 s are "1h2min"."""
     return _unspaced(words.format_age(seconds))
+
+
+def printable(text: str) -> str:
+    """Leave out of a text what would change the terminal: it comes from files and other hosts."""
+    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def _unspaced(text: str) -> str:

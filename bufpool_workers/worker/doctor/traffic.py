@@ -55,6 +55,13 @@ def check_node(node: Node) -> Iterator[Finding]:
         number = getattr(report.total, field)
         if number:
             yield Finding(level, field, f"{name}: {what}: {number}", to_do)
+    for its in report.escape_places:
+        yield Finding(
+            "note",
+            "escape_place",
+            f"{name}: {its.escapes} of the {its.pool} buffers that escaped were acquired at "
+            f"{its.place}",
+        )
     for file, reason in report.skipped.items():
         yield Finding(
             "warning", "skipped", f"{name}: {file}: {reason}", "remove it, if nobody writes it"
