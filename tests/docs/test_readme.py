@@ -1,15 +1,18 @@
 """What the README shows is run: readers copy it."""
 
 import hashlib
+import json
 import os
 import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
-from support.readme import README, blocks_under, read_blocks
+from support.readme import README, Block, blocks_under, read_blocks
 
 from bufpool_workers.sealing import Keyring, generate_key
 
@@ -23,6 +26,9 @@ RUN_HERE = {
     ("Handle credentials end to end", "python"),
     ("Seal from another language", "python"),
     ("Credentials from files", "python"),
+    ("Commands", "console"),
+    ("Size the pools", "console"),
+    ("Watch it", "json"),
 }
 RUN_ELSEWHERE = {
     ("Quick start", "console"): "make demo: worker/test_demo.py; make test: this",
@@ -42,6 +48,20 @@ def run_python(code: str, folder: Path, **env: str) -> str:
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def run_shell(block: Block, folder: Path, *, env: Mapping[str, str]) -> CompletedProcess[str]:
+    """Run the one command of a console block, where `proj` is the app of the quick start."""
+    command = block.text.partition("\n")[0].removeprefix("$ ").replace(" proj ", " shop ")
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    return subprocess.run(
+        ["/bin/sh", "-c", command],
+        cwd=folder,
+        env=os.environ | dict(env) | {"PATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def test_every_block_is_run_by_some_test():
@@ -77,6 +97,31 @@ def test_its_app_scales_an_image_and_counts_its_zeros(start_worker, tmp_path):
     worker.run("shop.scale", str(source), str(target))
     assert memoryview(target.read_bytes()).cast("f").tolist() == pytest.approx([0, 0.2, 1, 0])
     assert worker.run("shop.count_zeros", str(source)) == 2
+
+
+def test_its_commands_answer_beside_its_app(start_worker, tmp_path):
+    blocks_under("In your app")[0].write(tmp_path)
+    worker = start_worker("shop", folder=tmp_path)
+    (tmp_path / "one").write_bytes(b"\0" * 2**20)
+    assert worker.run("shop.count_zeros", str(tmp_path / "one")) == 2**20
+    (status,) = blocks_under("Commands", "console")
+    (doctor,) = blocks_under("Size the pools", "console")
+    hit_rate = run_shell(status, tmp_path, env=worker.env)
+    assert hit_rate.stdout == "100%\n", hit_rate.stderr
+    advice = run_shell(doctor, tmp_path, env=worker.env)
+    assert "sizing_regular" in advice.stdout, advice.stderr
+
+
+def test_log_line_has_the_numbers_that_it_shows(tmp_path):
+    (block,) = blocks_under("Watch it", "json")
+    code = (
+        "import json, logging\n"
+        "logging.basicConfig(level='INFO', handlers=[handler := logging.Handler()])\n"
+        "handler.emit = lambda record: print(json.dumps(record.bufpool))\n"
+        "from bufpool_workers.worker.warmup import ensure_pools\n"
+        "ensure_pools()"
+    )
+    assert json.loads(run_python(code, tmp_path)).keys() == json.loads(block.text).keys()
 
 
 def test_buffers_can_be_had_anywhere(tmp_path):
@@ -145,11 +190,10 @@ def test_sealed_login_from_key_to_answer(start_worker, tmp_path):
         "    return b'salt', hashlib.scrypt(known, salt=b'salt', n=2**14, r=8, p=1)\n"
     )
     worker = start_worker("accounts", folder=tmp_path)
-    env = {"CELERY_BROKER_URL": worker.broker, "CELERY_RESULT_BACKEND": worker.broker}
     code = producer.text.replace("login.delay(", "answer = login.delay(")
     assert code != producer.text
     code += "\nprint(answer.get(timeout=30), any(password))"
-    assert run_python(code, tmp_path, **env).split() == ["True", "False"]
+    assert run_python(code, tmp_path, **worker.env).split() == ["True", "False"]
 
 
 def test_secret_sealed_without_our_code_opens(tmp_path):
