@@ -23,3 +23,8 @@ def make_block(block: memoryview) -> None:
     for at in range(0, len(block), len(_ZEROS)):
         part = block[at : at + len(_ZEROS)]
         cipher.update_into(_ZEROS[: len(part)], part)
+
+
+# cryptography makes its tables at their first use: a child that another thread's first use is forked
+# from would wait for them for ever
+make_block(memoryview(bytearray(_KEY_BYTES)))
