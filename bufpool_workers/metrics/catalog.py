@@ -54,11 +54,6 @@ WARMED: Final = Spec("warmed", "warmed_processes", "Living processes that are wa
 LOCKED_BYTES: Final = Spec(
     "locked_bytes", "locked_bytes", "Bytes of secure memory that living processes have locked"
 )
-TRIM_ASKED: Final = Spec(
-    "trim_asked", "trim_asked_seconds", "When a process was last asked to trim its pools"
-)
-"""Never scraped: the one number in a process's file that another process writes."""
-
 PROCESS_GAUGES: Final = (SECURE_LEVEL, LOCKED_BYTES, WARMED)
 
 IN_USE: Final = Spec("", "buffers_in_use", "Buffers lent out by living processes")

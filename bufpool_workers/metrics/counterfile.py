@@ -27,6 +27,11 @@ from bufpool_workers.metrics.owners import Owner
 
 PoolSizes = tuple[tuple[str, tuple[str, ...]], ...]
 
+TRIM_ASKED: Final = names.Spec(
+    "trim_asked", "trim_asked_seconds", "When a process was last asked to trim its pools"
+)
+"""No metric, and never scraped: what another process writes into a process's file."""
+
 _LIVE: Final = b"bufpool\x03"
 _HEADER: Final = struct.Struct("=ii")
 _PLACES_BYTES: Final = 32 * 1024
@@ -159,7 +164,7 @@ class CounterFile:
 
     def trim_asked(self) -> float:
         """When the process was last asked to trim its pools, in Unix seconds; 0 for never."""
-        return float(_DOUBLE.unpack_from(self.buffer, self.gauge_offset(names.TRIM_ASKED))[0])
+        return float(_DOUBLE.unpack_from(self.buffer, self.gauge_offset(TRIM_ASKED))[0])
 
     def set_gauge(self, gauge: names.Spec, value: float) -> None:
         """Store one of PROCESS_GAUGES."""
@@ -240,7 +245,7 @@ class Layout:
         first = {names.SECURE_LEVEL: Number(math.nan, 0.0)}
         self.gauge_offsets = {
             spec: add(catalog.process_gauge_key(spec), first.get(spec, ZERO))
-            for spec in (*names.PROCESS_GAUGES, names.TRIM_ASKED)
+            for spec in (*names.PROCESS_GAUGES, TRIM_ASKED)
         }
         self.pool_offsets: dict[str, list[int]] = {pool: [] for pool, _ in pools}
         for pool, label in sizes:

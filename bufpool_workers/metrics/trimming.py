@@ -8,8 +8,8 @@ from collections.abc import Collection
 from pathlib import Path
 
 from bufpool_workers.errors import MetricsError
-from bufpool_workers.metrics.catalog import DEFAULT_NAMESPACE, TRIM_ASKED, Catalog
-from bufpool_workers.metrics.counterfile import gauge_place
+from bufpool_workers.metrics.catalog import DEFAULT_NAMESPACE, Catalog
+from bufpool_workers.metrics.counterfile import TRIM_ASKED, gauge_place
 from bufpool_workers.metrics.entries import DamagedFileError
 from bufpool_workers.metrics.files import FileName, list_names, read_used
 from bufpool_workers.metrics.owners import current_instance
