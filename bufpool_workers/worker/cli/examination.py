@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from textwrap import wrap
 
 from rich.text import Text
 
@@ -12,7 +13,7 @@ from bufpool_workers.worker.findings import LEVELS, Finding
 
 EXIT_STATUS = {"ok": 0, "note": 0, "warning": 1, "error": 2}
 _STYLES = {"ok": "green", "note": "cyan", "warning": "yellow", "error": "bold red"}
-_INDENT = " " * 9
+_INDENT = 9
 
 
 def show(findings: Sequence[Finding], *, no_color: bool, show_all: bool) -> None:
@@ -21,13 +22,12 @@ def show(findings: Sequence[Finding], *, no_color: bool, show_all: bool) -> None
     for finding in sorted(findings, key=lambda finding: LEVELS.index(finding.level)):
         if finding.level == "ok" and not show_all:
             continue
-        line = Text(f"{finding.level:8} ", style=_STYLES[finding.level])
-        line.append(printable(f"{finding.check}: {finding.what}"), style="not bold default")
-        console.print(line)
-        if finding.to_do:
-            console.print(Text(f"{_INDENT}-> {printable(finding.to_do)}"))
-        if finding.paste:
-            console.print(Text(f"{_INDENT}{finding.paste}", style="bold"))
+        first, *rest = _lines(finding, console.width)
+        console.print(Text.assemble((first[:_INDENT], _STYLES[finding.level]), first[_INDENT:]))
+        for line in rest:
+            console.print(Text(line))
+        if finding.paste:  # whole, for the terminal's user to copy
+            console.print(Text(" " * _INDENT + finding.paste, style="bold"), soft_wrap=True)
     counts = Counter(finding.level for finding in findings)
     console.print(", ".join(f"{counts[level]} {level}" for level in reversed(LEVELS)))
 
@@ -35,3 +35,14 @@ def show(findings: Sequence[Finding], *, no_color: bool, show_all: bool) -> None
 def exit_status(findings: Sequence[Finding]) -> int:
     """Give the status of the worst of them."""
     return max((EXIT_STATUS[finding.level] for finding in findings), default=0)
+
+
+def _lines(finding: Finding, width: int) -> list[str]:
+    texts = [f"{finding.level:{_INDENT}}{finding.check}: {finding.what}"]
+    if finding.to_do:
+        texts.append(f"{'':{_INDENT}}-> {finding.to_do}")
+    lines = []
+    for text in map(printable, texts):
+        indent = " " * _INDENT
+        lines += wrap(text, width, subsequent_indent=indent, break_on_hyphens=False)
+    return lines

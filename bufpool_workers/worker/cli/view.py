@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -43,6 +42,7 @@ def draw_node(node: Node, *, before: Report | None = None) -> RenderableType:
     if report.processes:
         parts += ["", _processes(report.processes)]
     notes = [
+        *_troubles(report),
         *(f"escaped {its.pool} {its.place}: {its.escapes}" for its in report.escape_places),
         *(f"skipped {name}: {reason}" for name, reason in report.skipped.items()),
     ]
@@ -73,25 +73,22 @@ def _headline(node: Node) -> Text:
 
 
 def _pools(report: Report, before: Report | None) -> Table:
-    table = _table("pool", "size")
-    for name in ("gets", *(("gets_s", "misses_s") if before else ()), "misses", "hit_rate"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for name in ("in_use", "idle", "held"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("troubles")
+    rates = ("gets_s", "misses_s") if before else ("misses", "idle")
+    table = _table("pool", "size", numbers=("gets", *rates, "hit_rate", "in_use", "held"))
     for pool, size, numbers in _rows(report):
-        rates = _rates(report, before, pool, size, numbers) if before else ()
+        shown = (
+            _rates(report, before, pool, size, numbers)
+            if before
+            else (str(numbers.misses), str(numbers.idle))
+        )
         table.add_row(
             printable(pool),
             printable(size),
             str(numbers.gets),
-            *rates,
-            str(numbers.misses),
+            *shown,
             Text(percent(numbers.hit_rate), style=_rate_style(numbers.hit_rate)),
             str(numbers.in_use),
-            str(numbers.idle),
             human_bytes(numbers.held_bytes),
-            Text(_troubles(numbers), style="yellow"),
             style="bold" if size == "all" else "",
         )
     return table
@@ -121,9 +118,8 @@ def _rates(
 
 
 def _processes(processes: tuple[ProcessReport, ...]) -> Table:
-    table = _table("pid", "age", "warm", "secure_level")
-    for name in ("gets", "hit_rate", "in_use", "held", "locked"):
-        table.add_column(name, justify="right", no_wrap=True)
+    columns = ("gets", "hit_rate", "in_use", "held", "locked")
+    table = _table("pid", "age", "warm", "secure_level", numbers=columns)
     for process in sorted(processes, key=lambda process: -process.age_seconds):
         total = process.total
         table.add_row(
@@ -140,17 +136,21 @@ def _processes(processes: tuple[ProcessReport, ...]) -> Table:
     return table
 
 
-def _table(*columns: str) -> Table:
-    lines = box.SIMPLE_HEAD if sys.stdout.isatty() else None
-    table = Table(box=lines, pad_edge=False, header_style="bold")
-    for name in columns:
+def _table(*words: str, numbers: Sequence[str]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for name in words:
         table.add_column(name, no_wrap=True)
+    for name in numbers:
+        table.add_column(name, justify="right", no_wrap=True)
     return table
 
 
-def _troubles(numbers: Numbers) -> str:
-    found = {name: getattr(numbers, name) for name in _TROUBLES}
-    return ", ".join(f"{_TROUBLES[name]} {n}" for name, n in found.items() if n) or "-"
+def _troubles(report: Report) -> Iterator[str]:
+    for pool, size, numbers in _rows(report):
+        found = ((name, getattr(numbers, field)) for field, name in _TROUBLES.items())
+        told = ", ".join(f"{name} {number}" for name, number in found if number)
+        if told and size != "all":
+            yield f"{pool} {size}: {told}"
 
 
 def _rate_style(rate: float | None) -> str:
