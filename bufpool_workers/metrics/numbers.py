@@ -60,7 +60,7 @@ class Numbers:
     @classmethod
     def from_dict(cls, given: Mapping[str, Any]) -> Self:
         """Read what `as_dict` gave; what another version counts besides is left out."""
-        return cls(**{name: given[name] for name in _FIELDS if name in given})
+        return cls(**{name: int(given[name]) for name in _FIELDS if name in given})
 
 
 _FIELDS: Final = tuple(f.name for f in fields(Numbers))

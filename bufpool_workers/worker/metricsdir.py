@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import shutil
+import stat
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ logger = logging.getLogger(__name__)
 VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 _PREFIX = "bufpool-metrics-"
 _SIGN = "node.json"
+_SIGN_BYTES = 4096
 _SHM = Path("/dev/shm")  # noqa: S108 - tmpfs; what is made in it is private
 _CLIENT = "prometheus_client"
 
@@ -80,10 +82,23 @@ def find_private() -> Iterator[tuple[Path, Sign]]:
             try:
                 if not _is_locked(path):
                     continue
-                told = json.loads((path / _SIGN).read_text(encoding="utf-8"))
-                yield path, Sign(**told)
-            except (OSError, ValueError, TypeError):  # another user's, or not yet signed
+                found = _read_sign(path)
+            except (OSError, ValueError, TypeError, KeyError):  # another user's, or not yet signed
                 continue
+            yield path, found
+
+
+def _read_sign(path: Path) -> Sign:
+    # where everybody may make directories of that name, nothing in them is trusted
+    fd = os.open(path / _SIGN, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode) or os.geteuid() not in {0, status.st_uid}:
+            raise PermissionError(f"{path} is somebody else's")
+        told = json.loads(os.read(fd, _SIGN_BYTES))
+    finally:
+        os.close(fd)
+    return Sign(str(told["node"]), told["app"], int(told["pid"]))
 
 
 def settle(metrics_dir: str | None) -> None:

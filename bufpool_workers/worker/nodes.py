@@ -109,7 +109,7 @@ def _node(name: str, answer: Any) -> Node:
         raise MetricsError(f"{name}: {answer['error']}")
     try:
         return Node(name=name, report=Report.from_dict(answer))
-    except (TypeError, KeyError, AttributeError) as error:
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise MetricsError(
             f"{name}: its answer makes no sense here; is it another version of bufpool_workers?"
         ) from error

@@ -49,7 +49,7 @@ def row(text, *first):
 def test_a_node_is_drawn_with_what_went_wrong():
     text = text_of(draw_node(node(10, escapes=2, limit_hits=1, in_use=3, held_bytes=4096)))
     assert text.startswith("shop@host: 1 process, 0 warm, hit rate 100%, ")
-    assert row(text, "regular", "4kb")[-3:] == ["100%", "3", "4KiB"]
+    assert row(text, "regular", "4kb")[-4:] == ["100%", "3", "0", "4KiB"]
     assert "\nregular 4kb: at limit 1, escapes 2\n" in text
     assert row(text, "7") == ["7", "1h2min", "no", "mlock", "10", "100%", "3", "4KiB", "8KiB"]
 

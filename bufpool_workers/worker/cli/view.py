@@ -72,23 +72,28 @@ def _headline(node: Node) -> Text:
     return line
 
 
+_ONCE = ("gets", "misses", "hit_rate", "in_use", "idle", "held")
+_LIVE = ("gets", "gets_s", "misses_s", "hit_rate", "in_use", "held")
+
+
 def _pools(report: Report, before: Report | None) -> Table:
-    rates = ("gets_s", "misses_s") if before else ("misses", "idle")
-    table = _table("pool", "size", numbers=("gets", *rates, "hit_rate", "in_use", "held"))
+    columns = _LIVE if before else _ONCE
+    table = _table("pool", "size", numbers=columns)
     for pool, size, numbers in _rows(report):
-        shown = (
-            _rates(report, before, pool, size, numbers)
-            if before
-            else (str(numbers.misses), str(numbers.idle))
-        )
+        cells: dict[str, str | Text] = {
+            "gets": str(numbers.gets),
+            "misses": str(numbers.misses),
+            "hit_rate": Text(percent(numbers.hit_rate), style=_rate_style(numbers.hit_rate)),
+            "in_use": str(numbers.in_use),
+            "idle": str(numbers.idle),
+            "held": human_bytes(numbers.held_bytes),
+        }
+        if before:
+            cells |= _rates(report, before, pool, size, numbers)
         table.add_row(
             printable(pool),
             printable(size),
-            str(numbers.gets),
-            *shown,
-            Text(percent(numbers.hit_rate), style=_rate_style(numbers.hit_rate)),
-            str(numbers.in_use),
-            human_bytes(numbers.held_bytes),
+            *(cells[name] for name in columns),
             style="bold" if size == "all" else "",
         )
     return table
@@ -105,16 +110,18 @@ def _rows(report: Report) -> Iterator[tuple[str, str, Numbers]]:
 
 def _rates(
     report: Report, before: Report, pool: str, size: str, numbers: Numbers
-) -> tuple[str, str]:
+) -> dict[str, str]:
     then = Numbers()
     if pool in before.pools:
         old = before.pools[pool]
         then = old.total if size == "all" else old.sizes.get(size, then)
     seconds = report.unix_seconds - before.unix_seconds
-    pairs = ((numbers.gets, then.gets), (numbers.misses, then.misses))
+    pairs = {"gets_s": numbers.gets - then.gets, "misses_s": numbers.misses - then.misses}
     # a node that was restarted counts from zero
-    gets, misses = (max(new - old, 0) / seconds if seconds > 0 else 0.0 for new, old in pairs)
-    return f"{gets:.1f}", f"{misses:.1f}"
+    return {
+        name: f"{max(more, 0) / seconds if seconds > 0 else 0.0:.1f}"
+        for name, more in pairs.items()
+    }
 
 
 def _processes(processes: tuple[ProcessReport, ...]) -> Table:

@@ -1,0 +1,76 @@
+"""Finding the private metrics directories of this host's workers, and nothing that poses as one."""
+
+import fcntl
+import json
+import os
+
+import pytest
+
+from bufpool_workers.worker import metricsdir
+from bufpool_workers.worker.metricsdir import Sign
+
+SIGN = {"node": "shop@host", "app": "shop", "pid": 7}
+
+
+@pytest.fixture
+def base(tmp_path, monkeypatch):
+    monkeypatch.setattr(metricsdir, "_SHM", tmp_path)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def make(base):
+    opened = []
+
+    def directory(name, *, locked=True):
+        path = base / f"bufpool-metrics-{name}"
+        path.mkdir()
+        if locked:
+            opened.append(os.open(path, os.O_RDONLY))
+            fcntl.flock(opened[-1], fcntl.LOCK_EX)
+        return path
+
+    yield directory
+    for fd in opened:
+        os.close(fd)
+
+
+def found():
+    return dict(metricsdir.find_private())
+
+
+def test_a_signed_directory_that_its_worker_holds_is_found_once(make):
+    path = make("a")
+    (path / "node.json").write_text(json.dumps(SIGN))
+    assert found() == {path: Sign("shop@host", "shop", 7)}
+
+
+def test_those_of_the_dead_and_of_starting_workers_are_passed_over(make):
+    (make("dead", locked=False) / "node.json").write_text(json.dumps(SIGN))
+    make("starting")
+    assert found() == {}
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"node": 1}', '{"node": "a", "app": 1, "pid": "x"}']
+)
+def test_a_sign_that_makes_no_sense_is_passed_over(make, text):
+    (make("odd") / "node.json").write_text(text)
+    assert found() == {}
+
+
+def test_nobody_is_kept_waiting_by_what_is_no_file(make):
+    os.mkfifo(make("pipe") / "node.json")
+    (make("link") / "node.json").symlink_to("/etc/hostname")
+    assert found() == {}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make another user's file")
+def test_another_users_is_for_root_alone(make, monkeypatch):
+    path = make("theirs")
+    (path / "node.json").write_text(json.dumps(SIGN))
+    os.chown(path / "node.json", 1234, 1234)
+    assert list(found()) == [path]
+    monkeypatch.setattr(os, "geteuid", lambda: 4321)
+    assert found() == {}
