@@ -202,9 +202,8 @@ class _Reader:
 
     def process(self, owner: Owner, files: Sequence[LiveProcess]) -> ProcessReport:
         """Describe a living process by all the files that it has counted in."""
-        sizes = self._add_up(
-            pair for live in files for pair in (*live.counters.items(), *live.gauges.items())
-        )
+        numbers = (each.items() for live in files for each in (live.counters, live.gauges))
+        sizes = self._add_up(pair for pairs in numbers for pair in pairs if pair[1])
         used = {
             where: replace(its, in_use=its.gets - its.puts) for where, its in sizes.items() if its
         }
