@@ -25,6 +25,6 @@ def make_block(block: memoryview) -> None:
         cipher.update_into(_ZEROS[: len(part)], part)
 
 
-# cryptography makes its tables at their first use: a child that another thread's first use is forked
-# from would wait for them for ever
+# cryptography makes its tables at their first use: a child that is forked while another thread does
+# would wait for them for ever
 make_block(memoryview(bytearray(_KEY_BYTES)))
