@@ -56,11 +56,17 @@ class Finder:
 
     def _local(self) -> list[Node]:
         only = self.app.main if is_set_up(self.app) else None
-        return [
-            Node(name=sign.node, report=self._read(path), pid=sign.pid)
-            for path, sign in metricsdir.find_private()
-            if (sign.node in self.names if self.names else only in {None, sign.app})
-        ]
+        nodes = []
+        for path, sign in metricsdir.find_private():
+            if sign.node in self.names if self.names else only in {None, sign.app}:
+                try:
+                    report = self._read(path)
+                except MetricsError:
+                    if path.exists():
+                        raise
+                else:  # its worker has not ended meanwhile
+                    nodes.append(Node(name=sign.node, report=report, pid=sign.pid))
+        return nodes
 
     def _read(self, directory: Path) -> Report:
         return read_report(directory, namespace=self.settings.metrics_namespace)
