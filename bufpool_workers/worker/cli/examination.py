@@ -29,7 +29,7 @@ def show(findings: Sequence[Finding], *, no_color: bool, show_all: bool) -> None
         if finding.paste:  # whole, for the terminal's user to copy
             console.print(Text(" " * _INDENT + finding.paste, style="bold"), soft_wrap=True)
     counts = Counter(finding.level for finding in findings)
-    console.print(", ".join(f"{counts[level]} {level}" for level in reversed(LEVELS)))
+    console.print(", ".join(f"{level} {counts[level]}" for level in reversed(LEVELS)))
 
 
 def exit_status(findings: Sequence[Finding]) -> int:
