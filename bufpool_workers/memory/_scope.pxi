@@ -1,0 +1,78 @@
+# Included by _core.pyx: tasks at work, and what they still hold when they end.
+
+cdef object scope_variable = ContextVar("bufpool_scope")
+cdef uint64_t last_scope = 0
+cdef bint scopes_used = False
+
+
+@cython.final
+cdef class Scope:
+    """One task at work: what it acquires and still holds at its end is reclaimed."""
+
+    cdef uint64_t number
+    cdef readonly Scope outer
+    cdef readonly str name
+
+    def __cinit__(self, str name not None, Scope outer):
+        global last_scope
+        last_scope += 1
+        self.number = last_scope
+        self.name = name
+        self.outer = outer
+
+
+cdef inline uint64_t scope_number():
+    """The number of the task at work in this context, 0 for none."""
+    if not scopes_used:
+        return 0
+    scope = get_value(scope_variable)
+    return 0 if scope is None else (<Scope>scope).number
+
+
+def enter_scope(str name):
+    """Begin a task in this context; scopes nest, as eager tasks do."""
+    global scopes_used
+    scopes_used = True
+    scope_variable.set(Scope(name, get_value(scope_variable)))
+
+
+def outermost_scope():
+    """The name of the first task that began in this context and was not ended; None for none."""
+    scope = get_value(scope_variable)
+    if scope is None:
+        return None
+    while (<Scope>scope).outer is not None:
+        scope = (<Scope>scope).outer
+    return (<Scope>scope).name
+
+
+def end_scope(str name not None, *pools):
+    """End the innermost task of that name and take back what it still holds.
+
+    Tasks inside it that were not ended end with it. All in one call, so that no exception comes
+    in between; gives (kind, bytes, viewed, place) of each buffer.
+    """
+    cdef Scope innermost = get_value(scope_variable)
+    cdef Scope scope = innermost
+    cdef BufferPool pool
+    for pool in pools:
+        if pool is None:
+            raise TypeError("a pool is needed, not None")
+    while scope is not None and scope.name != name:
+        scope = scope.outer
+    if scope is None:
+        return []
+    cdef Scope last = scope.outer
+    scope_variable.set(last)
+    found = []
+    while innermost is not last:
+        for pool in pools:
+            if pool.arena.made_in == generation:
+                found += pool.arena.reclaim(innermost.number, False)
+        innermost = innermost.outer
+    for pool in pools:
+        if pool.arena.damaged >= 0:
+            pool.arena.report_damage()
+        if pool.arena.beyond_cap:
+            pool.arena.report_cap()
+    return found
