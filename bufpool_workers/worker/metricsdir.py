@@ -190,15 +190,7 @@ def _sweep(base: Path) -> None:
 
 def _is_counted_in(path: Path) -> bool:
     """Whether a process counts there: in one that was made anew, whose lock has gone (restore)."""
-    for file in path.glob("*.db"):
-        fd = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(fd)
-    return False
+    return any(_is_locked(file, os.O_NONBLOCK) for file in path.glob("*.db"))
 
 
 def _lock(path: Path) -> int | None:
@@ -217,8 +209,8 @@ def _lock(path: Path) -> int | None:
     return None
 
 
-def _is_locked(path: Path) -> bool:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+def _is_locked(path: Path, kind: int = os.O_DIRECTORY) -> bool:
+    fd = os.open(path, os.O_RDONLY | kind | os.O_NOFOLLOW)
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -15,25 +15,12 @@ from pools import KINDS
 HERE = Path(__file__).parent
 
 HEADER = """
-import mmap, os, sys, traceback, warnings
+import mmap, os, sys, warnings
+from forked import in_child
 from pools import make_pool
 from bufpool_workers.memory import FIELDS
 
 kind = sys.argv[1]
-
-def in_child(check):
-    pid = os.fork()
-    if pid == 0:
-        status = 1
-        try:
-            check()
-            status = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            sys.stderr.flush()
-            os._exit(status)
-    assert os.waitpid(pid, 0)[1] == 0, "the child failed"
 """
 
 

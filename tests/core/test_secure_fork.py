@@ -1,11 +1,9 @@
 """Secure and random memory in the child of a fork: nothing of the parent's is there."""
 
-import os
-import signal
-import traceback
 from pathlib import Path
 
 import pytest
+from forked import in_child
 
 from bufpool_workers import Pools, Settings
 
@@ -17,22 +15,6 @@ def pool(request):
     pools = Pools(Settings())
     yield getattr(pools, request.param)
     pools.close()
-
-
-def in_child(check):
-    """Run `check` in a forked child, which must end by itself and without an error."""
-    pid = os.fork()
-    if pid == 0:
-        status = 1
-        try:
-            check()
-            status = 0
-        except BaseException:  # noqa: BLE001 (it may not go on as a second pytest)
-            traceback.print_exc()
-        finally:
-            os._exit(status)
-    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    assert status == 0, signal.Signals(-status).name if status < 0 else "an error, see above"
 
 
 def test_view_that_a_child_inherits_sees_zeros_and_may_be_written(pool):

@@ -80,9 +80,8 @@ def test_every_pool_opens_by_position_and_by_keyword(start, key, seal, arguments
     assert worker.run("sealed_tasks.secure_in_use") == 0
 
 
-def test_a_spawned_child_opens_and_refuses_to_publish(start, key, seal, producer):
-    worker = start(key[0], settings={"worker_pool_start_method": "spawn"})
-    assert worker.run("sealed_tasks.stubborn", seal("stubborn")) == PASSWORD
+def refuse_unsealed_result(producer):
+    """See a worker refuse to publish a task whose sealed argument would be another's result."""
     steps = chain(
         producer.signature("sealed_tasks.answer", ("open secret",)),
         producer.signature("sealed_tasks.stubborn"),
@@ -90,6 +89,12 @@ def test_a_spawned_child_opens_and_refuses_to_publish(start, key, seal, producer
     )
     with pytest.raises(bp.NotSealed, match=r"sealed_tasks\.stubborn, argument 'password'"):
         get(steps.delay())
+
+
+def test_a_spawned_child_opens_and_refuses_to_publish(start, key, seal, producer):
+    worker = start(key[0], settings={"worker_pool_start_method": "spawn"})
+    assert worker.run("sealed_tasks.stubborn", seal("stubborn")) == PASSWORD
+    refuse_unsealed_result(producer)
     assert len(re.findall(r"sealed_tasks\.stubborn\[.*\] received", worker.log())) == 1
 
 
@@ -139,13 +144,7 @@ def test_what_does_not_open_fails_at_once_whatever_autoretry_says(start, key, se
 
 def test_a_task_whose_result_would_be_an_unsealed_argument_is_not_published(start, key, producer):
     worker = start(key[0])
-    steps = chain(
-        producer.signature("sealed_tasks.answer", ("open secret",)),
-        producer.signature("sealed_tasks.stubborn"),
-        app=producer,
-    )
-    with pytest.raises(bp.NotSealed, match=r"sealed_tasks\.stubborn, argument 'password'"):
-        get(steps.delay())
+    refuse_unsealed_result(producer)
     assert "sealed_tasks.stubborn[" not in worker.log()
 
 
