@@ -25,9 +25,14 @@ def mount(*arguments: str | Path) -> None:
         pytest.skip(f"no mount here: {done.stderr.strip()}")
 
 
-def unmount(path: Path) -> None:
-    # lazily: what a process that has just been killed held may still be on its way out
-    subprocess.run([tool("umount"), "--lazy", path], check=True)
+@contextmanager
+def mounted(*arguments: str | Path) -> Iterator[None]:
+    mount(*arguments)
+    try:
+        yield
+    finally:
+        # lazily: what a process that has just been killed held may still be on its way out
+        subprocess.run([tool("umount"), "--lazy", arguments[-1]], check=True)
 
 
 def tool(name: str) -> str:
@@ -41,9 +46,8 @@ def plain(directory: Path) -> Iterator[Path]:
 
 @contextmanager
 def small_tmpfs(directory: Path) -> Iterator[Path]:
-    mount("-t", "tmpfs", "-o", f"size={MOUNT_BYTES}", "tmpfs", directory)
-    yield directory
-    unmount(directory)
+    with mounted("-t", "tmpfs", "-o", f"size={MOUNT_BYTES}", "tmpfs", directory):
+        yield directory
 
 
 @contextmanager
@@ -52,9 +56,8 @@ def small_disk(directory: Path) -> Iterator[Path]:
     with image.open("wb") as file:
         file.truncate(MOUNT_BYTES)
     subprocess.run([tool("mkfs.ext4"), "-q", "-O", "^has_journal", "-m", "0", image], check=True)
-    mount("-o", "loop", image, directory)
-    yield directory
-    unmount(directory)
+    with mounted("-o", "loop", image, directory):
+        yield directory
 
 
 def fill(directory: Path) -> Path:
@@ -94,14 +97,11 @@ def full(node: Node) -> None:
 
 
 def read_only(node: Node) -> None:
-    mount("--bind", node.directory, node.directory)
-    try:
+    with mounted("--bind", node.directory, node.directory):
         mount("-o", "remount,ro,bind", node.directory)
         new = replace_a_child(node)
         assert node.worker.log().count(LOST) == 1
         assert node.totals()["regular"] == node.truth()["regular"] - node.truth_of(new)
-    finally:
-        unmount(node.directory)
     node.work_in_each_process()
     node.worker.wait_for_log(FOUND)
 
