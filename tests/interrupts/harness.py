@@ -8,7 +8,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import CodeType, FrameType
 from typing import Any, Protocol
@@ -97,16 +97,18 @@ class Storm:
             signal.signal(signal.SIGALRM, before)
 
     def _until_struck(self, longest: float) -> None:
+        with suppress(SoftTimeLimitExceeded):
+            self._use_until_struck(longest)
+
+    def _use_until_struck(self, longest: float) -> None:
+        # a function of its own: Python 3.13 leaves the end of a loop out of the `try` around it
         use, last = self._pool.use, time.monotonic() + _STUCK_SECONDS
-        try:
-            self._armed = True
-            signal.setitimer(signal.ITIMER_REAL, self._dice.uniform(1e-6, longest))
-            while self._armed:  # it may have been swallowed: by a finalizer, by Celery's tracer
-                use()
-                if time.monotonic() > last:
-                    raise TimeoutError(f"no signal within {_STUCK_SECONDS} s")
-        except SoftTimeLimitExceeded:
-            pass
+        self._armed = True
+        signal.setitimer(signal.ITIMER_REAL, self._dice.uniform(1e-6, longest))
+        while self._armed:  # it may have been swallowed: by a finalizer, by Celery's tracer
+            use()
+            if time.monotonic() > last:
+                raise TimeoutError(f"no signal within {_STUCK_SECONDS} s")
 
     def _strike(self, _number: int, frame: FrameType | None) -> None:
         if not self._armed:
