@@ -35,6 +35,7 @@ check: .venv/.check
 	$(BIN)/mypy
 
 check-deploy: .venv/.deploy
+	@.ci/prometheus
 	$(BIN)/python -m pytest tests/deploy tests/deploy/build_image.py
 
 # make bench ONLY="micro secure" for some sections, RECORD=folder to keep the figures elsewhere

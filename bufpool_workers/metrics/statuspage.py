@@ -4,6 +4,7 @@ import base64
 import hashlib
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from importlib.resources import files
 from typing import Final
 from xml.etree.ElementTree import Element
@@ -20,10 +21,6 @@ from bufpool_workers.metrics.words import (
     format_label,
     format_percentage,
 )
-
-_PAGE: Final = files("bufpool_workers.metrics") / "page"
-_STYLE: Final = (_PAGE / "status.css").read_text(encoding="utf-8")
-_SCRIPT: Final = (_PAGE / "status.js").read_text(encoding="utf-8")
 
 _POOL_HEADS: Final = (
     *("Size", "In use", "Held", "Gets", "Hit rate", "Misses", "Discards"),
@@ -48,14 +45,21 @@ def show(report: Report) -> bytes:
                 element("meta", name="viewport", content="width=device-width, initial-scale=1"),
                 element("meta", name="color-scheme", content="light dark"),
                 element("title", "Buffer pools"),
-                element("style", _STYLE),
+                element("style", _read("status.css")),
             ),
-            element("body", _header(report), _main(report), _footer(), element("script", _SCRIPT)),
+            element(
+                "body",
+                _header(report),
+                _main(report),
+                _footer(),
+                element("script", _read("status.js")),
+            ),
             lang="en",
         )
     )
 
 
+@cache
 def policy() -> str:
     """Give the Content-Security-Policy under which the page works, and nothing else does.
 
@@ -64,16 +68,22 @@ def policy() -> str:
     return "; ".join(
         (
             "default-src 'none'",
-            f"style-src '{_hash(_STYLE)}'",
-            f"script-src '{_hash(_SCRIPT)}'",
+            f"style-src '{_hash('status.css')}'",
+            f"script-src '{_hash('status.js')}'",
             "connect-src 'self'",
             *(f"{what} 'none'" for what in ("base-uri", "form-action", "frame-ancestors")),
         )
     )
 
 
-def _hash(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+def _hash(name: str) -> str:
+    digest = hashlib.sha256(_read(name).encode()).digest()
+    return f"sha256-{base64.b64encode(digest).decode()}"
+
+
+@cache
+def _read(name: str) -> str:
+    return (files("bufpool_workers.metrics") / "page" / name).read_text(encoding="utf-8")
 
 
 def _header(report: Report) -> Element:

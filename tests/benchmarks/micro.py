@@ -17,7 +17,7 @@ from .rivals import CountedPool, ListPool, filled_queue
 from .timing import Case, measure
 
 SIZES = (64, 4 * KiB, 64 * KiB, MiB, 16 * MiB)
-ROUNDS = 15
+ROUNDS = 25
 THREADS = (1, 2, 4)
 TURNS = 1000
 

@@ -4,6 +4,7 @@ Text and lines are of a middle grey on no background, so that they can be read o
 black alike.
 """
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -146,6 +147,8 @@ def _line(  # noqa: PLR0913 - the look by keyword
 
 def _time_axis(axes: Axes) -> None:
     axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    axes.set_ylim(10 ** math.floor(math.log10(low)), 10 ** math.ceil(math.log10(high)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda seconds, _: duration(seconds)))
     axes.set_ylabel("time")
 

@@ -12,7 +12,7 @@ from .rivals import libsodium
 from .timing import Case, measure
 
 SIZES = (64, 4 * KiB, 64 * KiB, MiB, 16 * MiB)
-ROUNDS = 15
+ROUNDS = 25
 
 
 def _taken(nbytes: int, kind: str) -> Case:

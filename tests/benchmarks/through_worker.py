@@ -24,13 +24,13 @@ from .report import Row, Table, duration
 from .timing import Case, Timing, measure, percentile
 
 BATCH = 100
-MEASURED_SECONDS = 15
+MEASURED_SECONDS = 40
 LEAST_ROUNDS = 9
 FRESH_CHILDREN = 8
-FRESH_ROUNDS = 5
+FRESH_ROUNDS = 9
 CHILDREN = 2
 STEADY_TASKS = 40
-STEADY_ROUNDS = 11
+STEADY_ROUNDS = 21
 FILLED = MiB
 PERCENTILES = {"median": 0.5, "95 %": 0.95, "worst": 1.0}
 SHARES = tuple(PERCENTILES)

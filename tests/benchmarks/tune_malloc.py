@@ -12,7 +12,7 @@ from .report import Row, Table
 from .timing import Case, in_process, measure
 
 SIZES = (256 * KiB, MiB, 8 * MiB, 32 * MiB, 64 * MiB)
-ROUNDS = 11
+ROUNDS = 21
 PAIRS = 20
 
 

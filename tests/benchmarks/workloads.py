@@ -20,7 +20,7 @@ from .prepared import Names, pools, tuned_malloc
 from .report import Table
 from .timing import Case, measure
 
-ROUNDS = 11
+ROUNDS = 21
 SIZES = (256 * KiB, MiB, 8 * MiB, 32 * MiB)
 FILE_BYTES = 8 * MiB
 CHUNK = 64 * KiB
