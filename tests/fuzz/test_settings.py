@@ -46,7 +46,7 @@ def test_any_settings_are_read_or_refused_by_name(conf):
         read = Settings.read(conf)
     except SettingsError as error:
         text = str(error)
-        assert any(key in text or repr(key) in text for key in conf)  # noqa: PT017 - one outcome of two
+        assert any(key in text or repr(key) in text for key in conf)
     else:
         assert read.size_classes
         assert all(math.isfinite(read.max_bytes[kind]) for kind in read.max_bytes)
