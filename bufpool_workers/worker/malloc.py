@@ -35,7 +35,7 @@ def check() -> None:
 def tune() -> None:
     """Set both thresholds for the whole process, for good; again does no harm.
 
-    From then on blocks up to 32 MiB come from the heap, of which up to 64 MiB stay with the
+    From then on blocks below 32 MiB come from the heap, of which up to 64 MiB stay with the
     process when they are free. Raises ImproperlyConfigured as `check` does, and OSError when glibc
     refuses.
     """
