@@ -97,7 +97,7 @@ class Act:
             )
             self._disturb(faults)
             producer.stop()
-            sent_again = _drain(producer, broker)
+            sent_again = _drain(producer, broker, nodes)
             observer.close()
             for node in nodes:
                 node.stop()
@@ -105,6 +105,7 @@ class Act:
                 self.folder, directories, producer=producer, observer=observer, faults=faults.counts
             )
         numbers["sent again"] = sent_again
+        numbers["main gave up"] = sum(node.gave_up for node in nodes)
         remarks = [f"no tmpfs could be mounted: {unmountable}"] if unmountable else []
         return Outcome(self.layout, checks, numbers, faults.log, observer.series, remarks)
 
@@ -131,7 +132,7 @@ def _directories(folder: Path, layout: str) -> Iterator[tuple[list[Path], str | 
         yield [paths[name] for name in names], reason
 
 
-def _drain(producer: Producer, broker: DurableRedis) -> int:
+def _drain(producer: Producer, broker: DurableRedis, nodes: list[Node]) -> int:
     """Wait until every task has ended; gives how many had to be sent again.
 
     Celery's transport takes a message from the queue and notes that it has it in two steps: a node
@@ -139,9 +140,15 @@ def _drain(producer: Producer, broker: DurableRedis) -> int:
     """
     with redis.Redis(unix_socket_path=str(broker.socket)) as client:
         again = 0
+
+        def is_idle() -> bool:
+            for node in nodes:
+                node.supervise()
+            return not producer.missing() or not _waiting(client)
+
         while True:
             wait_until(
-                lambda: not producer.missing() or not _waiting(client),
+                is_idle,
                 what="the end of what was sent",
                 timeout_seconds=_DRAIN_SECONDS,
             )

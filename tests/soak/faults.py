@@ -71,6 +71,8 @@ class Faults:
 
     def inject(self) -> None:
         """Do one; each kind comes once before any comes again."""
+        for node in self._nodes:
+            node.wait_for_children()
         if not self._next:
             self._next = self._dice.sample(list(self._kinds), len(self._kinds))
         name = self._next.pop()

@@ -51,6 +51,7 @@ class Node:
                 "PYTHONPATH": os.pathsep.join([str(_HERE)]),
             },
         }
+        self.gave_up = 0
         self.worker = CeleryWorker("soak_app:app", **self._options)
 
     def wait_ready(self) -> None:
@@ -63,8 +64,19 @@ class Node:
         self.worker = CeleryWorker("soak_app:app", **self._options)
         self.worker.wait_ready()
 
+    def supervise(self) -> None:
+        """Start it again where its main process gave up, as a service manager does.
+
+        With a message that is not yet acknowledged Celery's main process may end when its Redis
+        does: "'NoneType' object has no attribute 'hostname'" in kombu 5.7, with any app.
+        """
+        if self.worker.exit_status is not None:
+            self.gave_up += 1
+            self.restart()
+
     def stop(self) -> None:
         """End it as an operator would."""
+        self.supervise()
         self.worker.send_signal(signal.SIGTERM)
         self.worker.wait(timeout_seconds=STOP_SECONDS)
 
@@ -80,9 +92,12 @@ class Node:
 
     def wait_for_children(self) -> None:
         """Wait until there are as many as there have to be."""
-        wait_until(
-            lambda: len(self.children()) == CHILDREN, what=f"{CHILDREN} children of {self.name}"
-        )
+
+        def is_whole() -> bool:
+            self.supervise()
+            return len(self.children()) == CHILDREN
+
+        wait_until(is_whole, what=f"{CHILDREN} children of {self.name}")
 
     def look(self) -> Look:
         """Scrape it, and ask the system about it."""

@@ -28,15 +28,22 @@ _held: list[tuple[Row, bp.Buffer]] = []
 
 
 def truth() -> Truth:
-    """This process's truth; it counts if it has a counter file, which is there before any task."""
+    """This process's truth; it counts if the process has a counter file."""
     global _truth  # noqa: PLW0603 - a process has one
     if _truth is None or _truth.pid != os.getpid():
         _views.clear()
         _held.clear()
-        metrics = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
-        counted = any(metrics.glob(f"counter_bufpool-*-{os.getpid()}-*.db"))
-        _truth = Truth(FOLDER / "truth", counted=counted)
+        _truth = Truth(FOLDER / "truth")
+        look_for_file()
     return _truth
+
+
+@signals.task_postrun.connect
+def look_for_file(**_: object) -> None:
+    """See whether there is one by now: the plugin's own handler, which comes first, may make it."""
+    if _truth is not None and _truth.pid == os.getpid() and not _truth.is_counted:
+        metrics = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
+        _truth.is_counted = any(metrics.glob(f"counter_bufpool-*-{os.getpid()}-*.db"))
 
 
 class Lent:

@@ -45,16 +45,24 @@ class Row:
 
 
 class Truth:
-    """This process's file. `counted` is false where the process could not have a counter file."""
+    """This process's file."""
 
-    def __init__(self, folder: Path, *, counted: bool) -> None:
+    def __init__(self, folder: Path) -> None:
         self.pid = os.getpid()
         path = folder / f"{self.pid}-{os.urandom(4).hex()}"
         with path.open("xb+") as file:
             file.truncate(8 * _CELLS)
             self._cells = memoryview(mmap.mmap(file.fileno(), 8 * _CELLS)).cast("q")
-        self._cells[0] = counted
         path.rename(path.with_suffix(_SUFFIX))
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether the process has a counter file, and with it all numbers that it ever counted."""
+        return bool(self._cells[0])
+
+    @is_counted.setter
+    def is_counted(self, there: bool) -> None:
+        self._cells[0] = there
 
     def row(self, kind: str, nbytes: int) -> Row:
         """Give the row of the class that serves `nbytes`."""
@@ -83,7 +91,7 @@ def read(folder: Path) -> dict[tuple[str, int, str], Bounds]:
 
 
 def count_uncounted(folder: Path) -> int:
-    """Count the processes that worked without a counter file."""
+    """Count the processes that worked, and ended, without a counter file."""
     return sum(not cells[0] for cells in _files(folder))
 
 
