@@ -36,7 +36,7 @@ check: .venv/.check
 
 check-deploy: .venv/.deploy
 	@.ci/prometheus
-	$(BIN)/python -m pytest tests/deploy tests/deploy/build_image.py
+	$(BIN)/python -m pytest -o python_files='test_*.py build_*.py' tests/deploy
 
 # make bench ONLY="micro secure" for some sections, RECORD=folder to keep the figures elsewhere
 RECORD ?= build/benchmarks

@@ -35,6 +35,7 @@ def copy_context(target: Path) -> None:
         if (CHECKOUT / name).is_dir():
             shutil.copytree(CHECKOUT / name, target / name, ignore=ignore)
         else:
+            (target / name).parent.mkdir(exist_ok=True)
             shutil.copy(CHECKOUT / name, target / name)
 
 
