@@ -33,6 +33,7 @@ RUN_HERE = {
 RUN_ELSEWHERE = {
     ("Quick start", "console"): "make demo: worker/test_demo.py; make test: this",
     ("Watch it", "promql"): "worker/test_prometheus.py",
+    ("Deploy", "console"): "deploy/: what they start; docker and systemctl themselves are not run",
 }
 DRAWINGS = {"text"}
 
