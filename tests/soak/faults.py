@@ -29,7 +29,7 @@ NAMES = (
 )
 TMPFS_BYTES = 8 * 1024 * 1024
 _PAUSE_SECONDS = 1.0
-_UNCOUNTED = "the buffers of this process are in no scrape"
+_BEGUN = r"bytes warm"
 _LINGER = {"seconds": 6.0}
 
 
@@ -123,15 +123,15 @@ class Faults:
         self._producer.app.control.revoke(task_id, terminate=True)
 
     def _fill(self, node: Node) -> None:
-        """Let a process begin while it can have no file to count in."""
+        """Let a process begin while it can have no file, unless a merge makes room just then."""
         filler = node.metrics / "filler"
         try:
             with suppress(OSError), filler.open("wb", buffering=0) as file:
                 while file.write(bytes(4096)):
                     pass
-            before = len(re.findall(_UNCOUNTED, node.worker.log()))
+            before = len(re.findall(_BEGUN, node.worker.log()))
             self._kill_child(node)
-            node.worker.wait_for_log(_UNCOUNTED, count=before + 1)
+            node.worker.wait_for_log(_BEGUN, count=before + 1)
         finally:
             filler.unlink()
 
