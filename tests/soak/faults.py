@@ -81,7 +81,8 @@ class Faults:
 
     def _kill_child(self, node: Node) -> None:
         child = self._dice.choice(node.children())
-        child.kill()
+        with suppress(psutil.NoSuchProcess):  # as below
+            child.kill()
         self._replaced(node, child)
 
     def _replaced(self, node: Node, child: psutil.Process) -> None:
@@ -99,9 +100,10 @@ class Faults:
 
     def _stop_child(self, node: Node) -> None:
         child = self._dice.choice(node.children())
-        child.suspend()
-        time.sleep(_PAUSE_SECONDS)
-        child.resume()
+        with suppress(psutil.NoSuchProcess):  # a time limit or its main's end may have killed it
+            child.suspend()
+            time.sleep(_PAUSE_SECONDS)
+            child.resume()
 
     def _stop_main(self, node: Node) -> None:
         node.worker.send_signal(signal.SIGSTOP)
