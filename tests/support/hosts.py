@@ -24,9 +24,9 @@ class Network(NamedTuple):
 
 @contextmanager
 def network(size: int) -> Iterator[Network]:
-    """Make a network of that many hosts; with root and iproute2 each has a stack of its own."""
-    if os.geteuid() or not shutil.which("ip"):
-        print("hosts: addresses of the loopback device, for want of root and iproute2")  # noqa: T201
+    """Make a network of that many hosts; where namespaces can be had each has a stack of its own."""
+    if obstacle := _obstacle():
+        print(f"hosts: addresses of the loopback device, since {obstacle}")  # noqa: T201
         yield Network("127.0.0.1", [Host(f"127.0.0.{n}") for n in range(2, 2 + size)])
         return
     # names and addresses of this process alone: others may do the same at this moment
@@ -54,6 +54,22 @@ def network(size: int) -> Iterator[Network]:
             _ip(f"-n {name} link set lo up")
             hosts.append(Host(f"{subnet}.{n}", ("ip", "netns", "exec", name)))
         yield Network(f"{subnet}.1", hosts)
+
+
+def _obstacle() -> str | None:
+    """Say why there can be no network namespaces here; None where there can."""
+    if os.geteuid() or not shutil.which("ip"):
+        return "root and iproute2 are not both there"
+    probe = f"bp{os.getpid()}-0"
+    try:
+        _ip(f"netns add {probe}")
+        try:
+            _ip(f"netns exec {probe} true")
+        finally:
+            _ip(f"netns del {probe}")
+    except OSError as error:  # in a container, or below a changed root
+        return str(error)
+    return None
 
 
 def _ip(command: str) -> None:
