@@ -24,7 +24,7 @@ class Network(NamedTuple):
 
 @contextmanager
 def network(size: int) -> Iterator[Network]:
-    """Make a network of that many hosts; where namespaces can be had each has a stack of its own."""
+    """Make a network of that many hosts, each with a stack of its own where there can be one."""
     if obstacle := _obstacle():
         print(f"hosts: addresses of the loopback device, since {obstacle}")  # noqa: T201
         yield Network("127.0.0.1", [Host(f"127.0.0.{n}") for n in range(2, 2 + size)])
