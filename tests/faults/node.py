@@ -130,7 +130,7 @@ class Node:
 
     def footprint_in_use(self) -> Footprint:
         """What the node has in the system when each part of it has worked once."""
-        self.work()
+        self.work_in_each_process()  # a child that is still warming up has less than it will have
         self.work(task="count_job")
         with pytest.raises(NotRegistered):  # main connects to the result backend to say so
             self.worker.run("fault_app.unknown")
