@@ -136,7 +136,7 @@ def series() -> Table:
                     _scrape("ours", living, gone),
                     _scrape("prometheus_client's collector", living, gone, stock=True),
                 ],
-                rounds=7,
+                rounds=11,
             )
             table.add(ours, stock, what=f"{living} living, {gone} gone", at=gone)
     return table
