@@ -11,7 +11,7 @@ import bufpool_workers as bp
 from bufpool_workers import KiB, MiB
 from bufpool_workers.settings import format_size
 
-from .prepared import Names, arrays, pools, tuned_malloc
+from .prepared import Names, arrays, pools, touched_buffer, tuned_malloc
 from .report import Table
 from .rivals import CountedPool, ListPool, filled_queue
 from .timing import Case, measure
@@ -27,7 +27,6 @@ def _rivals(n: int) -> list[Case]:
         Case("bytearray", f"bytearray({n})"),
         Case("bytearray after mallopt", f"bytearray({n})", tuned_malloc),
         Case("mmap", f"mmap(-1, {n}).close()", lambda: {"mmap": mmap.mmap}),
-        Case("numpy.empty, touched", f"empty({n}, uint8)[::4096] = 1", arrays),
         Case("list pool", "b = p.get(); p.put(b)", lambda: {"p": ListPool(n)}),
         Case("LifoQueue", "b = q.get(); q.put(b)", lambda: {"q": filled_queue(n)}),
         Case("@contextmanager pool", "with p.lend(): pass", lambda: {"p": ListPool(n)}),
@@ -46,12 +45,18 @@ def _pyarrow() -> Names:
 def by_size(n: int) -> Table:
     size = format_size(n)
     table = Table("lending", f"with buffer({size}) against what else there is")
-    ours, *rivals = measure(
-        [Case(f"with buffer({size})", f"with buffer({n}): pass", pools), *_rivals(n)],
+    ours, touched, array, *rivals = measure(
+        [
+            Case(f"with buffer({size})", f"with buffer({n}): pass", pools),
+            Case(f"with buffer({size}), touched", touched_buffer(n), pools),
+            Case("numpy.empty, touched", f"empty({n}, uint8)[::4096] = 1", arrays),
+            *_rivals(n),
+        ],
         rounds=ROUNDS,
     )
     for rival in rivals:
         table.add(ours, rival, at=n)
+    table.add(touched, array, at=n)
     return table
 
 
