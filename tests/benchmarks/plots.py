@@ -65,11 +65,10 @@ def draw(folder: Path, tables: Sequence[Table]) -> list[Path]:
 
 def lending(axes: Axes, rows: Sequence[Row]) -> None:
     """Time against size; the lines of rivals, and ours below or above them."""
+    sizes = _line(axes, "with buffer(n)", OURS, ((row.at, row.value) for row in rows), width=2.6)
     for rival, colour in zip(LENDING_RIVALS, OTHERS, strict=True):
-        mine = [row for row in rows if row.rival == rival]
-        _line(axes, rival, colour, [(row.at, row.rival_value) for row in mine])
-    ours = [(row.at, row.value) for row in mine]  # the same beside each of them
-    sizes = _line(axes, "with buffer(n)", OURS, ours, width=2.6)
+        points = ((row.at, row.rival_value) for row in rows if row.rival == rival)
+        _line(axes, rival, colour, points)
     axes.set_title("Memory taken and given back, one at a time")
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_locator(FixedLocator(sizes))
