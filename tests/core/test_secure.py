@@ -184,6 +184,26 @@ def test_overflow_is_counted_logged_without_content_and_its_slot_retired(
             other.release()
 
 
+@pytest.mark.parametrize("kind", ["secure", "random"])
+def test_nothing_stays_of_what_was_written_past_the_end(pools, kind):
+    """Nor in the idle slots behind it; those that are lent are not touched."""
+    pool = getattr(pools, kind)
+    pool.acquire(2048).release()  # warms a slab of several slots
+    buffers = sorted((pool.acquire(10) for _ in range(3)), key=address)
+    first, lent, idle = map(address, buffers)
+    assert idle - lent == lent - first == 2048 + 64
+    buffers[2].release()
+    buffers[1][:] = b"not yours!"
+    ctypes.memmove(first, b"\xa5" * 2112, 2112)
+    ctypes.memmove(idle, b"\xa5" * 500, 500)
+    buffers[0].release()
+    assert b"\xa5\xa5" not in ctypes.string_at(first, 2112)
+    assert b"\xa5\xa5" not in ctypes.string_at(idle, 2112)
+    assert bytes(buffers[1]) == b"not yours!"
+    buffers[1].release()
+    assert pool.stats().damages == 1
+
+
 def test_no_overflow_is_seen_where_none_was(pools):
     for nbytes in (*range(200), 2048, 4096, 4097):
         with pools.secure.acquire(nbytes) as buffer:
