@@ -1,13 +1,15 @@
 """Sizes, bounds, warm-up, trim, close, counters."""
 
+import ctypes
 import gc
+import itertools
 import mmap
 import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
-from pools import KiB, make_pool
+from pools import KINDS, KiB, make_pool
 
 import bufpool_workers as bp
 from bufpool_workers.memory import FIELDS, _core
@@ -91,16 +93,47 @@ def _address(buffer):
 
 
 def _resident_kib(address):
-    with Path("/proc/self/smaps").open(encoding="ascii") as smaps:
-        inside = False
-        for line in smaps:
-            first = line.split()[0]
-            if "-" in first and not first.endswith(":"):
-                low, high = (int(part, 16) for part in first.split("-"))
-                inside = low <= address < high
-            elif inside and first == "Rss:":
-                return int(line.split()[1])
-    raise AssertionError("not mapped")
+    return int(_mapping_of(address)["Rss"][0])
+
+
+def _mapping_of(address):
+    found, inside = {}, False
+    for line in Path("/proc/self/smaps").read_text(encoding="ascii").splitlines():
+        first, *words = line.split()
+        if not first.endswith(":"):
+            low, high = (int(part, 16) for part in first.split("-"))
+            inside = low <= address < high
+        elif inside:
+            found[first[:-1]] = words
+    return found
+
+
+def _mapped_bytes():
+    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * mmap.PAGESIZE
+
+
+def _drop(buffer):
+    del buffer
+
+
+def _leave_in_view(buffer):
+    with buffer:
+        view = buffer[:]
+    view.release()
+
+
+def _overrun(buffer):
+    ctypes.memset(_address(buffer) + len(buffer), 0x5A, 16)
+    buffer.release()
+
+
+@pytest.mark.skipif(
+    not Path("/sys/kernel/mm/transparent_hugepage").exists(), reason="no huge pages here"
+)
+@pytest.mark.parametrize(("nbytes", "advised"), [(2 << 20, True), (1 << 20, False)])
+def test_huge_pages_are_advised_from_their_size_on(nbytes, advised):
+    with make_pool().acquire(nbytes) as buffer:
+        assert ("hg" in _mapping_of(_address(buffer))["VmFlags"]) is advised
 
 
 def test_warming_again_maps_nothing():
@@ -143,6 +176,24 @@ def test_at_the_cap_it_raises_where_that_is_set():
         pool.acquire(1)
     stats = pool.stats()
     assert (stats.gets, stats.limit_hits, stats.in_use) == (1, 1, 0)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.parametrize(
+    ("kind", "end"),
+    [
+        *itertools.product(KINDS, [bp.Buffer.release, _drop, _leave_in_view]),
+        ("secure", _overrun),
+        ("random", _overrun),
+    ],
+)
+def test_memory_mapped_for_one_use_is_unmapped_after_it(kind, end):
+    pool = make_pool(kind)
+    before = _mapped_bytes()
+    for _ in range(50):
+        end(pool.acquire(1 << 20))
+    assert pool.stats().discards == 50
+    assert _mapped_bytes() - before < 10 << 20
 
 
 def test_trim_gives_back_what_is_above_the_warm_level():
