@@ -184,6 +184,20 @@ def test_overflow_is_counted_logged_without_content_and_its_slot_retired(
             other.release()
 
 
+@pytest.mark.parametrize("kind", ["secure", "random"])
+def test_what_an_overflow_wrote_into_the_next_slots_is_not_lent(pools, kind):
+    pool = getattr(pools, kind)
+    held = {address(buffer): buffer for buffer in [pool.acquire(2048) for _ in range(8)]}
+    low, high = next((at, at + 2112) for at in held if at + 2112 in held)
+    held.pop(high).release()
+    ctypes.memset(low + 2048, 0x5A, high - low)
+    held.pop(low).release()
+    again = {address(buffer): buffer for buffer in [pool.acquire(2048) for _ in range(8)]}
+    assert b"Z" * 8 not in bytes(again[high])
+    for buffer in (*held.values(), *again.values()):
+        buffer.release()
+
+
 def test_no_overflow_is_seen_where_none_was(pools):
     for nbytes in (*range(200), 2048, 4096, 4097):
         with pools.secure.acquire(nbytes) as buffer:
