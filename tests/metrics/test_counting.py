@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from counting import run_forked, total
+from counting import names, run_forked, total
 
 from bufpool_workers import Pools, Settings
 from bufpool_workers.metrics.catalog import WARMED, Catalog
@@ -22,6 +22,11 @@ def counting(tmp_path, monkeypatch):
 def use(pool):
     with pool.acquire(1):
         pass
+
+
+def test_trying_whether_a_process_can_count_leaves_nothing(counting, tmp_path):
+    counting.check()
+    assert names(tmp_path) == set()
 
 
 def test_a_fork_counts_in_its_own_file_whichever_pool_it_uses_first(counting, tmp_path):
