@@ -7,8 +7,8 @@ import sys
 import pytest
 from counting import names, run_forked, total
 
-from bufpool_workers import Pools, Settings
-from bufpool_workers.metrics.catalog import WARMED, Catalog
+from bufpool_workers import Pools, Settings, memory
+from bufpool_workers.metrics.catalog import LOCKED_BYTES, WARMED, Catalog
 from bufpool_workers.metrics.snapshot import read_directory
 from bufpool_workers.worker.counting import Counting
 
@@ -49,6 +49,23 @@ def test_a_fork_counts_in_its_own_file_whichever_pool_it_uses_first(counting, tm
     assert run_forked(work) == 0
     assert is_warm(read_directory(tmp_path).live[0]) == 1
     assert total(tmp_path) == 3
+
+
+def test_when_its_file_was_removed_the_next_one_has_all_numbers_and_goes_on(counting, tmp_path):
+    pools = Pools(Settings(), prepare=counting.bind)
+    use(pools.regular)
+    use(pools.random)
+    (file,) = tmp_path.glob("*.db")
+    file.unlink()
+    counting.keep()
+    assert total(tmp_path) == 2
+    use(pools.regular)
+    use(pools.random)
+    use(pools.secure)
+    assert total(tmp_path) == 5
+    (process,) = read_directory(tmp_path).live
+    locked = process.gauges[Catalog().process_gauge_key(LOCKED_BYTES)]
+    assert locked == memory.secure_locked_bytes()
 
 
 WARM_UP = """
