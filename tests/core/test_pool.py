@@ -172,6 +172,13 @@ def test_at_the_cap_it_lends_unpooled_memory():
     assert (pool.stats().discards, pool.stats().idle) == (2, 2)
 
 
+def test_a_cap_inside_a_page_is_not_exceeded():
+    pool = make_pool(max_bytes=66 * KiB)
+    with pool.acquire(65536), pool.acquire(2048):
+        stats = pool.stats()
+        assert (stats.limit_hits, stats.held_bytes) == (1, 64 * KiB)
+
+
 def test_at_the_cap_it_raises_where_that_is_set():
     pool = make_pool(max_bytes=64 * KiB, lend_at_limit=False)
     with pool.acquire(65536), pytest.raises(bp.LimitExceeded, match="65536 of at most 65536"):
