@@ -17,6 +17,7 @@ from bufpool_workers.sealing import replay
 from bufpool_workers.sealing.arguments import MISSING, mark, sealed_names, sealed_parameters
 from bufpool_workers.sealing.keyring import current_keyring
 from bufpool_workers.settings import parse_size
+from bufpool_workers.signatures import signature_of
 
 Size = int | str | Callable[..., int | str]
 Function = Callable[..., Any]
@@ -93,7 +94,7 @@ def sealed(*names: str) -> Callable[[Function], Function]:
     def decorate(function: Function) -> Function:
         _check_function(function, decorator="sealed")
         try:
-            parameters = sealed_parameters(inspect.signature(function), names)
+            parameters = sealed_parameters(signature_of(function), names)
         except ValueError as error:
             raise ValueError(f"sealed: {function.__qualname__} has {error}") from None
         if twice := set(names) & set(sealed_names(function)):
@@ -151,7 +152,7 @@ def hidden_signature(function: Function, name: str, *, decorator: str) -> inspec
     Raises TypeError, in the name of `decorator`, where a buffer can't be injected.
     """
     _check_function(function, decorator=decorator)
-    signature = inspect.signature(function)
+    signature = signature_of(function)
     parameter = signature.parameters.get(name)
     if parameter is None or parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
         raise TypeError(
@@ -189,7 +190,7 @@ def _check_size(size: Size) -> None:
 
 def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     try:
-        return dict(inspect.signature(function).parameters)
+        return dict(signature_of(function).parameters)
     except (TypeError, ValueError):  # some builtins have no signature
         return {}
 

@@ -73,18 +73,21 @@ cdef class Arena:
     cdef str name
     cdef Level least               # of protection, for secure and random memory
     cdef Py_ssize_t held, most     # bytes in slabs that are kept, and their cap
+    cdef Py_ssize_t loose          # bytes mapped for one use
     cdef Py_ssize_t damaged        # bytes of the last slot that was written past its end, or -1
-    cdef bint beyond_cap, told     # whether memory was lent beyond the cap, and that was logged
+    cdef bint lend_at_limit        # memory mapped for one use, beyond the cap
+    cdef bint beyond_cap, told     # whether that was done, and logged
     cdef double* private_block
     cdef Py_buffer shared
     cdef bint is_shared            # whether the counters lie in `shared`
     cdef dict places               # slot: where it was acquired; None unless debugging
 
-    def __cinit__(self, str name, Kind kind, tuple sizes, Py_ssize_t most, Level least,
-                  bint debug):
+    def __cinit__(self, str name, Kind kind, tuple sizes, Py_ssize_t most, bint lend_at_limit,
+                  Level least, bint debug):
         cdef Py_ssize_t i, j
         make_canary()
-        self.name, self.kind, self.most, self.least = name, kind, most, least
+        self.name, self.kind, self.least = name, kind, least
+        self.most, self.lend_at_limit = most, lend_at_limit
         self.damaged = -1
         self.made_in = self.open_in = generation
         self.places = {} if debug else None
@@ -151,6 +154,7 @@ cdef class Arena:
             slab.slots[i].memory = slab.mapping.memory + i * stride
             slab.slots[i].fresh = slab.slots[i].retired = 0
         if keep == LOOSE:
+            self.loose += slab.mapping.nbytes
             c.count[<int>BYTES_ALLOCATED][0] += slab.mapping.nbytes if c.size == UNBOUNDED else size
             return slab
         for i in range(nslots):
@@ -176,40 +180,47 @@ cdef class Arena:
             return slab.mapping.nbytes
         return slab.nslots * slab.size_class.size
 
+    cdef Py_ssize_t room(self) noexcept:
+        """Bytes left under the cap, which memory for one use counts for unless it may exceed it."""
+        return self.most - self.held - (0 if self.lend_at_limit else self.loose)
+
     cdef Py_ssize_t fitting(self, Py_ssize_t size) noexcept:
         """How many slots of that size may still be mapped under the cap, in whole pages."""
         cdef Py_ssize_t page = page_bytes()
         if self.kind != REGULAR:
-            return (self.most - self.held) // size
-        return (self.most - self.held) // page * page // self.stride(size)
+            return self.room() // size
+        return self.room() // page * page // self.stride(size)
 
     cdef Py_ssize_t lockable(self, SizeClass* c, Py_ssize_t nslots) noexcept:
-        """As many of `nslots` as can be locked together now; all, where none can."""
+        """As many of `nslots` as can be locked together now; where none can, all, if they may."""
         cdef Py_ssize_t n = nslots
         if self.kind == REGULAR:
             return nslots
         while n and not can_map(n * self.stride(c.size), max(self.least, MLOCK)):
             n //= 2
-        return n or nslots
+        return n or (nslots if self.least == PLAIN else 1)
 
     cdef inline void sink(self, SizeClass* c, Py_ssize_t i) noexcept:
         """Move the slot at `i` to the unlocked ones at the stack's bottom, to be lent last."""
         c.free_slots[i], c.free_slots[c.nplain] = c.free_slots[c.nplain], c.free_slots[i]
         c.nplain += 1
 
-    cdef Slot* slot_for_miss(self, SizeClass* c, Py_ssize_t nbytes, bint lend) except NULL:
+    cdef Slot* slot_for_miss(self, SizeClass* c, Py_ssize_t nbytes) except NULL:
         """A slot from memory mapped now, on no stack."""
         cdef Py_ssize_t nslots
         if c.size == UNBOUNDED:
-            return &self.add_slab(c, 1, nbytes, LOOSE).slots[0]
-        nslots = min(max(GROWTH_BYTES // c.size, 1), self.fitting(c.size))
-        if nslots > 0:
-            self.add_slab(c, self.lockable(c, nslots), c.size, GROWN)
-            return self.pop(c)
+            if self.lend_at_limit or nbytes <= self.room():
+                return &self.add_slab(c, 1, nbytes, LOOSE).slots[0]
+        else:
+            nslots = min(max(GROWTH_BYTES // c.size, 1), self.fitting(c.size))
+            if nslots > 0:
+                self.add_slab(c, self.lockable(c, nslots), c.size, GROWN)
+                return self.pop(c)
         c.count[<int>LIMIT_HITS][0] += 1
-        if not lend:
-            raise LimitExceeded(f"{self.name} pool: {nbytes} bytes asked while {self.held} of at "
-                                f"most {self.most} (bufpool_max_bytes) are held")
+        if not self.lend_at_limit:
+            raise LimitExceeded(f"{self.name} pool: {nbytes} bytes asked while "
+                                f"{self.most - self.room()} of at most {self.most} "
+                                "(bufpool_max_bytes) are held")
         self.beyond_cap = True
         return &self.add_slab(c, 1, c.size, LOOSE).slots[0]
 
@@ -220,8 +231,7 @@ cdef class Arena:
         c.count[<int>IDLE][0] = c.nfree
         return c.free_slots[c.nfree]
 
-    cdef inline Slot* lend(self, Py_ssize_t nbytes, uint64_t scope,
-                           bint lend_at_limit) except NULL:
+    cdef inline Slot* lend(self, Py_ssize_t nbytes, uint64_t scope) except NULL:
         """Lend a slot of at least `nbytes`; `slot.lease` is the number of this lending."""
         global last_lease
         cdef SizeClass* c = self.classes
@@ -233,7 +243,7 @@ cdef class Arena:
             c.count[<int>HITS][0] += 1
             c.count[<int>BYTES_REUSED][0] += c.size
         else:
-            slot = self.slot_for_miss(c, nbytes, lend_at_limit)
+            slot = self.slot_for_miss(c, nbytes)
             c.count[<int>MISSES][0] += 1
         c.count[<int>GETS][0] += 1
         last_lease += 1
@@ -277,15 +287,20 @@ cdef class Arena:
     cdef void overwrite(self, Slot* slot) noexcept:
         """Leave nothing of what the user wrote, and see whether it was more than was lent."""
         cdef Slab* slab = slot.slab
-        cdef Py_ssize_t i
+        cdef Py_ssize_t i, stride
         if not canary_lives(slot.memory + slot.nbytes):
             slot.retired = True
             slot.size_class.count[<int>DAMAGES][0] += 1
             self.damaged = slot.nbytes
-            _sys.wipe(slot.memory, self.stride(slot.nbytes))
-            for i in range(slab.nslots):       # it may have reached into the next ones
+            # to the slot's end, and in the idle ones that it may have reached
+            stride = (<Py_ssize_t>slab.mapping.nbytes if slab.nslots == 1
+                      else self.stride(slab.size_class.size))
+            for i in range(slab.nslots):
                 slab.slots[i].fresh = 0
-        elif self.kind == RANDOM and not is_large(slot.nbytes):
+                if &slab.slots[i] == slot or not (slab.slots[i].lease or slab.slots[i].exports):
+                    _sys.wipe(slab.slots[i].memory, stride)
+            return
+        if self.kind == RANDOM and not is_large(slot.nbytes):
             # what is written over the old bytes is what the next one to take the slot gets
             slot.fresh = slot.nbytes
             if take_random(slot.memory, slot.nbytes):
@@ -299,6 +314,7 @@ cdef class Arena:
             c.count[<int>PUTS][0] += 1
             c.count[<int>DISCARDS][0] += 1
             if slot.slab.keep == LOOSE:
+                self.loose -= slot.slab.mapping.nbytes
                 unmap_memory(&slot.slab.mapping)
             return
         self.settle(slot)
@@ -344,6 +360,7 @@ cdef class Arena:
         c.count[<int>PUTS][0] += 1
         if slab.keep == LOOSE:
             c.count[<int>DISCARDS][0] += 1
+            self.loose -= slab.mapping.nbytes
             unmap_memory(&slab.mapping)
             return
         c.free_slots[c.nfree] = slot
@@ -427,8 +444,8 @@ cdef class Arena:
             slab = slab.next
         if there < nslots and nslots - there > self.fitting(c.size):
             raise LimitExceeded(f"{self.name} pool: {nslots} buffers of {c.size} bytes to be warmed "
-                                f"while {self.held} of at most {self.most} (bufpool_max_bytes) "
-                                "are held")
+                                f"while {self.most - self.room()} of at most {self.most} "
+                                "(bufpool_max_bytes) are held")
         # one slab, but where the limit on locked memory is near: then a locked and another one
         while there < nslots and now() < deadline:
             slab = self.add_slab(c, self.lockable(c, nslots - there), c.size, WARM)

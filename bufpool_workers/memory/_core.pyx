@@ -76,7 +76,7 @@ def label(Py_ssize_t nbytes):
     return f"{nbytes}b"
 
 
-cdef Arena NO_ARENA = Arena("", REGULAR, (), 0, PLAIN, False)
+cdef Arena NO_ARENA = Arena("", REGULAR, (), 0, True, PLAIN, False)
 NO_ARENA.made_in = NO_ARENA.open_in = 0
 
 
@@ -127,14 +127,18 @@ cdef class BufferPool:
             raise PoolClosed(f"{self.kind} pool: closed")
         if self.arena.made_in != generation:
             self.arena = Arena(self.kind, self.which, self.size_classes, self.max_bytes,
-                               self.least, self.locate is not None)
+                               self.lend_at_limit, self.least, self.locate is not None)
             if self.prepare is not None:
-                self.prepare(self)
+                try:
+                    self.prepare(self)
+                except BaseException:
+                    self.arena = NO_ARENA      # the next use prepares again
+                    raise
         return self.arena
 
     cdef Py_ssize_t size_asked(self, nbytes) except -1:
         if isinstance(nbytes, str):
-            nbytes = parse_size(nbytes)
+            nbytes = self.size_in(nbytes)
         elif isinstance(nbytes, bool):
             raise TypeError(f"{self.kind} pool: a size in bytes is an int, not bool")
         nbytes = operator.index(nbytes)
@@ -144,6 +148,15 @@ cdef class BufferPool:
             raise LimitExceeded(f"{self.kind} pool: {nbytes} bytes asked, the most for one buffer "
                                 f"is {self.max_buffer_bytes} (bufpool_max_buffer_bytes)")
         return nbytes
+
+    cdef object size_in(self, str text):
+        try:
+            return parse_size(text)
+        except ValueError:
+            if self.which == REGULAR:
+                raise
+        # what is no size may be the secret itself: it is not quoted, and in no exception's context
+        raise ValueError(f'{self.kind} pool: a size is an int or text such as "64KiB"')
 
     cdef inline Buffer lend(self, object nbytes):
         cdef Py_ssize_t n = PyLong_AsSsize_t(nbytes) if PyLong_CheckExact(nbytes) else -1
@@ -161,7 +174,7 @@ cdef class BufferPool:
 
     cdef inline Buffer lend_from(self, Arena arena, Py_ssize_t n):
         cdef Buffer buffer = Buffer.__new__(Buffer)
-        buffer.slot = arena.lend(n, scope_number(), self.lend_at_limit)
+        buffer.slot = arena.lend(n, scope_number())
         buffer.lease = buffer.slot.lease
         buffer.arena = arena
         if self.which == RANDOM and is_large(n):

@@ -51,20 +51,23 @@ def buffer(nbytes):
     what is no size, LimitExceeded beyond `bufpool_max_buffer_bytes`, MemoryError when the system
     has no memory. Costs tens of nanoseconds when the pool has one idle, and page faults when not.
     """
-    if regular_pool is None:
-        make_pools()
-    return regular_pool.lend(nbytes)
+    cdef BufferPool pool = regular_pool     # held: what runs meanwhile may uninstall it
+    if pool is None:
+        pool = make_pools().regular
+    return pool.lend(nbytes)
 
 
 def secure_buffer(nbytes):
     """As `buffer`, from the secure pool: zeroed when taken and again when given back."""
-    if secure_pool is None:
-        make_pools()
-    return secure_pool.lend(nbytes)
+    cdef BufferPool pool = secure_pool     # held: what runs meanwhile may uninstall it
+    if pool is None:
+        pool = make_pools().secure
+    return pool.lend(nbytes)
 
 
 def random_buffer(nbytes):
     """As `buffer`, from the random pool: random bytes, overwritten with others when given back."""
-    if random_pool is None:
-        make_pools()
-    return random_pool.lend(nbytes)
+    cdef BufferPool pool = random_pool     # held: what runs meanwhile may uninstall it
+    if pool is None:
+        pool = make_pools().random
+    return pool.lend(nbytes)

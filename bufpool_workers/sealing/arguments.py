@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from bufpool_workers.sealing.token import Token
+from bufpool_workers.signatures import signature_of
 
 MISSING = inspect.Parameter.empty
 
@@ -31,7 +32,13 @@ class SealedParameter(NamedTuple):
             value = kwargs[self.name]
         elif self.position is not None and 0 <= self.position - skipped < len(args):
             value = args[self.position - skipped]
-        return MISSING if value is self.default else value
+        return MISSING if _is_default(value, self.default) else value
+
+
+def _is_default(value: Any, default: Any) -> bool:
+    # through a broker it comes as another object
+    alike = type(value) is type(default) and isinstance(value, str | int | float)
+    return value is default or (alike and bool(value == default))
 
 
 def mark(function: Callable[..., Any], names: Sequence[str]) -> None:
@@ -71,7 +78,7 @@ def check_call(
     names = sealed_names(task.run)
     if not names:
         return
-    for parameter in sealed_parameters(inspect.signature(task.run), names):
+    for parameter in sealed_parameters(signature_of(task.run), names):
         value = parameter.value(args, kwargs, skipped=skipped)
         if value is not MISSING:
             Token.parse(value, where=f"{task.name}, argument {parameter.name!r}")

@@ -95,7 +95,10 @@ def read_private(source: str | os.PathLike[str], *, acquire: Acquire) -> KeyPair
         memoryview(content) as view,
     ):
         size = os.readv(file, [view])
-        return _parse_private(view[:size], path=path, acquire=acquire)
+        found = _parse_private(view[:size], acquire=acquire)
+    if isinstance(found, str):
+        raise KeyFileError(f"private key file {path}: {found}")
+    return found
 
 
 def check_private(source: str | os.PathLike[str]) -> None:
@@ -155,19 +158,20 @@ def _check_access(status: os.stat_result, *, path: Path) -> None:
         )
 
 
-def _parse_private(text: memoryview, *, path: Path, acquire: Acquire) -> KeyPair:
+def _parse_private(text: memoryview, *, acquire: Acquire) -> KeyPair | str:
+    # what is wrong is returned: an error's traceback would keep the slices, and they the buffers
     digits = text[len(_PRIVATE) :]
     while digits and digits[-1] in b" \r\n":
         digits = digits[:-1]
     if text[: len(_PRIVATE)] != _PRIVATE or len(digits) != 2 * _KEY_BYTES:
         what = "a public key" if text[: len(_PUBLIC)] == _PUBLIC.encode() else "something else"
-        raise KeyFileError(f"private key file {path}: expected a private key, found {what}")
+        return f"expected a private key, found {what}"
     with acquire(_KEY_BYTES) as raw, memoryview(raw) as view:
         # Digit by digit, since bytes.fromhex would leave a copy; small integers are never copied.
         for index in range(_KEY_BYTES):
             high, low = _NIBBLES.get(digits[2 * index]), _NIBBLES.get(digits[2 * index + 1])
             if high is None or low is None:
-                raise KeyFileError(f"private key file {path}: not hexadecimal") from None
+                return "not hexadecimal"
             view[index] = high << 4 | low
         key = X25519PrivateKey.from_private_bytes(view)
     return KeyPair(key, key.public_key().public_bytes_raw())

@@ -11,7 +11,7 @@ import bufpool_workers as bp
 from bufpool_workers import KiB, MiB
 from bufpool_workers.settings import format_size
 
-from .prepared import Names, arrays, pools, tuned_malloc
+from .prepared import Names, arrays, pools, touched_buffer, tuned_malloc
 from .report import Table
 from .rivals import CountedPool, ListPool, filled_queue
 from .timing import Case, measure
@@ -27,7 +27,6 @@ def _rivals(n: int) -> list[Case]:
         Case("bytearray", f"bytearray({n})"),
         Case("bytearray after mallopt", f"bytearray({n})", tuned_malloc),
         Case("mmap", f"mmap(-1, {n}).close()", lambda: {"mmap": mmap.mmap}),
-        Case("numpy.empty, touched", f"empty({n}, uint8)[::4096] = 1", arrays),
         Case("list pool", "b = p.get(); p.put(b)", lambda: {"p": ListPool(n)}),
         Case("LifoQueue", "b = q.get(); q.put(b)", lambda: {"q": filled_queue(n)}),
         Case("@contextmanager pool", "with p.lend(): pass", lambda: {"p": ListPool(n)}),
@@ -52,6 +51,21 @@ def by_size(n: int) -> Table:
     )
     for rival in rivals:
         table.add(ours, rival, at=n)
+    return table
+
+
+def touched() -> Table:
+    """Beside memory that is not zeroed either, and mapped at the first touch."""
+    table = Table("touched", "one buffer, every page touched, against an array of numpy's")
+    for n in SIZES:
+        ours, rival = measure(
+            [
+                Case(f"with buffer({format_size(n)})", touched_buffer(n), pools),
+                Case("numpy.empty", f"empty({n}, uint8)[::4096] = 1", arrays),
+            ],
+            rounds=ROUNDS,
+        )
+        table.add(ours, rival)
     return table
 
 
@@ -134,4 +148,4 @@ def _repeat(make: Callable[[], object]) -> Callable[[], None]:
 
 
 def tables() -> list[Table]:
-    return [ways(), *map(by_size, SIZES), threads()]
+    return [ways(), *map(by_size, SIZES), touched(), threads()]

@@ -44,7 +44,7 @@ STYLE = {
 }
 
 # of many rivals, those that a picture has room for
-LENDING_RIVALS = ("bytearray", "mmap", "numpy.empty, touched", "LifoQueue", "@contextmanager pool")
+LENDING_RIVALS = ("bytearray", "mmap", "pyarrow's pool", "LifoQueue", "@contextmanager pool")
 GAIN_TICKS = (0.25, 0.5, 1, 2, 4, 8, 16, 32)
 
 

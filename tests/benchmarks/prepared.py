@@ -21,6 +21,11 @@ _TOUCH = "frombuffer({0}, uint8)[::4096] = 1"
 _TOUCH_BOTH = f"{_TOUCH.format('first')}; {_TOUCH.format('second')}"
 
 
+def touched_buffer(nbytes: int) -> str:
+    """Take one buffer and write to every page."""
+    return f"with buffer({nbytes}) as first: {_TOUCH.format('first')}"
+
+
 def two_buffers(nbytes: int) -> str:
     """Take two buffers together and write to every page."""
     return f"with buffer({nbytes}) as first, buffer({nbytes}) as second: {_TOUCH_BOTH}"
@@ -48,6 +53,13 @@ def pools(kind: str = "regular", sizes: Sequence[int] = SIZES) -> Names:
 
 def arrays() -> Names:
     return {"frombuffer": np.frombuffer, "uint8": np.uint8, "empty": np.empty}
+
+
+def freed(nbytes: int) -> Names:
+    """A process that has freed one block of that size: glibc's thresholds go up with it."""
+    block = bytearray(nbytes)
+    del block
+    return arrays()
 
 
 def tuned_malloc() -> Names:

@@ -8,7 +8,7 @@ import bufpool_workers as bp
 from bufpool_workers import KiB, MiB
 from bufpool_workers.settings import format_size
 
-from .prepared import arrays, pools, tuned_malloc, two_buffers, two_bytearrays
+from .prepared import Names, arrays, freed, pools, tuned_malloc, two_buffers, two_bytearrays
 from .report import Table
 from .timing import Case, measure
 
@@ -37,11 +37,17 @@ def both() -> Table:
         Case("two buffers", two_buffers(MiB), pools),
         Case("two bytearrays", two_bytearrays(MiB), arrays),
         Case("two bytearrays after mallopt", two_bytearrays(MiB), tuned_malloc),
+        Case("two bytearrays, one of 4MiB freed before", two_bytearrays(MiB), larger_freed),
     ]
-    ours, rival, tuned = measure(cases)
+    ours, rival, tuned, later = measure(cases)
     table.add(ours, rival, reach=1 / 150)
     table.add(ours, tuned, reach=1 / 5)
+    table.add(ours, later)
     return table
+
+
+def larger_freed() -> Names:
+    return freed(4 * MiB)
 
 
 def warm_up() -> Table:

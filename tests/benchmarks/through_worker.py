@@ -3,7 +3,8 @@
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from celery.app.trace import build_tracer
 from celery.result import ResultSet
@@ -15,7 +16,6 @@ from tests.support.celery_worker import CeleryWorker
 from .live_workers import (
     WAIT_SECONDS,
     Gate,
-    Workers,
     processor_seconds,
     proportional_bytes,
     workers,
@@ -35,7 +35,8 @@ FILLED = MiB
 PERCENTILES = {"median": 0.5, "95 %": 0.95, "worst": 1.0}
 SHARES = tuple(PERCENTILES)
 
-Times = Mapping[str, list[list[float]]]
+Key = TypeVar("Key")
+Times = dict[Key, list[list[float]]]
 
 
 def run_batch(process: CeleryWorker, task: str, count: int = BATCH) -> None:
@@ -95,19 +96,19 @@ def tracer(task: str) -> Mapping[str, Any]:
     return {"trace": build_tracer(task, pooled_app.app.tasks[task], app=pooled_app.app, eager=True)}
 
 
-def in_turns(running: Workers, sample: Callable[[CeleryWorker], float], count: int) -> Times:
-    """Rounds of `count` samples of every worker; a round's samples come one after the other."""
-    times: Times = {app: [] for app in running}
-    for app in running:
+def in_turns(samplers: Mapping[Key, Callable[[], float]], count: int) -> Times[Key]:
+    """Rounds of `count` samples of each; a round's samples come one after the other."""
+    times: Times[Key] = {key: [] for key in samplers}
+    for sample in samplers.values():
         for _ in range(count):
-            sample(running[app])
+            sample()
     for _ in range(STEADY_ROUNDS):
-        for app in random.sample(list(running), len(running)):
-            times[app].append([sample(running[app]) for _ in range(count)])
+        for key, sample in random.sample(list(samplers.items()), len(samplers)):
+            times[key].append([sample() for _ in range(count)])
     return times
 
 
-def add_shares(table: Table, what: str, times: Times, shares: Sequence[str] = SHARES) -> None:
+def add_shares(table: Table, what: str, times: Times[str], shares: Sequence[str] = SHARES) -> None:
     """Add a row for each of the shares, taken round by round."""
     for name in shares:
         ours, rival = (
@@ -148,15 +149,21 @@ def with_and_without() -> Iterator[Table]:
     """Throughput, latency and memory of two workers of two children each."""
     with workers(f"--concurrency={CHILDREN}") as running:
         rate = Table("throughput", f"{BATCH} tasks that wait in the queue, through two children")
-        for what, task, argument in (
-            ("a task that does nothing", "echo", 1),
-            ("a task that fills two arrays of 1 MiB", "arrays", FILLED),
-        ):
-            times = in_turns(
-                running, lambda process, t=task, a=argument: batch_seconds(process, t, a), 1
-            )
+        works = {
+            "a task that does nothing": ("echo", 1),
+            "a task that fills two arrays of 1 MiB": ("arrays", FILLED),
+        }
+        times = in_turns(
+            {
+                (app, what): partial(batch_seconds, process, *work)
+                for app, process in running.items()
+                for what, work in works.items()
+            },
+            1,
+        )
+        for what in works:
             ours, rival = (
-                Timing(style, [samples[0] for samples in times[app]])
+                Timing(style, [samples[0] for samples in times[app, what]])
                 for app, style in (("pooled", "with the plugin"), ("plain", "without"))
             )
             rate.add(ours, rival, what=what, interval=True)
@@ -166,8 +173,16 @@ def with_and_without() -> Iterator[Table]:
             )
         yield rate
         latency = Table("latency", "steady state: one task after the other, on the clock")
-        add_shares(latency, "published to result", in_turns(running, round_trip, STEADY_TASKS))
-        add_shares(latency, "body with two arrays", in_turns(running, body_seconds, STEADY_TASKS))
+        for what, sample in (
+            ("published to result", round_trip),
+            ("body with two arrays", body_seconds),
+        ):
+            samplers = {app: partial(sample, process) for app, process in running.items()}
+            add_shares(latency, what, in_turns(samplers, STEADY_TASKS))
+        latency.notes.append(
+            "bodies without the plugin: as long as the child has freed no larger block, whatever "
+            "by; later ones cost what bytearrays do after mallopt"
+        )
         yield latency
         memory = Table("worker_memory", "memory of a worker with two children, after all that")
         ours, rival = (proportional_bytes(running[app]) for app in ("pooled", "plain"))

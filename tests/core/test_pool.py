@@ -5,11 +5,12 @@ import gc
 import itertools
 import mmap
 import struct
+import traceback
 from pathlib import Path
 
 import numpy as np
 import pytest
-from pools import KINDS, KiB, make_pool
+from pools import KINDS, KiB, check_numbers, make_pool
 
 import bufpool_workers as bp
 from bufpool_workers.memory import FIELDS, _core
@@ -40,8 +41,8 @@ def test_size_may_be_an_int_an_index_or_text(asked):
         (True, TypeError, "not bool"),
         (1.0, TypeError, "float"),
         (None, TypeError, "NoneType"),
-        ("4 apples", ValueError, "is not a size"),
-        ("4KB", ValueError, "is not a size"),
+        ("4 apples", ValueError, 'such as "64KiB"'),
+        ("4KB", ValueError, 'such as "64KiB"'),
         (1 << 23, bp.LimitExceeded, "the most for one buffer is 4194304"),
         (1 << 80, bp.LimitExceeded, "bufpool_max_buffer_bytes"),
     ],
@@ -203,6 +204,31 @@ def test_memory_mapped_for_one_use_is_unmapped_after_it(kind, end):
         end(pool.acquire(1 << 20))
     assert pool.stats().discards == 50
     assert _mapped_bytes() - before < 10 << 20
+
+
+def test_what_is_larger_than_all_classes_is_under_the_cap_where_that_raises(pool):
+    pool = make_pool(pool.kind, max_bytes=1 << 20, lend_at_limit=False)
+    larger = pool.acquire(600_000)
+    with pytest.raises(bp.LimitExceeded, match=r"500000 bytes asked while 6\d+ of at most 1048576"):
+        pool.acquire(500_000)
+    classed = [pool.acquire(65536) for _ in range(5)]
+    with pytest.raises(bp.LimitExceeded):
+        pool.acquire(65536 + 65536)
+    larger.release()
+    pool.acquire(500_000).release()
+    for buffer in classed:
+        buffer.release()
+    check_numbers(pool)
+    assert pool.stats().limit_hits == 2
+
+
+def test_what_is_no_size_is_not_quoted_where_it_may_be_a_secret(pool):
+    with pytest.raises(ValueError, match="size") as caught:
+        pool.acquire("correct horse")
+    shown = "".join(traceback.format_exception(caught.value))
+    said = "correct horse" in shown.replace('pool.acquire("correct horse")', "")
+    assert said == (pool.kind == "regular")
+    assert caught.value.__context__ is None
 
 
 def test_trim_gives_back_what_is_above_the_warm_level():

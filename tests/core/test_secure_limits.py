@@ -137,6 +137,20 @@ def test_request_beyond_the_demanded_level_is_refused_with_the_limit_and_what_to
         assert remedy in found
 
 
+def test_bytes_that_can_not_be_had_are_those_of_one_buffer():
+    found = run_limited(
+        "from bufpool_workers import Pools, Settings\n"
+        "from bufpool_workers.errors import SecureLevelUnmet\n"
+        "pools = Pools(Settings(secure_level='mlock'))\n"
+        "try:\n"
+        "    pools.secure.acquire(3000)\n"
+        "except SecureLevelUnmet as error:\n"
+        "    print(error)\n",
+        limit=0,
+    )
+    assert found.startswith("secure pool: 4160 bytes can't be had at level mlock")
+
+
 def test_level_that_the_kernel_does_not_have_is_named(monkeypatch):
     monkeypatch.setattr(memory._core, "grants_memfd", lambda: False)
     text = str(memory.unmet("secure pool", nbytes=64, level="memfd"))

@@ -33,6 +33,7 @@ class Lent:
     def __init__(self, buffer, nbytes, mark, scope, *, goes_back_to):
         self.buffer, self.nbytes, self.mark, self.scope = buffer, nbytes, mark, scope
         self.goes_back_to = goes_back_to  # its class; None when it was mapped for one use
+        self.capacity = buffer.capacity
         self.views = []
         self.is_out = True
 
@@ -64,7 +65,7 @@ class PoolMachine(RuleBasedStateMachine):
         self.all = []
         self.scopes = []
         self.gets = self.hits = self.escapes = self.reclaims = self.ended = self.discards = 0
-        self.limit_hits = self.bytes_allocated = self.bytes_reused = 0
+        self.limit_hits = self.bytes_allocated = self.bytes_reused = self.loose = 0
         self.idle = dict.fromkeys(SIZES, 0)
         self.mark = 0
         self.take(1)
@@ -73,7 +74,7 @@ class PoolMachine(RuleBasedStateMachine):
     def take(self, nbytes):
         size = next((size for size in SIZES if size >= nbytes), None)
         is_hit = self.idle.get(size, 0) > 0
-        is_full = size is not None and not is_hit and self.room() < size
+        is_full = not is_hit and self.is_full(nbytes, size)
         self.limit_hits += is_full
         if is_full and not self.lends:
             with pytest.raises(LimitExceeded):
@@ -87,14 +88,19 @@ class PoolMachine(RuleBasedStateMachine):
             self.idle[size] -= 1
         elif is_full or size is None:
             self.bytes_allocated += buffer.capacity
+            self.loose += buffer.capacity
         else:
             self.note_idle(size)
             self.bytes_allocated += size  # the one of the slab that is lent already
         self.remember(buffer, nbytes, goes_back_to=None if is_full else size)
 
-    def room(self):
+    def is_full(self, nbytes, size):
         room = CAP - self.pool.stats().held_bytes
-        return room - room % mmap.PAGESIZE if self.kind == "regular" else room
+        if not self.lends:
+            room -= self.loose
+        if size is None:
+            return not self.lends and room < nbytes
+        return (room - room % mmap.PAGESIZE if self.kind == "regular" else room) < size
 
     def note_idle(self, size):
         """Count what has been mapped: how much of a class at once is for the pool to choose."""
@@ -126,6 +132,7 @@ class PoolMachine(RuleBasedStateMachine):
         self.ended += 1
         if lent.goes_back_to is None:
             self.discards += 1
+            self.loose -= lent.capacity
         else:
             self.idle[lent.goes_back_to] += 1
 

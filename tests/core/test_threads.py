@@ -173,7 +173,11 @@ def test_release_against_a_new_view_of_it(pool):
             views.pop().release()
         other.release()
 
-    race(RACES, leave, view, before=lambda: lent.append(pool.acquire(100)), after=settle)
+    def lend():
+        lent.append(pool.acquire(100))
+        lent[-1][:] = b"l" * 100  # a regular slot may still hold what `settle` wrote earlier
+
+    race(RACES, leave, view, before=lend, after=settle)
     assert pool.stats().gets == pool.stats().puts == 2 * RACES
     check_numbers(pool)
 

@@ -1,5 +1,6 @@
 import functools
 import inspect
+import sys
 import typing
 import warnings
 
@@ -72,6 +73,20 @@ def test_signature_hides_the_buffer_and_keeps_the_rest():
     )
     assert (work.__name__, work.__doc__) == ("work", "Do it.")
     assert typing.get_type_hints(work)["path"] is str
+
+
+def test_annotations_need_not_be_there_at_run_time(app):
+    """As names that are imported under `if TYPE_CHECKING`."""
+    later = "" if sys.version_info >= (3, 14) else "from __future__ import annotations\n"
+    names = {"bp": bp}
+    exec(  # noqa: S102 - the import of annotations is for this function alone
+        f"{later}"
+        "@bp.pooled_buffer(lambda size: size)\n"
+        "def work(size: Missing, *, buf: Missing) -> Missing:\n"
+        "    return len(buf)\n",
+        names,
+    )
+    assert app.task(name="work")(names["work"])(7) == 7
 
 
 def test_buffer_with_a_default_is_given_all_the_same():

@@ -13,9 +13,10 @@ ROOT = Path(bufpool_workers.__file__).parent
 BELOW = {
     "errors": set(),
     "settings": {"errors"},
+    "signatures": set(),
     "memory": {"errors", "settings"},
-    "sealing": {"errors", "settings", "memory"},
-    "decorators": {"errors", "settings", "memory", "sealing"},
+    "sealing": {"errors", "settings", "signatures", "memory"},
+    "decorators": {"errors", "settings", "signatures", "memory", "sealing"},
     "metrics": {"errors", "settings"},
     "worker": {"errors", "settings", "memory", "sealing", "decorators", "metrics"},
 }

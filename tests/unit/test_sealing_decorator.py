@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import json
 import pickle
 
 import pytest
@@ -119,6 +120,17 @@ class TestOpening:
         iban, pin = seal(b"DE1", argument="iban"), seal(b"1234", argument="pin")
         assert transfer(iban, pin)[3] is None
         assert transfer(iban, pin, code=None)[3] is None
+
+    def test_a_default_that_came_through_the_broker_is_one(self, app):
+        @app.task(name="shop.ask")
+        @bp.sealed("password")
+        def ask(password="not given, ask"):  # noqa: S107 (no password)
+            return password
+
+        sent = json.loads(json.dumps({"password": "not given, ask"}))
+        assert ask(**sent) == "not given, ask"
+        with pytest.raises(NotSealed):
+            ask(password="not given, as")  # noqa: S106
 
     def test_the_buffer_is_wiped_and_back_when_the_body_is_done(self, app):
         seen = []
