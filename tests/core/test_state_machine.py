@@ -136,7 +136,10 @@ class PoolMachine(RuleBasedStateMachine):
         else:
             self.idle[lent.goes_back_to] += 1
 
-    @rule(target=lent, nbytes=st.one_of(st.integers(0, 70_000), st.sampled_from(SIZES)))
+    @rule(
+        target=lent,
+        nbytes=st.one_of(st.integers(0, 70_000), st.sampled_from((*SIZES, LARGEST_BUFFER))),
+    )
     def acquire(self, nbytes):
         self.take(nbytes)
         return self.all[-1]
