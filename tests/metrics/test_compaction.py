@@ -41,6 +41,14 @@ def test_the_next_dead_are_added_to_the_first(workers, tmp_path):
     assert total(tmp_path) == 15
 
 
+def test_what_rounding_leaves_out_of_a_sum_is_kept_for_the_next_one(workers, tmp_path):
+    for count in (2.0**53, 1, 1):  # no float lies between the first and the sum of all
+        workers.count_and_die(gets=count)
+        compact(tmp_path)
+    assert names(tmp_path) == {MERGED}
+    assert total(tmp_path) == 2.0**53 + 2
+
+
 def test_nothing_dead_means_nothing_written(workers, tmp_path):
     workers.count(gets=1)
     compact(tmp_path)
@@ -155,25 +163,45 @@ def test_a_child_forked_while_it_runs_does_not_keep_the_lock(workers, tmp_path, 
             os.waitpid(pid, 0)
 
 
-def test_a_living_process_that_lost_its_lock_is_left_alone(workers, tmp_path):
-    file = workers.count(gets=1)
+def as_owner(path: Path, owner: Owner) -> Path:
+    name = f"counter_bufpool-{'-'.join(map(str, owner))}-0123abcd.db"
+    return path.rename(path.with_name(name))
+
+
+def lose_lock(path: Path):
     pid = os.fork()
     if pid == 0:  # shares the lock, and drops it for both
         for fd in map(int, [path.name for path in Path("/proc/self/fd").iterdir()]):
             with contextlib.suppress(OSError):
-                if os.path.sameopenfile(fd, os.open(file.path, os.O_RDONLY)):
+                if os.path.sameopenfile(fd, os.open(path, os.O_RDONLY)):
                     fcntl.flock(fd, fcntl.LOCK_UN)
         os._exit(0)
     os.waitpid(pid, 0)
-    with file.path.open("rb") as other:
+    with path.open("rb") as other:
         assert not owners._is_locked(other.fileno())
+
+
+def test_a_living_process_that_lost_its_lock_is_left_alone(workers, tmp_path):
+    lose_lock(workers.count(gets=1).path)
     assert compact(tmp_path).absorbed == 0
     assert len(read_directory(tmp_path).live) == 1
 
 
-def as_owner(path: Path, owner: Owner) -> Path:
-    name = f"counter_bufpool-{'-'.join(map(str, owner))}-0123abcd.db"
-    return path.rename(path.with_name(name))
+@pytest.mark.skipif(not hasattr(fcntl, "F_SETLEASE"), reason="this system has no leases")
+def test_one_that_lost_its_lock_in_another_container_is_left_alone(workers, tmp_path):
+    path = workers.count(gets=1).path
+    lose_lock(as_owner(path, Owner("feedc0de", 1, 1)))
+    assert compact(tmp_path).absorbed == 0
+    assert len(read_directory(tmp_path).live) == 1
+
+
+def test_a_dead_process_whose_file_a_child_holds_waits_but_does_not_live(workers, tmp_path):
+    me = Owner.current()
+    path = workers.count(gets=2).path  # this process is the child
+    as_owner(path, me._replace(started=me.started - 5))
+    assert compact(tmp_path).absorbed == 0
+    snapshot = read_directory(tmp_path)
+    assert (snapshot.live, total(tmp_path)) == ([], 2)
 
 
 def test_a_pid_that_is_used_again_does_not_keep_the_dead(workers, tmp_path):
@@ -314,6 +342,25 @@ def test_a_file_opened_again_while_it_is_claimed_is_kept_until_its_writer_ends(
     assert total(tmp_path, "jobs") == 7
     close_all_multiprocess_files()
     assert compact(tmp_path, foreign=True).absorbed == 1
+    assert total(tmp_path, "jobs") == 7
+
+
+def test_what_is_counted_just_before_a_file_is_claimed_is_in_the_sum(client, tmp_path, monkeypatch):
+    client(111)
+    Counter("jobs", "help", registry=None).inc(2)
+    close_all_multiprocess_files()
+    rename = Path.rename
+
+    def count_first(self, target):
+        if self.name == "counter_111.db":
+            client(111)
+            Counter("jobs", "help", registry=None).inc(5)
+            close_all_multiprocess_files()
+        return rename(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", count_first)
+        assert compact(tmp_path, foreign=True).absorbed == 1
     assert total(tmp_path, "jobs") == 7
 
 
