@@ -21,9 +21,14 @@ _KEYS = ("secure", 2048)
 
 
 class Compared(NamedTuple):
-    """Which counters are wrong, and of how many buffers it is not known whether they were lent."""
+    """Which counters are wrong, and of how many buffers it is not known whether they were lent.
+
+    `lent` and `misses` leave out the class that limits strike in, which is lent by the million.
+    """
 
     wrong: list[str]
+    lent: float
+    misses: float
     unsure: int
     unsure_cut_short: int
 
@@ -49,6 +54,7 @@ def scraped(samples: Samples, name: str) -> Counters:
 def compare(noted: dict[tuple[str, int, str], truth.Bounds], counters: Counters) -> Compared:
     """Say which counters are outside of what the tasks know, and how wide that is for all gets."""
     wrong = []
+    lent = missed = 0.0
     unsure: Counter[bool] = Counter()
     for kind, size, label in _classes():
         if (kind, size) == _KEYS:
@@ -61,7 +67,9 @@ def compare(noted: dict[tuple[str, int, str], truth.Bounds], counters: Counters)
         unsure[size == _CUT_SHORT] += taken
         highest = {event: bounds.begun for event, bounds in of.items()}
         highest["puts"] += taken  # one that was interrupted as it was taken may be back
-        if size == _CUT_SHORT:
+        if size != _CUT_SHORT:
+            lent, missed = lent + gets, missed + misses
+        else:
             highest["puts"] = of["gets"].begun
             highest["reclaims"] = of["gets"].begun - of["puts"].done
         for event, high in highest.items():
@@ -70,7 +78,7 @@ def compare(noted: dict[tuple[str, int, str], truth.Bounds], counters: Counters)
                 wrong.append(f"{event} of {kind} {label}: {found:g}, {of[event].done} to {high}")
         if hits + misses != gets:
             wrong.append(f"{kind} {label}: {hits:g} hits, {misses:g} misses, {gets:g} gets")
-    return Compared(wrong, unsure[False], unsure[True])
+    return Compared(wrong, lent, missed, unsure[False], unsure[True])
 
 
 def compare_in_use(folder: Path, pids: Collection[int], in_use: Counters) -> list[str]:

@@ -33,6 +33,7 @@ UNSURE = "what is not certain was under way when something was killed or limited
 ANSWERED = "most scrapes were answered"
 STEPPED = "no counter ever stepped back"
 DAMAGED = "no file was damaged"
+LENT_AGAIN = "what was given back is lent again"
 LEFT = "files of the dead are merged, and none is left beside"
 ENDS = "nodes end well and leave no process"
 RAISED = "no task and no handler raised but by design"
@@ -153,6 +154,14 @@ def count_misses_wrong(act):
     act.write_counters(gets=3, hits=2, puts=3)
 
 
+def miss_often(act):
+    for _ in range(97):
+        act.row.begin("gets", "puts")
+        act.row.done("gets", "puts")
+    act.write_counters(gets=100, misses=14, hits=86, puts=100)
+    act.rest = Rest({("", "regular", "4kb"): 100.0}, [])
+
+
 def scrape_nothing_last(act):
     act.rest = Rest({}, [])
 
@@ -218,6 +227,7 @@ def raise_in_a_handler(act):
         (not_confirm, {CONFIRMED}),
         (count_too_little, {COUNTED}),
         (count_misses_wrong, {COUNTED}),
+        (miss_often, {LENT_AGAIN}),
         (scrape_nothing_last, {LAST}),
         (keep_in_use, {IN_USE}),
         (leave_unsure, {UNSURE}),

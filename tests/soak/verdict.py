@@ -19,6 +19,7 @@ from worker_node import CHILDREN, Node, Samples
 from bufpool_workers.metrics.files import LOCK, merged_name
 
 _MOST_UNACKNOWLEDGED = 2 * CHILDREN  # of one node: worker_prefetch_multiplier is 2
+_MOST_COLD = 8
 _ENDS = {"fail": {FAILED}, "limited": {LIMITED, DONE}}  # a stopping worker has no soft limits
 _RAISED = re.compile(
     r"Task soak_tasks\.(\w+)\[[^]]*\] raised unexpected: (\w+)|Signal handler (.+) raised: (\w+)"
@@ -98,9 +99,6 @@ def judge(  # noqa: PLR0913 - all that there is to judge, by keyword
         "lost in the broker's transport at a kill, sent again": len(drained.vanished),
         "run again after a fault": ledger.redelivered,
         "buffers lent": int(sum(n for (name, _, _), n in counters.items() if name == "gets")),
-        "buffers that had to be mapped": int(
-            sum(n for (name, _, _), n in counters.items() if name == "misses")
-        ),
         "under way at a kill or limit": compared.unsure + compared.unsure_cut_short,
         "processes without counters": truth.count_uncounted(folder / "truth"),
         "scrapes": observer.scrapes,
@@ -111,6 +109,7 @@ def judge(  # noqa: PLR0913 - all that there is to judge, by keyword
     checks = [
         *_of_tasks(producer, ledger, drained, faults, deaths=deaths, nodes=len(nodes)),
         *_of_counters(rest, counters, compared.wrong),
+        _of_misses(compared, len(list((folder / "truth").iterdir()))),
         _of_what_is_unsure(compared, faults, deaths=deaths, limits=ended[LIMITED]),
         *_of_scrapes(observer),
         *_of_what_is_left(folder, nodes, directories, ends),
@@ -187,6 +186,16 @@ def _of_counters(rest: Rest, counters: Counters, wrong: list[str]) -> Iterator[C
         "what is in use at rest is what tasks keep",
         not rest.wrong,
         "; ".join(rest.wrong) or "in all classes",
+    )
+
+
+def _of_misses(compared: Compared, processes: int) -> Check:
+    # what a process takes beyond its warm level, and again once that was trimmed
+    most = _MOST_COLD * processes + compared.lent / 20
+    return Check(
+        "what was given back is lent again",
+        compared.misses <= most,
+        f"{compared.misses:g} misses of {compared.lent:g}, {processes} processes",
     )
 
 
