@@ -4,6 +4,7 @@ import json
 import os
 import socketserver
 from collections import Counter
+from contextlib import closing
 from threading import Thread
 from types import SimpleNamespace
 
@@ -312,9 +313,8 @@ def test_what_ends_the_observer_is_raised_when_it_is_closed(monkeypatch):
 
 @pytest.mark.parametrize("then", [{"gets": 1.0}, {}])
 def test_a_counter_that_falls_or_is_gone_has_stepped_back(monkeypatch, then):
-    observer = observe(monkeypatch, look_with(gets=2.0), look_with(**then))
-    wait_until(lambda: observer.scrapes >= 3, what="three scrapes")
-    observer.close()
+    with closing(observe(monkeypatch, look_with(gets=2.0), look_with(**then))) as observer:
+        wait_until(lambda: observer.scrapes >= 3, what="three scrapes")
     assert observer.steps_back
 
 
@@ -330,8 +330,7 @@ def test_an_answer_that_is_cut_short_is_a_scrape_that_failed(tmp_path, monkeypat
         node = object.__new__(Node)
         node._port, node.metrics = server.server_address[1], tmp_path
         node.worker = SimpleNamespace(pid=os.getpid())
-        observer = observe(monkeypatch, node.look)
-        wait_until(lambda: observer.failed >= 2, what="two scrapes that failed")
-        observer.close()
+        with closing(observe(monkeypatch, node.look)) as observer:
+            wait_until(lambda: observer.failed >= 2, what="two scrapes that failed")
         server.shutdown()
     assert observer.scrapes == 0
