@@ -1,6 +1,7 @@
 """A node's scrape: right from the start, through recycling and SIGKILL, and gone at its end."""
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -15,7 +16,7 @@ import psutil
 import pytest
 from celery.exceptions import WorkerLostError
 from support.processes import LocalProcess
-from support.scrape import port_of, private_directory, scrape, value
+from support.scrape import port_of, private_directory, scrape, total, value
 
 from bufpool_workers.memory import LEVELS, reachable_level
 
@@ -208,6 +209,38 @@ def test_metrics_made_too_early_are_warned_of_once(start_worker):
     assert value(scrape(worker), "bufpool_gets_total", **SIZE) == 1
 
 
+@pytest.mark.parametrize(("pool", "warnings"), [("prefork", 0), ("solo", 1), ("threads", 1)])
+def test_metrics_in_files_that_the_setting_came_too_late_for_are_warned_of(
+    start_worker, tmp_path, pool, warnings
+):
+    directory = tmp_path / "metrics"
+    directory.mkdir()
+    worker = start(start_worker, f"--pool={pool}", bufpool_metrics_dir=str(directory))
+    worker.run("metric_tasks.work", 1)
+    lines = [line for line in worker.log().splitlines() if "opened its files before" in line]
+    assert len(lines) == warnings
+    assert all(f"set PROMETHEUS_MULTIPROC_DIR={directory} " in line for line in lines)
+    samples = scrape(worker)
+    assert value(samples, "bufpool_gets_total", **SIZE) == 1
+    assert total(samples, "jobs_total") == 1 - warnings
+
+
+def test_a_worker_that_the_command_did_not_start_is_told_what_to_set(
+    redis_server, tmp_path, request
+):
+    arguments = ["worker", "--pool=solo", "--loglevel=INFO", "--without-mingle"]
+    code = f"from metrics_app import app; app.worker_main({arguments})"
+    env = {"TEST_WORKER_SETTINGS": "{}", "CELERY_BROKER_URL": redis_server.celery_url()}
+    worker = LocalProcess(
+        [sys.executable, "-c", code], log=tmp_path / "log", cwd=request.path.parent, env=env
+    )
+    with worker:
+        worker.wait_for_log(r" ready\.$")
+    (line,) = [line for line in worker.log().splitlines() if "was imported by" in line]
+    assert "not started by the command `celery worker`" in line
+    assert "was imported by metric_tasks without PROMETHEUS_MULTIPROC_DIR" in line
+
+
 def test_a_process_that_nobody_warmed_tells_its_level_and_what_it_locked(tmp_path):
     script = """
 import bufpool_workers as bp, celery
@@ -227,7 +260,12 @@ def test_a_process_of_its_own_serves_the_directory_of_the_workers(tmp_path, requ
     directory = tmp_path / "metrics"
     directory.mkdir()
     command = [sys.executable, "-m", "celery", "-A", "metrics_app", "bufpool", "serve"]
-    env = {"TEST_WORKER_SETTINGS": "{}", "PROMETHEUS_MULTIPROC_DIR": str(directory)}
+    settings = {"bufpool_metrics_dir": str(directory)}
+    env = {
+        "TEST_WORKER_SETTINGS": json.dumps(settings),
+        "TEST_IMPORT_EARLY": "1",  # whose metrics are of no interest here
+        "PROMETHEUS_MULTIPROC_DIR": "",
+    }
     server = LocalProcess(
         [*command, "--port=0"], log=tmp_path / "log", cwd=request.path.parent, env=env
     )
@@ -236,6 +274,7 @@ def test_a_process_of_its_own_serves_the_directory_of_the_workers(tmp_path, requ
         url = f"http://127.0.0.1:{found[1]}/metrics"
         with urllib.request.urlopen(url, timeout=30) as response:
             assert b"bufpool_processes 0.0" in response.read()
+        assert len(server.log().splitlines()) == 1
         server.send_signal(signal.SIGTERM)
         assert server.wait() == 0
 
