@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
@@ -92,23 +93,59 @@ def test_each_detached_worker_has_a_directory_that_ends_with_it(detach, command,
     assert not any(path.exists() for path in directories)
 
 
-def test_a_worker_that_starts_anew_at_sighup_has_a_new_directory(env, request, tmp_path):
-    script = Path(sys.executable).with_name("celery")  # Celery can't start `python -m celery` anew
-    arguments = ["worker", "--loglevel=INFO", "--concurrency=1", "--without-mingle"]
-    worker = LocalProcess(
-        [script, "-A", "metrics_app:app", *arguments],
-        log=tmp_path / "log",
-        cwd=request.path.parent,
-        env=env,
-    )
-    with worker:
-        worker.wait_for_log(READY, timeout_seconds=READY_SECONDS)
-        before = private(worker)
-        worker.send_signal(signal.SIGHUP)
-        worker.wait_for_log(READY, count=2, timeout_seconds=READY_SECONDS)
-        after = private(worker)
-        assert after.exists()
-        assert not before.exists()
-        worker.send_signal(signal.SIGTERM)
-        assert worker.wait(timeout_seconds=STOP_SECONDS) == 0
-        assert not after.exists()
+@pytest.fixture
+def script_worker(env, tmp_path):
+    """Start the script `celery`: Celery can't start `python -m celery` anew."""
+    with ExitStack() as workers:
+
+        def start(app, folder):
+            script = Path(sys.executable).with_name("celery")
+            arguments = ["worker", "--loglevel=INFO", "--concurrency=1", "--without-mingle"]
+            command = [script, "-A", app, *arguments]
+            worker = LocalProcess(command, log=tmp_path / "log", cwd=folder, env=env)
+            workers.enter_context(worker)
+            worker.wait_for_log(READY, timeout_seconds=READY_SECONDS)
+            return worker
+
+        yield start
+
+
+def start_anew(worker):
+    worker.send_signal(signal.SIGHUP)
+    worker.wait_for_log(READY, count=2, timeout_seconds=READY_SECONDS)
+
+
+def test_a_worker_that_starts_anew_at_sighup_has_a_new_directory(script_worker, request):
+    worker = script_worker("metrics_app:app", request.path.parent)
+    before = private(worker)
+    start_anew(worker)
+    after = private(worker)
+    assert after.exists()
+    assert not before.exists()
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(timeout_seconds=STOP_SECONDS) == 0
+    assert not after.exists()
+
+
+APP = """
+from pathlib import Path
+import bufpool_workers as bp, celery
+app = celery.Celery("anew")
+app.conf.bufpool_metrics_dir = Path("chosen").read_text()
+bp.setup(app)
+"""
+
+
+def test_a_worker_that_starts_anew_at_sighup_follows_a_setting_that_was_changed(
+    script_worker, tmp_path
+):
+    (tmp_path / "anew.py").write_text(APP)
+    one, other = tmp_path / "one", tmp_path / "other"
+    for directory in (one, other):
+        directory.mkdir()
+    (tmp_path / "chosen").write_text(str(one))
+    worker = script_worker("anew:app", tmp_path)
+    wait_until(lambda: list(one.glob("*.db")), what="a child's file")
+    (tmp_path / "chosen").write_text(str(other))
+    start_anew(worker)
+    wait_until(lambda: list(other.glob("*.db")), what="a child's file in the other directory")
