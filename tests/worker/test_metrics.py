@@ -241,6 +241,15 @@ def test_a_worker_that_the_command_did_not_start_is_told_what_to_set(
     assert "was imported by metric_tasks without PROMETHEUS_MULTIPROC_DIR" in line
 
 
+def test_what_serves_the_workers_metrics_is_told_nothing_of_its_own(tmp_path, request):
+    settings = {"bufpool_metrics_dir": str(tmp_path), "bufpool_metrics_port": 0}
+    env = {"TEST_WORKER_SETTINGS": json.dumps(settings), "TEST_IMPORT_EARLY": "1"}
+    command = [sys.executable, "-m", "celery", "-A", "metrics_app", "bufpool", "serve"]
+    with LocalProcess(command, log=tmp_path / "log", cwd=request.path.parent, env=env) as server:
+        server.wait_for_log(r"^metrics at .*\n")
+        assert len(server.log().splitlines()) == 1
+
+
 def test_a_process_that_nobody_warmed_tells_its_level_and_what_it_locked(tmp_path):
     script = """
 import bufpool_workers as bp, celery
@@ -260,12 +269,7 @@ def test_a_process_of_its_own_serves_the_directory_of_the_workers(tmp_path, requ
     directory = tmp_path / "metrics"
     directory.mkdir()
     command = [sys.executable, "-m", "celery", "-A", "metrics_app", "bufpool", "serve"]
-    settings = {"bufpool_metrics_dir": str(directory)}
-    env = {
-        "TEST_WORKER_SETTINGS": json.dumps(settings),
-        "TEST_IMPORT_EARLY": "1",  # whose metrics are of no interest here
-        "PROMETHEUS_MULTIPROC_DIR": "",
-    }
+    env = {"TEST_WORKER_SETTINGS": "{}", "PROMETHEUS_MULTIPROC_DIR": str(directory)}
     server = LocalProcess(
         [*command, "--port=0"], log=tmp_path / "log", cwd=request.path.parent, env=env
     )
@@ -274,7 +278,6 @@ def test_a_process_of_its_own_serves_the_directory_of_the_workers(tmp_path, requ
         url = f"http://127.0.0.1:{found[1]}/metrics"
         with urllib.request.urlopen(url, timeout=30) as response:
             assert b"bufpool_processes 0.0" in response.read()
-        assert len(server.log().splitlines()) == 1
         server.send_signal(signal.SIGTERM)
         assert server.wait() == 0
 
