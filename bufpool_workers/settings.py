@@ -117,6 +117,12 @@ def _tls(value: object) -> Mapping[str, Any]:
         raise TypeError(f"a mapping with some of {', '.join(known)} is needed")
     if value and not {"certfile", "keyfile"} <= set(value):
         raise ValueError("certfile and keyfile are both needed")
+    has_authority = not value.keys().isdisjoint({"client_cafile", "client_capath"})
+    if has_authority != value.get("client_auth_required", False):
+        raise ValueError(
+            "client_cafile or client_capath lets in known clients only together with "
+            "client_auth_required=True, and neither goes without the other"
+        )
     return MappingProxyType(dict(value))
 
 

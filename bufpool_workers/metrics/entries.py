@@ -82,13 +82,14 @@ def parse_key(key: bytes) -> Key:
     try:
         family, sample, labels, text = json.loads(key.decode())
         pairs = tuple(sorted(labels.items()))
-        Metric(family, text, "unknown")  # knows which names are allowed
+        for name in (family, sample):
+            Metric(name, text, "unknown")  # knows which names are allowed
         if sample.endswith("_bucket") or "le" in labels:
             float(labels["le"])
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         raise DamagedFileError(f"{key[:80]!r} is no metric's key") from error
     words = (family, sample, text, *chain.from_iterable(pairs))
-    if not family or not all(map(_is_text, words)):
+    if not all(map(_is_text, words)):
         raise DamagedFileError(f"{key[:80]!r} is no metric's key")
     return Key(family, sample, pairs, text)
 

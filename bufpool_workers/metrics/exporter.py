@@ -4,7 +4,9 @@
 """
 
 import json
+import logging
 import os
+import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -17,6 +19,8 @@ from bufpool_workers.errors import MetricsError
 from bufpool_workers.metrics import statuspage
 from bufpool_workers.metrics.catalog import DEFAULT_NAMESPACE, Catalog
 from bufpool_workers.metrics.collector import Collector
+
+logger = logging.getLogger(__name__)
 
 LOOPBACK: Final = "127.0.0.1"
 _TEXT: Final = "text/plain; charset=utf-8"
@@ -49,13 +53,14 @@ def wsgi_app(
 
     def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "")
-        if path != "/metrics":
-            return _send(pages.show(path), start_response)
         try:
-            response: Iterable[bytes] = scrape(environ, start_response)
+            if path == "/metrics":
+                body: Iterable[bytes] = scrape(environ, start_response)
+            else:
+                body = _send(pages.show(path), start_response)
         except MetricsError as error:
-            return _send(_Page.failed(error), start_response)
-        return response
+            body = _send(_Page.failed(error), start_response)
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else body
 
     return app
 
@@ -74,7 +79,14 @@ def asgi_app(
         if scope["type"] == "lifespan":
             await _live(receive, send)
             return
-        if scope["path"] == "/metrics":
+        if scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.close"})
+            return
+        if scope["method"] == "HEAD":
+            send = _without_body(send)
+        path = _own_path(scope)
+        if path == "/metrics":
             try:
                 await scrape(scope, receive, send)
             except MetricsError as error:
@@ -82,12 +94,27 @@ def asgi_app(
             else:
                 return
         else:
-            page = pages.show(scope["path"])
+            page = pages.show(path)
         headers = [(name.encode(), value.encode()) for name, value in page.headers]
         await send({"type": "http.response.start", "status": page.status, "headers": headers})
         await send({"type": "http.response.body", "body": page.body})
 
     return app
+
+
+def _own_path(scope: Mapping[str, Any]) -> str:
+    """Give the path below where the application is mounted; ASGI's `path` has it in front."""
+    path: str = scope["path"]
+    root: str = scope.get("root_path", "")
+    # as it does not with some servers, and with frameworks of before they followed it
+    return path.removeprefix(root) if f"{path}/".startswith(f"{root}/") else path
+
+
+def _without_body(send: Any) -> Any:
+    async def send_head(message: Mapping[str, Any]) -> None:
+        await send({**message, "body": b""} if "body" in message else message)
+
+    return send_head
 
 
 class Endpoint:
@@ -102,22 +129,22 @@ class Endpoint:
         """Listen, on loopback unless told otherwise; port 0 takes a free one.
 
         `tls` goes to prometheus_client's `start_http_server`: `certfile` and `keyfile`, and
-        `client_cafile` with `client_auth_required=True` to let in known clients only. Raises
-        MetricsError that names the address when it can't be had.
+        `client_cafile` or `client_capath` with `client_auth_required=True` to let in known clients
+        only. Raises MetricsError that names the address when it can't be had.
         """
-        for name in ("certfile", "keyfile", "client_cafile"):
-            file = tls.get(name)
-            if file is not None and not os.access(file, os.R_OK):
-                raise MetricsError(f"metrics endpoint: {name} {file!r} can't be read")
+        for name in ("certfile", "keyfile", "client_cafile", "client_capath"):
+            path = tls.get(name)
+            if path is not None and not os.access(path, os.R_OK):
+                raise MetricsError(f"metrics endpoint: {name} {path!r} can't be read")
         try:
             server, _ = start_http_server(port, host, registry=CollectorRegistry(), **tls)
         except OSError as error:
-            raise MetricsError(
-                f"metrics endpoint {host}:{port}: {error.strerror or error}"
-            ) from error
+            address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+            raise MetricsError(f"metrics endpoint {address}: {error.strerror or error}") from error
         if hasattr(server.socket, "do_handshake_on_connect"):
             # In the request's thread: a client that never says hello would block all others.
             server.socket.do_handshake_on_connect = False
+        server.handle_error = _note_error  # type: ignore[method-assign]  # the class is not ours
         server.set_app(app)
         return cls(server)
 
@@ -131,6 +158,17 @@ class Endpoint:
         if self._pid == os.getpid():
             self._server.shutdown()
         self._server.server_close()
+
+
+def _note_error(request: Any, client_address: Any) -> None:  # noqa: ARG001 - socketserver's
+    """Log in a line what broke a connection off, above all a handshake: anybody can have one."""
+    error = sys.exception()
+    logger.warning(
+        "bufpool: metrics endpoint: a request from %s failed: %s",
+        client_address[0],
+        error,
+        exc_info=None if isinstance(error, OSError) else error,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from bufpool_workers.errors import MetricsError, PoolClosed
-from bufpool_workers.memory import BufferPool, bind_gauges
+from bufpool_workers.memory import BufferPool, bind_gauges, current_pools
 from bufpool_workers.settings import KINDS, Settings
 from bufpool_workers.worker import metricsdir
 
@@ -53,7 +53,7 @@ class Counting:
         """
         directory = metricsdir.directory()
         if directory is not None:
-            file = self._draw(directory, labels=("check",)).placed()
+            file = self._draw(directory, labels=current_pools().regular.labels).placed()
             file.path.unlink()
             file.close()
 

@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from celery import bootsteps
+from celery.concurrency.prefork import TaskPool as PreforkPool
 
 from bufpool_workers.errors import MetricsError
 from bufpool_workers.worker import metricsdir
@@ -28,6 +29,7 @@ class MetricsStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ship
         super().__init__(parent, **kwargs)
         settings = counting.source()
         metricsdir.settle(settings.metrics_dir)
+        metricsdir.warn_of_lost(is_prefork=issubclass(parent.pool_cls, PreforkPool))
         metricsdir.sign(node=parent.hostname, app=parent.app.main)
         counting.check()
         compact_leftovers(settings)

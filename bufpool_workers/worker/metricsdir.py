@@ -20,11 +20,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+import click
+
 from bufpool_workers.errors import MetricsError
 
 logger = logging.getLogger(__name__)
 
 VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+_SETTER = "BUFPOOL_METRICS_DIR_SETTER"  # the pid of the worker that set it itself
 _PREFIX = "bufpool-metrics-"
 _SIGN = "node.json"
 _SIGN_BYTES = 4096
@@ -42,10 +45,14 @@ def prepare() -> None:
     MetricsError, before a metric in a task module fails with less, when that one isn't there.
     """
     global _private, _early_importers  # noqa: PLW0603 - a process has one environment
-    if not _is_command("worker"):
-        if _is_command("doctor"):
-            _early_importers = _importers()
+    command = _command()
+    if command[:1] == ["bufpool"] and "doctor" in command:
+        _early_importers = _importers()
+    # --detach: it ends here and goes on as another process, whose directory is to be its own
+    if command[:1] != ["worker"] or {"-D", "--detach"} & set(command) or _private is not None:
         return
+    if _is_set_here():  # by what it ran before SIGHUP, and the lock of that is gone
+        os.environ.pop(VARIABLE, None)
     given = os.environ.get(VARIABLE)
     if given:
         if not Path(given).is_dir():
@@ -56,7 +63,7 @@ def prepare() -> None:
         return
     _early_importers = _importers()
     _private = _make_private()
-    os.environ[VARIABLE] = str(_private)
+    _set(str(_private))
 
 
 class Sign(NamedTuple):
@@ -102,28 +109,57 @@ def _read_sign(path: Path) -> Sign:
 
 
 def settle(metrics_dir: str | None) -> None:
-    """Let the setting `bufpool_metrics_dir` have its way, and say what came too early for it.
+    """Let the setting `bufpool_metrics_dir` have its way.
 
     Raises MetricsError when the setting and the environment name two directories.
     """
     before = os.environ.get(VARIABLE)
-    if metrics_dir is not None:
-        if before and _private is None and Path(before) != Path(metrics_dir):
-            raise MetricsError(
-                f"bufpool_metrics_dir is {metrics_dir!r}, but {VARIABLE} is {before!r}: "
-                "leave one of them out"
+    if metrics_dir is None or (before and Path(before) == Path(metrics_dir)):
+        return
+    if before and _private is None:
+        raise MetricsError(
+            f"bufpool_metrics_dir is {metrics_dir!r}, but {VARIABLE} is {before!r}: "
+            "leave one of them out"
+        )
+    _set(metrics_dir)
+
+
+def warn_of_lost(*, is_prefork: bool) -> None:
+    """Say which prometheus_client metrics of this worker are in no scrape; call `settle` first."""
+    if directory() is not None and not _is_set_here():
+        return  # there before anything was imported
+    if _private is None:
+        importers = _importers()
+        if importers:
+            logger.warning(
+                "bufpool: this worker was not started by the command `celery worker`, and %s was "
+                "imported by %s without %s: its metrics made until then are each process's own and "
+                "will not be scraped; set %s in the worker's environment",
+                _CLIENT,
+                ", ".join(importers),
+                VARIABLE,
+                VARIABLE,
             )
-        os.environ[VARIABLE] = metrics_dir
-    early = _early_importers or (() if before else _importers())
-    if early:
+        return
+    if _early_importers:
         logger.warning(
             "bufpool: %s was imported by %s before %s was set: its metrics made until then are "
             "each process's own and will not be scraped; call bufpool_workers.setup(app) before "
             "that import, or set %s in the worker's environment",
             _CLIENT,
-            ", ".join(early),
+            ", ".join(_early_importers),
             VARIABLE,
             VARIABLE,
+        )
+    # a prefork child opens files of its own, after the fork
+    if directory() != _private and not is_prefork and any(_private.glob("*.db")):
+        logger.warning(
+            "bufpool: %s opened its files before bufpool_metrics_dir was read: the metrics made "
+            "until then will not be scraped; instead of the setting, set %s=%s in the worker's "
+            "environment",
+            _CLIENT,
+            VARIABLE,
+            directory(),
         )
 
 
@@ -149,10 +185,27 @@ def early_importers() -> tuple[str, ...]:
     return _early_importers
 
 
-def _is_command(name: str) -> bool:
+def _set(path: str) -> None:
+    os.environ.update({VARIABLE: path, _SETTER: str(os.getpid())})
+
+
+def _is_set_here() -> bool:
+    """Whether this process has set the variable; SIGHUP has it run its program anew, same pid."""
+    return os.environ.get(_SETTER) == str(os.getpid())
+
+
+def _command() -> list[str]:
+    """Give the words of the `celery` command that this process runs, without `-A app` and such."""
     program = Path(sys.argv[0])
     is_celery = program.name == "celery" or program.parts[-2:] == ("celery", "__main__.py")
-    return is_celery and name in sys.argv[1:]
+    module = sys.modules.get("celery.bin.celery")  # not there in a spawned child
+    if not is_celery or module is None:
+        return []
+    try:
+        parser = module.celery.make_parser(click.Context(module.celery))
+        return list(parser.parse_args(sys.argv[1:])[1])
+    except click.UsageError:
+        return []
 
 
 def private_base() -> Path:

@@ -3,7 +3,7 @@
 import shutil
 
 import pytest
-from storage_faults import STORAGE_FAULTS
+from storage_faults import STORAGE_FAULTS, mounted
 from support.scrape import private_directory, scrape, total
 from support.waiting import wait_until
 
@@ -32,3 +32,15 @@ def test_private_directory_made_anew_is_left_alone_by_another_worker(start_worke
     assert directory.stat().st_mode & 0o777 == 0o700
     start_worker("fault_app:app", env=env, settings=settings)  # removes those of the dead
     assert total(scrape(worker), "bufpool_gets_total", pool="regular") == 3
+
+
+def test_a_directory_without_room_for_one_process_ends_the_start(start_worker, tmp_path):
+    directory = tmp_path / "small"
+    directory.mkdir()
+    env = {"TEST_TRUTH": str(tmp_path / "truth"), "PROMETHEUS_MULTIPROC_DIR": str(directory)}
+    # room for much, but not for the file of a process with the default size classes
+    with mounted("-t", "tmpfs", "-o", "size=64k", "tmpfs", directory):
+        worker = start_worker("fault_app:app", env=env, ready=False)
+        assert worker.wait() != 0
+    assert f"metrics directory {str(directory)!r}: it is full; " in worker.log()
+    assert worker.members() == []

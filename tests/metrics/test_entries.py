@@ -72,6 +72,7 @@ def test_damage_is_reported_never_read(data, end):
         b'["a", "a", [], "help"]',
         b'["a", "a", {"l": 1}, "help"]',
         b'["", "a", {}, "help"]',
+        b'["a", "", {}, "help"]',
         b'["a", "a", {"l": "\\ud800"}, "help"]',
         b'["a", "a", {"\\udfff": "v"}, "help"]',
         b'["a", "a_bucket", {"le": "wide"}, "help"]',

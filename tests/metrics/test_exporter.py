@@ -9,6 +9,7 @@ from wsgiref.util import setup_testing_defaults
 from wsgiref.validate import validator
 
 import pytest
+from support.waiting import wait_until
 
 from bufpool_workers.errors import MetricsError
 from bufpool_workers.metrics import Endpoint, asgi_app, wsgi_app
@@ -18,8 +19,8 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 
-def get_wsgi(app, path):
-    environ = {"QUERY_STRING": ""}
+def get_wsgi(app, path, method="GET"):
+    environ = {"QUERY_STRING": "", "REQUEST_METHOD": method}
     setup_testing_defaults(environ)
     environ["PATH_INFO"] = path
     said = {}
@@ -30,18 +31,22 @@ def get_wsgi(app, path):
         body.close()
 
 
-def get_asgi(app, path):
+def call_asgi(app, received, **scope):
     sent = []
 
     async def receive():
-        return {"type": "http.request"}
+        return {"type": received}
 
     async def send(message):
         sent.append(message)
 
-    scope = {"type": "http", "path": path, "query_string": b"", "headers": []}
-    asyncio.run(app(scope, receive, send))
-    start, body = sent
+    asyncio.run(app({"query_string": b"", "headers": [], **scope}, receive, send))
+    return sent
+
+
+def get_asgi(app, path, method="GET", root_path=""):
+    scope = {"type": "http", "method": method, "path": path, "root_path": root_path}
+    start, body = call_asgi(app, "http.request", **scope)
     return start["status"], dict(start["headers"]), body["body"].decode()
 
 
@@ -73,6 +78,41 @@ def test_asgi_serves_the_same(workers, tmp_path):
     assert get_asgi(app, "/")[1][b"Content-Type"] == b"text/html; charset=utf-8"
     assert json.loads(get_asgi(app, "/status.json")[2])["total"]["gets"] == 3
     assert get_asgi(app, "/other")[0] == 404
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "begins"),
+    [
+        ("/m/metrics", 200, "# HELP"),
+        ("/m/healthz", 200, "ok"),
+        ("/m/", 200, "<!doctype html>"),
+        ("/m", 200, "<!doctype html>"),
+        ("/m/other", 404, "not found"),
+        ("/metrics", 200, "# HELP"),  # from who leaves out what stands in root_path
+    ],
+)
+def test_asgi_serves_below_where_it_is_mounted(workers, tmp_path, path, status, begins):
+    workers.count(gets=3)
+    found, _, text = get_asgi(asgi_app(tmp_path), path, root_path="/m")
+    assert found == status
+    assert text.lower().startswith(begins.lower())
+
+
+def test_asgi_refuses_a_websocket(tmp_path):
+    sent = call_asgi(asgi_app(tmp_path), "websocket.connect", type="websocket", path="/metrics")
+    assert [message["type"] for message in sent] == ["websocket.close"]
+
+
+# /metrics is prometheus_client's to answer: 405 to WSGI
+@pytest.mark.parametrize("path", ["/", "/healthz", "/status.json", "/other"])
+def test_head_is_get_without_a_body(workers, tmp_path, path):
+    workers.count(gets=3)
+    for get, app in ((get_wsgi, wsgi_app(tmp_path)), (get_asgi, asgi_app(tmp_path))):
+        status, headers, body = get(app, path)
+        status_of_head, headers_of_head, body_of_head = get(app, path, "HEAD")
+        assert status_of_head == status
+        assert headers_of_head.keys() == headers.keys()
+        assert len(body) > len(body_of_head) == 0
 
 
 def test_asgi_answers_its_servers_lifespan(tmp_path):
@@ -157,7 +197,7 @@ def test_once_closed_the_port_is_free(tmp_path):
         fetch(endpoint)
 
 
-def test_tls_lets_in_only_those_with_a_certificate(workers, tmp_path, certificate):
+def test_tls_lets_in_only_those_with_a_certificate(workers, tmp_path, certificate, caplog, capfd):
     workers.count(gets=3)
     endpoint = Endpoint.start(
         wsgi_app(tmp_path),
@@ -174,10 +214,27 @@ def test_tls_lets_in_only_those_with_a_certificate(workers, tmp_path, certificat
             assert "bufpool_gets_total" in fetch(endpoint, scheme="https", context=known)
             with pytest.raises((ssl.SSLError, urllib.error.URLError, ConnectionError)):
                 fetch(endpoint, scheme="https", context=context)
+            # logged by the request's thread, when the client has its answer already
+            wait_until(lambda: caplog.messages, what="a line in the log")
     finally:
         endpoint.close()
+    (line,) = caplog.messages
+    assert line.startswith("bufpool: metrics endpoint: a request from 127.0.0.1 failed: ")
+    assert "PEER_DID_NOT_RETURN_A_CERTIFICATE" in line
+    assert "Traceback" not in caplog.text + capfd.readouterr().err
 
 
-def test_a_missing_certificate_is_named(tmp_path):
-    with pytest.raises(MetricsError, match=r"no\.pem"):
-        Endpoint.start(wsgi_app(tmp_path), port=0, certfile="no.pem", keyfile="no.key")
+@pytest.mark.parametrize("name", ["certfile", "keyfile", "client_cafile", "client_capath"])
+def test_a_missing_certificate_is_named(tmp_path, certificate, name):
+    with pytest.raises(MetricsError, match=rf"{name} '{tmp_path}/absent' can't be read"):
+        Endpoint.start(wsgi_app(tmp_path), port=0, **certificate | {name: f"{tmp_path}/absent"})
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this host has no IPv6")
+def test_a_taken_address_is_named_as_in_a_url(tmp_path):
+    endpoint = Endpoint.start(wsgi_app(tmp_path), port=0, host="::1")
+    try:
+        with pytest.raises(MetricsError, match=rf" \[::1\]:{endpoint.port}: Address already"):
+            Endpoint.start(wsgi_app(tmp_path), port=endpoint.port, host="::1")
+    finally:
+        endpoint.close()

@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from bufpool_workers import GiB, KiB, MiB, Settings, SettingsError
 from bufpool_workers.settings import PREFIX, format_size, parse_size
 
+PAIR = {"certfile": "a", "keyfile": "b"}
+
 
 def errors_of(**conf):
     with pytest.raises(SettingsError) as caught:
@@ -88,6 +90,14 @@ def test_settings_can_not_be_changed():
         ("metrics_port", "9100", "None or a port"),
         ("metrics_host", "", "non-empty text"),
         ("metrics_dir", 7, "non-empty text"),
+        ("metrics_tls", {**PAIR, "client_cafile": "c"}, "neither goes without the other"),
+        ("metrics_tls", {**PAIR, "client_capath": "c"}, "neither goes without the other"),
+        ("metrics_tls", {**PAIR, "client_auth_required": True}, "neither goes without the other"),
+        (
+            "metrics_tls",
+            {**PAIR, "client_auth_required": False, "client_cafile": "c"},
+            "together with client_auth_required=True",
+        ),
         ("metrics_namespace", "9lives", "a Prometheus name"),
         ("compact_foreign", None, "True or False"),
         ("private_keys", 7, "a file path or a list"),
@@ -150,3 +160,15 @@ def test_buffer_limit_below_a_given_class_is_refused():
     assert (
         found == "bufpool_max_buffer_bytes = 2048: below the largest of bufpool_size_classes, 4096"
     )
+
+
+@pytest.mark.parametrize(
+    "client",
+    [
+        {},
+        *({name: "c", "client_auth_required": True} for name in ("client_cafile", "client_capath")),
+    ],
+)
+def test_tls_for_all_or_for_known_clients_is_accepted(client):
+    tls = PAIR | client
+    assert Settings.read({"bufpool_metrics_tls": tls}).metrics_tls == tls

@@ -1,6 +1,7 @@
 """A node's scrape: right from the start, through recycling and SIGKILL, and gone at its end."""
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -15,7 +16,7 @@ import psutil
 import pytest
 from celery.exceptions import WorkerLostError
 from support.processes import LocalProcess
-from support.scrape import port_of, private_directory, scrape, value
+from support.scrape import port_of, private_directory, scrape, total, value
 
 from bufpool_workers.memory import LEVELS, reachable_level
 
@@ -206,6 +207,47 @@ def test_metrics_made_too_early_are_warned_of_once(start_worker):
     assert "prometheus_client was imported by metrics_app" in lines[0]
     assert "call bufpool_workers.setup(app) before" in lines[0]
     assert value(scrape(worker), "bufpool_gets_total", **SIZE) == 1
+
+
+@pytest.mark.parametrize(("pool", "warnings"), [("prefork", 0), ("solo", 1), ("threads", 1)])
+def test_metrics_in_files_that_the_setting_came_too_late_for_are_warned_of(
+    start_worker, tmp_path, pool, warnings
+):
+    directory = tmp_path / "metrics"
+    directory.mkdir()
+    worker = start(start_worker, f"--pool={pool}", bufpool_metrics_dir=str(directory))
+    worker.run("metric_tasks.work", 1)
+    lines = [line for line in worker.log().splitlines() if "opened its files before" in line]
+    assert len(lines) == warnings
+    assert all(f"set PROMETHEUS_MULTIPROC_DIR={directory} " in line for line in lines)
+    samples = scrape(worker)
+    assert value(samples, "bufpool_gets_total", **SIZE) == 1
+    assert total(samples, "jobs_total") == 1 - warnings
+
+
+def test_a_worker_that_the_command_did_not_start_is_told_what_to_set(
+    redis_server, tmp_path, request
+):
+    arguments = ["worker", "--pool=solo", "--loglevel=INFO", "--without-mingle"]
+    code = f"from metrics_app import app; app.worker_main({arguments})"
+    env = {"TEST_WORKER_SETTINGS": "{}", "CELERY_BROKER_URL": redis_server.celery_url()}
+    worker = LocalProcess(
+        [sys.executable, "-c", code], log=tmp_path / "log", cwd=request.path.parent, env=env
+    )
+    with worker:
+        worker.wait_for_log(r" ready\.$")
+    (line,) = [line for line in worker.log().splitlines() if "was imported by" in line]
+    assert "not started by the command `celery worker`" in line
+    assert "was imported by metric_tasks without PROMETHEUS_MULTIPROC_DIR" in line
+
+
+def test_what_serves_the_workers_metrics_is_told_nothing_of_its_own(tmp_path, request):
+    settings = {"bufpool_metrics_dir": str(tmp_path), "bufpool_metrics_port": 0}
+    env = {"TEST_WORKER_SETTINGS": json.dumps(settings), "TEST_IMPORT_EARLY": "1"}
+    command = [sys.executable, "-m", "celery", "-A", "metrics_app", "bufpool", "serve"]
+    with LocalProcess(command, log=tmp_path / "log", cwd=request.path.parent, env=env) as server:
+        server.wait_for_log(r"^metrics at .*\n")
+        assert len(server.log().splitlines()) == 1
 
 
 def test_a_process_that_nobody_warmed_tells_its_level_and_what_it_locked(tmp_path):

@@ -78,7 +78,6 @@ def test_every_query_of_the_dashboard_and_every_rule_gives_an_answer(start_worke
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("namespace", ["bufpool", GO])
 def test_the_queries_of_the_readme_have_answers(start_worker, tmp_path, namespace):
     (block,) = blocks_under("Watch it", "promql")
