@@ -60,8 +60,9 @@ def read_settings(app: Celery) -> Settings:
 
     Raises ImproperlyConfigured that lists everything that is wrong with them.
     """
+    keys = list(app.conf)  # reads a configuration that is still pending: before, it has no prefix
     namespace = (app.conf.prefix or "").lower()
-    names = {key: str(key).lower().removeprefix(namespace) for key in app.conf}
+    names = {key: str(key).lower().removeprefix(namespace) for key in keys}
     conf = {name: app.conf[key] for key, name in names.items() if name.startswith(PREFIX)}
     try:
         return Settings.read(conf)
