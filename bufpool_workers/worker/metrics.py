@@ -11,6 +11,7 @@ from celery import bootsteps
 from bufpool_workers.errors import MetricsError
 from bufpool_workers.worker import metricsdir
 from bufpool_workers.worker.counting import counting
+from bufpool_workers.worker.refusal import refusing
 
 if TYPE_CHECKING:
     from bufpool_workers.metrics import Endpoint
@@ -24,6 +25,7 @@ class MetricsStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ship
 
     name = "bufpool_workers.Metrics"
 
+    @refusing()
     def __init__(self, parent: Any, **kwargs: Any) -> None:
         super().__init__(parent, **kwargs)
         settings = counting.source()
