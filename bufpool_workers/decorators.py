@@ -214,7 +214,13 @@ def _size_of_call(
             if parameter.kind is inspect.Parameter.VAR_KEYWORD:
                 named.update(named.pop(parameter.name))
         # buffers are other decorators' doing, not arguments of the task
-        return size(**{k: v for k, v in named.items() if not isinstance(v, memory.Buffer)})
+        given = size(**{k: v for k, v in named.items() if not isinstance(v, memory.Buffer)})
+        if isinstance(given, bool) or not (isinstance(given, str) or hasattr(given, "__index__")):
+            raise TypeError(
+                f"pooled_buffer: the size function of {function.__qualname__} gave "
+                f'{type(given).__name__}, not an int or text such as "64KiB"'
+            )
+        return given
 
     wanted = [
         p.name for p in _parameters(size).values() if p.default is p.empty and p.kind in _BY_NAME

@@ -60,18 +60,18 @@ def log_totals() -> None:
     directory = metricsdir.directory()
     if directory is None:
         return
-    from bufpool_workers import metrics  # noqa: PLC0415 - see counting
+    from bufpool_workers.metrics import read_report, words  # noqa: PLC0415 - see counting
 
     try:
-        report = metrics.read_report(directory, namespace=counting.source().metrics_namespace)
+        report = read_report(directory, namespace=counting.source().metrics_namespace)
     except MetricsError as error:
         logger.warning("bufpool: no totals: %s", error)
         return
     total = report.total
     logger.info(
-        "bufpool: %d gets, %.1f %% from the pool, %d escapes, %d reclaims",
+        "bufpool: %d gets, hit rate %s, %d escapes, %d reclaims",
         total.gets,
-        total.hit_rate or 0.0,
+        "-" if total.hit_rate is None else words.format_percentage(total.hit_rate),
         total.escapes,
         total.reclaims,
         extra={"bufpool": {"event": "ended", **total.as_dict()}},
