@@ -50,7 +50,9 @@ SECURE_LEVEL: Final = Spec(
     "secure_level",
     "Lowest level of memory protection of a living process: 0 none, 1 mlock, 2 memfd_secret",
 )
-WARMED: Final = Spec("warmed", "warmed_processes", "Living processes that are warm")
+WARMED: Final = Spec(
+    "warmed", "warmed_processes", "Living processes that are warm, or that nobody is to warm"
+)
 LOCKED_BYTES: Final = Spec(
     "locked_bytes", "locked_bytes", "Bytes of secure memory that living processes have locked"
 )

@@ -41,11 +41,18 @@ from bufpool_workers.metrics.snapshot import read_entries
 
 _CROWD: Final = 100
 _NEW_PREFIX: Final = ".counter_bufpool-"
+_UNSEEN: Final = (
+    "prometheus_client's files can't be merged here: only their owner, and only on a filesystem "
+    "with leases (fcntl(2)), can see whether a process still writes to them"
+)
 
 
 @dataclass(slots=True)
 class Compaction:
-    """What a run did: files absorbed, files of the living dropped, and why others were not."""
+    """What a run did: files absorbed, files of the living dropped, and why others were not.
+
+    `skipped` has the reasons by name; one for many files stands under the empty name.
+    """
 
     absorbed: int = 0
     dropped: int = 0
@@ -125,16 +132,15 @@ class _Run:
         return settled
 
     def _absorb(self, name: FileName, numbers: dict[bytes, list[Number]]) -> list[str]:
-        path = self._directory / name.name
         try:
-            with open_file(path) as fd:
+            with open_file(self._directory / name.name) as fd:
                 if not self._may_take(fd, name):
                     return []
-                entries = _read(fd, name)
-                if name.owner is None and not name.is_claimed:
-                    path = path.rename(self._directory / name.claimed())
-                    if self._has_writer(fd, name):  # opened just before the rename
-                        return []
+                entries = _read(fd, name)  # damaged, it keeps its name
+                path = self._claim(fd, name)
+                if path is None:
+                    return []
+                if path.name != name.name:
                     entries = _read(fd, name)
         except FileNotFoundError:
             return []
@@ -146,10 +152,10 @@ class _Run:
         return [path.name]
 
     def _drop(self, name: FileName) -> None:
-        path = self._directory / name.name
         try:
-            with open_file(path) as fd:
-                if self._may_take(fd, name):
+            with open_file(self._directory / name.name) as fd:
+                path = self._claim(fd, name) if self._may_take(fd, name) else None
+                if path is not None:
                     path.unlink()
                     self._result.dropped += 1
         except FileNotFoundError:
@@ -157,11 +163,22 @@ class _Run:
         except (PermissionError, DamagedFileError) as error:
             self._result.skipped[name.name] = str(error)
 
-    def _has_writer(self, fd: int, name: FileName) -> bool:
+    def _claim(self, fd: int, name: FileName) -> Path | None:
+        path = self._directory / name.name
+        if name.owner is not None or name.is_claimed:
+            return path
+        path = path.rename(self._directory / name.claimed())
+        # one that opened it just before the rename goes on in it, under its new name
+        return path if self._has_writer(fd, name) is False else None
+
+    def _has_writer(self, fd: int, name: FileName) -> bool | None:
         return has_writer(fd, owner=name.owner, instance=self._instance)
 
     def _may_take(self, fd: int, name: FileName) -> bool:
-        if self._has_writer(fd, name):
+        writer = self._has_writer(fd, name)
+        if writer is None:
+            self._result.skipped[""] = _UNSEEN
+        if writer is not False:
             return False
         folder, user = self._directory.stat(), os.geteuid()
         if folder.st_mode & stat.S_ISVTX and user not in {
@@ -216,7 +233,7 @@ def _remove_leftovers(directory: Path) -> None:
             try:
                 with open_file(path) as fd:
                     # The one about to rename it has it open for writing.
-                    abandoned = not has_writer(fd, owner=None, instance="")
+                    abandoned = has_writer(fd, owner=None, instance="") is False
             except (OSError, DamagedFileError):
                 continue
             if abandoned:

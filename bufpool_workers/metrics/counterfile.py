@@ -241,8 +241,10 @@ class Layout:
         }
         _HEADER.pack_into(image, 0, len(image), len(image) + room)
         image += bytes(room) + _LIVE
-        # a level is not known before its process has said it, and zero is the worst
-        first = {names.SECURE_LEVEL: Number(math.nan, 0.0)}
+        # NaN until its process has said it: a level of zero would be the worst, and a process that
+        # nobody warms (a script, a web process) is not one that should be warm
+        unsaid = Number(math.nan)
+        first = {names.SECURE_LEVEL: unsaid, names.WARMED: unsaid}
         self.gauge_offsets = {
             spec: add(catalog.process_gauge_key(spec), first.get(spec, ZERO))
             for spec in (*names.PROCESS_GAUGES, TRIM_ASKED)

@@ -18,7 +18,7 @@ MERGE_PREFIX: Final = ".bufpool-merge-"
 LOCK: Final = ".bufpool-compact.lock"
 
 _MERGED: Final = "bufpool-merged"
-_CLAIM: Final = "-bufpool-"
+_CLAIM: Final = re.compile(r"-bufpool-[0-9a-f]{8}$")
 _OURS: Final = re.compile(r"counter_bufpool-([0-9a-f]{8})-(\d{1,9})-(\d{1,18})-[0-9a-f]{8}\.db")
 _LARGEST_BYTES: Final = 256 * 1024 * 1024
 
@@ -33,7 +33,7 @@ class FileName(NamedTuple):
     |---|---|
     | `counter_bufpool-<instance>-<pid>-<started>-<random>.db` | this package, once per process |
     | `<kind>_<pid>.db`, `gauge_<mode>_<pid>.db` | prometheus_client; pids come again |
-    | `<kind>_<pid>-bufpool-<random>.db` | nobody any more: claimed for compaction |
+    | `<kind>_<pid>-bufpool-<random>.db` | nobody opens it any more: claimed for compaction |
     | `<kind>_bufpool-merged.db` | compaction: the dead of one kind |
     """
 
@@ -56,7 +56,7 @@ class FileName(NamedTuple):
         kind = "_".join(parts[:depth])
         if kind not in KINDS or len(parts) <= depth:
             raise DamagedFileError("no metric file has such a name")
-        return cls(name, kind, parts[depth], None)
+        return cls(name, kind, _CLAIM.sub("", parts[depth]), None)
 
     @property
     def is_merged(self) -> bool:
@@ -66,11 +66,11 @@ class FileName(NamedTuple):
     @property
     def is_claimed(self) -> bool:
         """Whether it was taken from under its first name, so that no process opens it again."""
-        return _CLAIM in self.process
+        return self.owner is None and bool(_CLAIM.search(self.name.removesuffix(SUFFIX)))
 
     def claimed(self) -> str:
         """Make a name of the same meaning that no process will ever open for writing."""
-        return f"{self.kind}_{self.process}{_CLAIM}{os.urandom(4).hex()}{SUFFIX}"
+        return f"{self.kind}_{self.process}-bufpool-{os.urandom(4).hex()}{SUFFIX}"
 
 
 def merged_name(kind: str) -> str:

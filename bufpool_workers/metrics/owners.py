@@ -62,19 +62,20 @@ def current_instance() -> str:
     return hashlib.sha256(f"{boot} {namespace}".encode()).hexdigest()[:8]
 
 
-def has_writer(fd: int, *, owner: Owner | None, instance: str) -> bool:
-    """Whether anybody may still write to the open file `fd`; in doubt, yes.
+def has_writer(fd: int, *, owner: Owner | None, instance: str) -> bool | None:
+    """Whether anybody still writes to the open file `fd`.
 
-    `owner` is None for a file whose owner takes no lock (prometheus_client's own).
+    `owner` is None for a file whose owner takes no lock (prometheus_client's own); of such a one
+    that can't be told (None) where no lease can be had.
     """
     if owner is not None and _is_locked(fd):
         return True
     leased = _refuses_lease(fd)
-    if leased is not None:
+    if leased is not None or owner is None:
         return leased
     # No leases here. A process that lost its lock, because a child of it closed every
     # descriptor, still counts as long as it can be seen to run.
-    return owner is None or owner.is_running(instance=instance) is True
+    return owner.is_running(instance=instance) is True
 
 
 def _is_locked(fd: int) -> bool:

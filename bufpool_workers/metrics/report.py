@@ -23,12 +23,13 @@ from bufpool_workers.settings import KINDS, LEVELS
 class ProcessReport:
     """A living process; `pools` has only the sizes that it has used or holds.
 
+    `warmed` is None for one that nobody is to warm: a script, a web process.
     `secure_level` is the lowest of its secure memory, or what it would get while it has none.
     """
 
     pid: int
     age_seconds: float
-    warmed: bool
+    warmed: bool | None
     secure_level: str | None
     locked_bytes: int
     pools: Mapping[str, PoolNumbers]
@@ -99,8 +100,8 @@ class Report:
 
     @property
     def warmed_processes(self) -> int:
-        """How many living processes are warm."""
-        return sum(process.warmed for process in self.processes)
+        """How many living processes are as warm as they are to be; any others should be warm."""
+        return sum(process.warmed is not False for process in self.processes)
 
     def as_dict(self) -> dict[str, Any]:
         """Give everything ready for JSON; keys are only ever added."""
@@ -136,7 +137,8 @@ def make_report(snapshot: Snapshot, *, catalog: Catalog) -> Report:
     reader = _Reader(catalog)
     files: dict[Owner, list[LiveProcess]] = defaultdict(list)
     for live in snapshot.live:
-        files[live.owner].append(live)
+        if reader.is_ours(live):
+            files[live.owner].append(live)
     processes = tuple(reader.process(owner, its) for owner, its in files.items())
     return Report(
         unix_seconds=time.time(),
@@ -163,6 +165,10 @@ class _Reader:
         self._fields = {catalog.name(spec): spec.field for spec in specs}
         self._places = catalog.name(names.ESCAPED_AT)
         self._keys = [catalog.process_gauge_key(spec) for spec in names.PROCESS_GAUGES]
+
+    def is_ours(self, live: LiveProcess) -> bool:
+        """Whether it counts in this namespace; several may share a directory."""
+        return all(key in live.gauges for key in self._keys)
 
     def pools(
         self, snapshot: Snapshot, processes: Sequence[ProcessReport]
@@ -207,7 +213,7 @@ class _Reader:
         used = {
             where: replace(its, in_use=its.gets - its.puts) for where, its in sizes.items() if its
         }
-        # NaN: the process goes on in another file
+        # NaN: never said, or the process goes on in another file
         levels, locked, warmed = (
             [_whole(live.gauges[key]) for live in files if not isnan(live.gauges.get(key, nan))]
             for key in self._keys
@@ -215,7 +221,7 @@ class _Reader:
         return ProcessReport(
             pid=owner.pid,
             age_seconds=owner.age_seconds(),
-            warmed=any(warmed),
+            warmed=any(warmed) if warmed else None,
             secure_level=LEVELS[max(0, min(*levels, len(LEVELS) - 1))] if levels else None,
             locked_bytes=sum(locked),
             pools=_by_pool(used),

@@ -279,7 +279,7 @@ def _processes(processes: Sequence[ProcessReport]) -> Element:
     for process in sorted(processes, key=lambda its: -its.age_seconds):
         total = process.total
         use, held, gets, rate = _use_cells(total)
-        warm = "yes" if process.warmed else "no"
+        warm = {True: "yes", False: "no", None: "as used"}[process.warmed]
         level = process.secure_level or "none yet"
         rows.append(
             [

@@ -31,6 +31,7 @@ def ensure_pools() -> None:
     try:
         _warm(pools)
     except Exception:
+        counting.describe(warm=False)
         logger.exception("bufpool: warm-up failed; buffers are mapped as tasks ask for them")
     if pools.settings.private_keys:
         _load_keys()
@@ -38,9 +39,9 @@ def ensure_pools() -> None:
 
 def _warm(pools: memory.Pools) -> None:
     began = time.perf_counter()
-    if pools.settings.tune_malloc:
-        malloc.tune()
     warmth = pools.warm()
+    if pools.settings.tune_malloc:  # pools count by now, so that a refusal shows as unwarmed
+        malloc.tune()
     counting.describe(warm=warmth.complete)
     seconds = time.perf_counter() - began
     numbers = {

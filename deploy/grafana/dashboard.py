@@ -5,6 +5,7 @@ The dashboard is for the namespace `bufpool`; `--namespace` makes it for another
 
 import argparse
 from pathlib import Path
+from string import ascii_uppercase
 
 from grafana_foundation_sdk.builders import dashboard, prometheus, stat, timeseries
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
@@ -108,13 +109,14 @@ GRAPHS = (
         ),
     ),
     (
-        "Escapes, reclaims, limit hits, unlocked",
+        "Escapes, reclaims, limit hits, unlocked, damages",
         "short",
         (
             ("sum by (pool) (increase(@escapes_total{#}[5m]))", "escapes {{pool}}"),
             ("sum by (pool) (increase(@reclaims_total{#}[5m]))", "reclaims {{pool}}"),
             ("sum by (pool) (increase(@limit_total{#}[5m]))", "limit hits {{pool}}"),
             ("sum by (pool) (increase(@unlocked_total{#}[5m]))", "unlocked {{pool}}"),
+            ("sum by (pool) (increase(@damages_total{#}[5m]))", "damages {{pool}}"),
         ),
     ),
     (
@@ -166,7 +168,7 @@ def build(namespace: str) -> dashboard.Dashboard:
         graph = timeseries.Panel().title(title).unit(unit).datasource(SOURCE).span(12).height(8)
         if unit == "percent":
             graph = graph.thresholds(thresholds(*GOOD_FROM_95)).min(0).max(100)
-        for letter, (expr, legend) in zip("ABCD", queries, strict=False):
+        for letter, (expr, legend) in zip(ascii_uppercase, queries, strict=False):
             target = query(expr, legend=legend, namespace=namespace).ref_id(letter)
             graph = graph.with_target(target)
         board = board.with_panel(graph)

@@ -208,6 +208,15 @@ def test_view_of_a_view_counts_until_the_last_dies():
     assert pool.stats().in_use == 0
 
 
+def test_memory_waits_for_the_last_of_several_views(pool):
+    with pytest.warns(ResourceWarning), pool.acquire(100) as buffer:
+        views = [memoryview(buffer), memoryview(buffer)]
+    views.pop().release()
+    assert pool.stats().in_use == 1
+    views.pop().release()
+    assert pool.stats().in_use == 0
+
+
 def test_last_view_may_die_in_another_thread():
     pool = make_pool()
     with pytest.warns(ResourceWarning), pool.acquire(100) as buffer:

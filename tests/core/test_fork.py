@@ -17,8 +17,7 @@ HERE = Path(__file__).parent
 HEADER = """
 import mmap, os, sys, warnings
 from forked import in_child
-from pools import make_pool
-from bufpool_workers.memory import FIELDS
+from pools import block_offsets, make_pool
 
 kind = sys.argv[1]
 """
@@ -70,8 +69,7 @@ def test_inherited_buffer_counts_nothing_in_the_child(kind):
         pool = make_pool(kind)
         dropped, left, released, kept = (pool.acquire(10) for _ in range(4))
         block = mmap.mmap(-1, 1 << 16)
-        offsets = [8 * i for i in range(len(pool.labels) * len(FIELDS))]
-        pool.bind_counters(block, offsets)
+        pool.bind_counters(block, block_offsets(pool))
         before = bytes(block)
 
         def check():
@@ -153,6 +151,9 @@ def test_view_that_outlives_its_buffer_may_end_in_the_child(kind):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             buffer.__exit__(None, None, None)
+        block = mmap.mmap(-1, 1 << 16)
+        pool.bind_counters(block, block_offsets(pool))
+        before = bytes(block)
 
         def check():
             global view
@@ -160,6 +161,7 @@ def test_view_that_outlives_its_buffer_may_end_in_the_child(kind):
             assert pool.stats().puts == 0
 
         in_child(check)
+        assert bytes(block) == before
         assert pool.stats().in_use == 1
         view.release()
         assert pool.stats().in_use == 0

@@ -41,6 +41,12 @@ def test_interrupted_task_loses_nothing():
 
 
 @pytest.mark.parametrize("pool", in_python.POOLS, ids=lambda pool: pool.__name__)
+def test_without_interrupts_a_pool_in_python_is_clean_however_often_it_is_audited(pool):
+    storm = Storm(pool())
+    assert all(storm.run(0).clean for _ in range(3))
+
+
+@pytest.mark.parametrize("pool", in_python.POOLS, ids=lambda pool: pool.__name__)
 def test_the_same_storm_takes_buffers_from_a_pool_in_python(pool):
     storm, lost = Storm(pool()), 0
     for _ in range(20):  # how often it hits the gap is chance

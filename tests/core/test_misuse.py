@@ -1,5 +1,6 @@
 """Attempts to break the core from Python: each gets a clear error, and nothing is lost."""
 
+import contextvars
 import ctypes
 import gc
 import warnings
@@ -119,6 +120,24 @@ def test_end_of_an_unknown_task_takes_back_nothing():
     with pytest.raises(TypeError):
         _core.end_scope("mine", None, 5)
     assert _core.end_scope("mine", pool) == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("ended", [0, 1])
+def test_end_of_a_task_takes_back_nothing_of_another_one(kind, ended):
+    pool = make_pool(kind)
+    tasks = [contextvars.Context(), contextvars.Context()]
+    for task in tasks:
+        task.run(_core.enter_scope, "task")
+    held = [task.run(pool.acquire, 64) for task in tasks]
+    loose = contextvars.Context().run(pool.acquire, 64)
+    assert len(tasks[ended].run(_core.end_scope, "task", pool)) == 1
+    assert tasks[ended].run(_core.end_scope, "task", pool) == []
+    assert [buffer.released for buffer in held] == [ended == 0, ended == 1]
+    assert not loose.released
+    loose.release()
+    held[1 - ended].release()
+    check_numbers(pool)
 
 
 def test_a_place_that_is_no_text_is_refused_before_anything_is_taken():

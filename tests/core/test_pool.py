@@ -1,6 +1,8 @@
 """Sizes, bounds, warm-up, trim, close, counters."""
 
+import ctypes
 import gc
+import itertools
 import mmap
 import struct
 import traceback
@@ -8,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pools import KiB, check_numbers, make_pool
+from pools import KINDS, KiB, check_numbers, make_pool
 
 import bufpool_workers as bp
 from bufpool_workers.memory import FIELDS, _core
@@ -81,8 +83,7 @@ def test_warm_memory_is_resident():
     pool = make_pool(warm={65536: 16}, max_bytes=1 << 22)
     pool.warm()
     buffers = [pool.acquire(65536) for _ in range(16)]
-    address = min(_address(buffer) for buffer in buffers)
-    assert _resident_kib(address) >= 1024
+    assert all(map(_is_resident, buffers))
     for buffer in buffers:
         buffer.release()
 
@@ -91,17 +92,51 @@ def _address(buffer):
     return np.frombuffer(buffer, dtype=np.uint8).ctypes.data
 
 
-def _resident_kib(address):
-    with Path("/proc/self/smaps").open(encoding="ascii") as smaps:
-        inside = False
-        for line in smaps:
-            first = line.split()[0]
-            if "-" in first and not first.endswith(":"):
-                low, high = (int(part, 16) for part in first.split("-"))
-                inside = low <= address < high
-            elif inside and first == "Rss:":
-                return int(line.split()[1])
-    raise AssertionError("not mapped")
+def _is_resident(buffer):
+    first, count = _address(buffer) // mmap.PAGESIZE, len(buffer) // mmap.PAGESIZE
+    with Path("/proc/self/pagemap").open("rb") as pages:  # not smaps: neighbours merge there
+        pages.seek(8 * first)
+        return all(page >> 63 for (page,) in struct.iter_unpack("=Q", pages.read(8 * count)))
+
+
+def _mapping_of(address):
+    found, inside = {}, False
+    for line in Path("/proc/self/smaps").read_text(encoding="ascii").splitlines():
+        first, *words = line.split()
+        if not first.endswith(":"):
+            low, high = (int(part, 16) for part in first.split("-"))
+            inside = low <= address < high
+        elif inside:
+            found[first[:-1]] = words
+    return found
+
+
+def _mapped_bytes():
+    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * mmap.PAGESIZE
+
+
+def _drop(buffer):
+    del buffer
+
+
+def _leave_in_view(buffer):
+    with buffer:
+        view = buffer[:]
+    view.release()
+
+
+def _overrun(buffer):
+    ctypes.memset(_address(buffer) + len(buffer), 0x5A, 16)
+    buffer.release()
+
+
+@pytest.mark.skipif(
+    not Path("/sys/kernel/mm/transparent_hugepage").exists(), reason="no huge pages here"
+)
+@pytest.mark.parametrize(("nbytes", "advised"), [(2 << 20, True), (1 << 20, False)])
+def test_huge_pages_are_advised_from_their_size_on(nbytes, advised):
+    with make_pool().acquire(nbytes) as buffer:
+        assert ("hg" in _mapping_of(_address(buffer))["VmFlags"]) is advised
 
 
 def test_warming_again_maps_nothing():
@@ -138,12 +173,37 @@ def test_at_the_cap_it_lends_unpooled_memory():
     assert (pool.stats().discards, pool.stats().idle) == (2, 2)
 
 
+def test_a_cap_inside_a_page_is_not_exceeded():
+    pool = make_pool(max_bytes=66 * KiB)
+    with pool.acquire(65536), pool.acquire(2048):
+        stats = pool.stats()
+        assert (stats.limit_hits, stats.held_bytes) == (1, 64 * KiB)
+
+
 def test_at_the_cap_it_raises_where_that_is_set():
     pool = make_pool(max_bytes=64 * KiB, lend_at_limit=False)
     with pool.acquire(65536), pytest.raises(bp.LimitExceeded, match="65536 of at most 65536"):
         pool.acquire(1)
     stats = pool.stats()
     assert (stats.gets, stats.limit_hits, stats.in_use) == (1, 1, 0)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.parametrize(
+    ("kind", "end"),
+    [
+        *itertools.product(KINDS, [bp.Buffer.release, _drop, _leave_in_view]),
+        ("secure", _overrun),
+        ("random", _overrun),
+    ],
+)
+def test_memory_mapped_for_one_use_is_unmapped_after_it(kind, end):
+    pool = make_pool(kind)
+    before = _mapped_bytes()
+    for _ in range(50):
+        end(pool.acquire(1 << 20))
+    assert pool.stats().discards == 50
+    assert _mapped_bytes() - before < 10 << 20
 
 
 def test_what_is_larger_than_all_classes_is_under_the_cap_where_that_raises(pool):

@@ -70,15 +70,18 @@ def test_what_was_in_view_is_not_handed_out_again(pools):
     del view
     with pools.random.acquire(64) as again:
         assert bytes(again) != overwritten
+        assert bytes(again).count(0) < 16  # filled anew, as any other
 
 
-def test_release_leaves_neither_what_was_drawn_nor_what_was_written(pools):
-    with pools.random.acquire(64) as buffer:
+@pytest.mark.parametrize("nbytes", [64, 65_536, 200_000])
+def test_release_leaves_neither_what_was_drawn_nor_what_was_written(pools, nbytes):
+    with pools.random.acquire(nbytes) as buffer:
         drawn = bytes(buffer)
-        buffer[32:] = bytes(range(32))
-        at = ctypes.addressof((ctypes.c_char * 64).from_buffer(buffer))
-    left = ctypes.string_at(at, 64)
+        buffer[32:64] = bytes(range(32))
+        at = ctypes.addressof((ctypes.c_char * nbytes).from_buffer(buffer))
+    left = ctypes.string_at(at, nbytes)
     assert drawn[:8] not in left
+    assert drawn[-8:] not in left
     assert bytes(range(8)) not in left
 
 
@@ -276,6 +279,19 @@ def test_keystream_is_that_of_aes_256_in_counter_mode():
     block = bytearray(64)
     keystream.make_block(memoryview(block))
     assert bytes(block[:16]).hex() == "dc95c078a2408989ad48a21492842087"
+
+
+def test_what_nobody_drew_is_erased_before_the_next_block_is_made():
+    found = run(
+        "left = []\n"
+        "outer = real\n"
+        "def real(block):\n"
+        "    left.append(any(block[32:]))\n"
+        "    outer(block)\n"
+        "for _ in range(10): draw(30000)\n"
+        "print(len(left) > 1, any(left))\n",
+    )
+    assert found == "True False"
 
 
 def test_what_was_drawn_is_erased_from_the_block_and_from_the_pool():

@@ -184,6 +184,20 @@ def test_overflow_is_counted_logged_without_content_and_its_slot_retired(
             other.release()
 
 
+def test_idle_random_slots_that_an_overflow_may_have_reached_are_filled_anew(pools):
+    pool = pools.random
+    held = {address(buffer): buffer for buffer in [pool.acquire(2048) for _ in range(8)]}
+    low, high = next((at, at + 2112) for at in held if at + 2112 in held)
+    held.pop(high).release()
+    ctypes.memset(low + 2048, 0x5A, high - low)
+    held.pop(low).release()
+    again = {address(buffer): buffer for buffer in [pool.acquire(2048) for _ in range(8)]}
+    for value in b"\0Z":  # as wiped, as written
+        assert bytes(again[high]).count(value) < 64
+    for buffer in (*held.values(), *again.values()):
+        buffer.release()
+
+
 @pytest.mark.parametrize("kind", ["secure", "random"])
 def test_nothing_stays_of_what_was_written_past_the_end(pools, kind):
     """Nor in the idle slots behind it; those that are lent are not touched."""

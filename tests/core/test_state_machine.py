@@ -1,5 +1,6 @@
 """The core against a model in Python: in any order, numbers are exact and nothing is shared."""
 
+import mmap
 import os
 import warnings
 
@@ -29,8 +30,10 @@ EXAMPLES, STEPS = (500, 200) if LEAST_STEPS else (60, 60)
 class Lent:
     """What the model knows of one buffer."""
 
-    def __init__(self, buffer, nbytes, mark, scope):
+    def __init__(self, buffer, nbytes, mark, scope, *, goes_back_to):
         self.buffer, self.nbytes, self.mark, self.scope = buffer, nbytes, mark, scope
+        self.goes_back_to = goes_back_to  # its class; None when it was mapped for one use
+        self.capacity = buffer.capacity
         self.views = []
         self.is_out = True
 
@@ -61,21 +64,60 @@ class PoolMachine(RuleBasedStateMachine):
         )
         self.all = []
         self.scopes = []
-        self.gets = self.escapes = self.reclaims = self.ended = 0
+        self.gets = self.hits = self.escapes = self.reclaims = self.ended = self.discards = 0
+        self.limit_hits = self.bytes_allocated = self.bytes_reused = self.loose = 0
+        self.idle = dict.fromkeys(SIZES, 0)
         self.mark = 0
         self.take(1)
         return self.all[-1]
 
     def take(self, nbytes):
+        size = next((size for size in SIZES if size >= nbytes), None)
+        is_hit = self.idle.get(size, 0) > 0
+        is_full = not is_hit and self.is_full(nbytes, size)
+        self.limit_hits += is_full
+        if is_full and not self.lends:
+            with pytest.raises(LimitExceeded):
+                self.pool.acquire(nbytes)
+            return
         buffer = self.pool.acquire(nbytes)
         self.gets += 1
+        self.hits += is_hit
+        if is_hit:
+            self.bytes_reused += size
+            self.idle[size] -= 1
+        elif is_full or size is None:
+            self.bytes_allocated += buffer.capacity
+            self.loose += buffer.capacity
+        else:
+            self.note_idle(size)
+            self.bytes_allocated += size  # the one of the slab that is lent already
+        self.remember(buffer, nbytes, goes_back_to=None if is_full else size)
+
+    def is_full(self, nbytes, size):
+        room = CAP - self.pool.stats().held_bytes
+        if not self.lends:
+            room -= self.loose
+        if size is None:
+            return not self.lends and room < nbytes
+        return (room - room % mmap.PAGESIZE if self.kind == "regular" else room) < size
+
+    def note_idle(self, size):
+        """Count what has been mapped: how much of a class at once is for the pool to choose."""
+        idle = self.pool.stats().sizes[_core.label(size)].idle
+        self.bytes_allocated += (idle - self.idle[size]) * size
+        self.idle[size] = idle
+
+    def remember(self, buffer, nbytes, *, goes_back_to):
         self.mark = self.mark % 250 + 1
         found = bytes(buffer)
         if self.kind == "secure":
             assert not any(found)
         if self.kind == "random" and nbytes >= 64:
-            assert len(set(found)) > 8
-        self.all.append(Lent(buffer, nbytes, self.mark, self.scopes[-1] if self.scopes else None))
+            assert len(set(found[:64])) > 8
+            assert len(set(found[-64:])) > 8
+        scope = self.scopes[-1] if self.scopes else None
+        self.all.append(Lent(buffer, nbytes, self.mark, scope, goes_back_to=goes_back_to))
         self.all[-1].write()
 
     def end(self, lent, *, reclaimed=False):
@@ -84,14 +126,22 @@ class PoolMachine(RuleBasedStateMachine):
         if lent.views:
             self.escapes += 1
         else:
-            self.ended += 1
+            self.settle(lent)
 
-    @rule(target=lent, nbytes=st.one_of(st.integers(0, 70_000), st.sampled_from(SIZES)))
+    def settle(self, lent):
+        self.ended += 1
+        if lent.goes_back_to is None:
+            self.discards += 1
+            self.loose -= lent.capacity
+        else:
+            self.idle[lent.goes_back_to] += 1
+
+    @rule(
+        target=lent,
+        nbytes=st.one_of(st.integers(0, 70_000), st.sampled_from((*SIZES, LARGEST_BUFFER))),
+    )
     def acquire(self, nbytes):
-        try:
-            self.take(nbytes)
-        except LimitExceeded:
-            assert not self.lends
+        self.take(nbytes)
         return self.all[-1]
 
     @rule(nbytes=st.integers(LARGEST_BUFFER + 1, 1 << 70))
@@ -109,7 +159,7 @@ class PoolMachine(RuleBasedStateMachine):
         if lent.views:
             view = lent.views.pop()
             if not lent.is_out and not lent.views:
-                self.ended += 1
+                self.settle(lent)
             view.release()
 
     @rule(lent=lent)
@@ -175,6 +225,10 @@ class PoolMachine(RuleBasedStateMachine):
     def trim(self, all_idle):
         before = self.pool.stats().held_bytes
         assert self.pool.trim(all_idle=all_idle) == before - self.pool.stats().held_bytes
+        for size in SIZES:
+            idle = self.pool.stats().sizes[_core.label(size)].idle
+            assert idle <= self.idle[size]
+            self.idle[size] = idle
 
     @rule()
     def warm(self):
@@ -182,6 +236,9 @@ class PoolMachine(RuleBasedStateMachine):
             warmth = self.pool.warm()
         except BufpoolError:
             return
+        finally:
+            for size in self.pool.warm_levels:
+                self.note_idle(size)
         assert warmth.complete
         assert warmth.buffers == sum(self.pool.warm_levels.values())
 
@@ -192,7 +249,11 @@ class PoolMachine(RuleBasedStateMachine):
         PoolMachine.steps += 1
         stats = self.pool.stats()
         assert stats.gets == stats.hits + stats.misses == self.gets
-        assert stats.puts == self.ended
+        assert (stats.hits, stats.limit_hits) == (self.hits, self.limit_hits)
+        assert (stats.puts, stats.discards) == (self.ended, self.discards)
+        assert stats.bytes_allocated == self.bytes_allocated
+        assert stats.bytes_reused == self.bytes_reused
+        assert [stats.sizes[_core.label(size)].idle for size in SIZES] == [*self.idle.values()]
         assert stats.in_use == self.gets - self.ended
         assert (stats.escapes, stats.reclaims) == (self.escapes, self.reclaims)
         assert stats.held_bytes <= CAP

@@ -19,6 +19,7 @@ from bufpool_workers.sealing import Keyring, generate_key
 
 RUN_HERE = {
     ("In your app", "python"),
+    ("In your app", "console"),
     ("Django", "python"),
     ("Flask", "python"),
     ("If you use prometheus_client already", "python"),
@@ -52,9 +53,11 @@ def run_python(code: str, folder: Path, **env: str) -> str:
     return done.stdout
 
 
-def run_shell(block: Block, folder: Path, *, env: Mapping[str, str]) -> CompletedProcess[str]:
-    """Run the one command of a console block, where `proj` is the app of the quick start."""
-    command = block.text.partition("\n")[0].removeprefix("$ ").replace(" proj ", " shop ")
+def run_shell(
+    block: Block, folder: Path, *, env: Mapping[str, str], number: int = 0
+) -> CompletedProcess[str]:
+    """Run a command of a console block, where `proj` is the app of the quick start."""
+    command = commands(block)[number].replace(" proj ", " shop ")
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     return subprocess.run(
         ["/bin/sh", "-c", command],
@@ -64,6 +67,10 @@ def run_shell(block: Block, folder: Path, *, env: Mapping[str, str]) -> Complete
         text=True,
         check=False,
     )
+
+
+def commands(block: Block) -> list[str]:
+    return [line[2:] for line in block.text.splitlines() if line.startswith("$ ")]
 
 
 def test_every_block_is_run_by_some_test():
@@ -96,9 +103,21 @@ def test_its_app_scales_an_image_and_counts_its_zeros(start_worker, tmp_path):
     source, target = tmp_path / "in.raw", tmp_path / "out.f32"
     source.write_bytes(bytes([0, 51, 255, 0]))
     worker = start_worker("shop", folder=tmp_path)
-    worker.run("shop.scale", str(source), str(target))
+    assert worker.run("shop.scale", str(source), str(target)) == 4
     assert memoryview(target.read_bytes()).cast("f").tolist() == pytest.approx([0, 0.2, 1, 0])
     assert worker.run("shop.count_zeros", str(source)) == 2
+
+
+def test_its_app_answers_from_the_shell(start_worker, tmp_path):
+    blocks_under("In your app")[0].write(tmp_path)
+    (block,) = blocks_under("In your app", "console")
+    worker = start_worker("shop", folder=tmp_path)  # as the first command does
+    made, sent, status = (run_shell(block, tmp_path, env=worker.env, number=n) for n in (1, 2, 3))
+    assert (made.returncode, made.stderr) == (0, "")
+    assert sent.stdout == "3000000\n", sent.stderr
+    assert f"$ {commands(block)[2]}\n{sent.stdout}" in block.text
+    assert (tmp_path / "out.f32").stat().st_size == 4 * 3_000_000
+    assert re.search(r"^regular +4mb ", status.stdout, re.MULTILINE), status.stderr
 
 
 def test_its_commands_answer_beside_its_app(start_worker, tmp_path):
@@ -106,6 +125,7 @@ def test_its_commands_answer_beside_its_app(start_worker, tmp_path):
     worker = start_worker("shop", folder=tmp_path)
     (tmp_path / "one").write_bytes(b"\0" * 2**20)
     assert worker.run("shop.count_zeros", str(tmp_path / "one")) == 2**20
+    worker.run("shop.scale", str(tmp_path / "one"), str(tmp_path / "scaled"))
     (status,) = blocks_under("Commands", "console")
     (doctor,) = blocks_under("Size the pools", "console")
     hit_rate = run_shell(status, tmp_path, env=worker.env)

@@ -13,13 +13,15 @@ PANELS = (
     ("descriptors", "file descriptors of main", 1),
     ("rss_kib", "RSS of main, MiB", 1 / 1024),
     ("metric_files", "metric files", 1),
+    ("files_bytes", "bytes that a scrape reads, KiB", 1 / 1024),
+    ("files_entries", "entries that a scrape reads", 1),
     ("scrape_ms", "time of a scrape, ms", 1),
 )
 
 
 def draw(path: Path, samples: Sequence[Sample], *, title: str) -> None:
     """Write a PNG: one panel for each series over the number of children, each from zero."""
-    figure, panels = plt.subplots(2, 2, figsize=(9, 5.4), sharex=True, layout="constrained")
+    figure, panels = plt.subplots(2, 3, figsize=(11, 5.4), sharex=True, layout="constrained")
     children = [sample.children for sample in samples]
     for axes, (name, label, unit) in zip(panels.flat, PANELS, strict=True):
         numbers = [getattr(sample, name) * unit for sample in samples]

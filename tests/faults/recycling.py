@@ -9,18 +9,27 @@ from typing import Any
 import psutil
 from node import Node
 
+from bufpool_workers.metrics.entries import HEADER, unpack_entries
+
 ONE_TASK = ("--max-tasks-per-child=1",)
 NOT_IN_TIME = ("was over; the rest is mapped", "Timed out waiting for UP message")
 
 
 @dataclass(frozen=True)
 class Sample:
-    """The node when so many children have run their task."""
+    """The node when so many children have run their task.
+
+    `files_bytes` and `files_entries` are what a scrape has to read, `merged_` those of the dead.
+    """
 
     children: int
     descriptors: int
     rss_kib: int
     metric_files: int
+    files_bytes: int
+    files_entries: int
+    merged_bytes: int
+    merged_entries: int
     scrape_ms: float
 
 
@@ -40,13 +49,24 @@ def _sample(node: Node, children: int) -> Sample:
     node.scrape()
     scrape_ms = (time.perf_counter() - began) * 1000
     main = psutil.Process(node.worker.pid)
+    files = {path.name: path.read_bytes() for path in node.directory.glob("*.db")}
+    merged = [data for name, data in files.items() if "merged" in name]
     return Sample(
         children=children,
         descriptors=main.num_fds(),
         rss_kib=main.memory_info().rss // 1024,
-        metric_files=sum(path.suffix == ".db" for path in node.directory.iterdir()),
+        metric_files=len(files),
+        files_bytes=sum(map(len, files.values())),
+        files_entries=sum(map(_entries, files.values())),
+        merged_bytes=sum(map(len, merged)),
+        merged_entries=sum(map(_entries, merged)),
         scrape_ms=round(scrape_ms, 2),
     )
+
+
+def _entries(data: bytes) -> int:
+    (used,) = HEADER.unpack_from(data)
+    return sum(1 for _ in unpack_entries(data, start=HEADER.size, end=used))
 
 
 def growth(series: Sequence[float]) -> float:
@@ -68,12 +88,24 @@ def check(node: Node, samples: Sequence[Sample], found: Sequence[dict[str, Any]]
     most = max(sample.metric_files for sample in samples)
     if most > _most_files(node):
         faults.append(f"{most} metric files, at most {_most_files(node)} are of the living")
-    # descriptors go up and down with the children that are being replaced
-    for name, most_growth in (("descriptors", node.concurrency), ("rss_kib", 2048)):
-        grown = growth([getattr(sample, name) for sample in samples])
-        if grown > most_growth:
-            faults.append(f"{name} of main grew by {grown:g}, at most {most_growth} are allowed")
+    faults += [
+        f"{name} grew by {grown:g}, at most {most_growth:g} are allowed"
+        for name, most_growth in _most_growth(node, samples[0]).items()
+        if (grown := growth([getattr(sample, name) for sample in samples])) > most_growth
+    ]
     return faults
+
+
+def _most_growth(node: Node, first: Sample) -> dict[str, float]:
+    """Of main and of the files; some go up and down with the children that are being replaced."""
+    return {
+        "descriptors": node.concurrency,
+        "rss_kib": 2048,
+        "files_bytes": node.concurrency * first.files_bytes / first.metric_files,
+        "files_entries": node.concurrency * first.files_entries / first.metric_files,
+        "merged_bytes": 0,
+        "merged_entries": 0,
+    }
 
 
 def _most_files(node: Node) -> int:

@@ -1,17 +1,10 @@
 """Pools as one writes them in Python, to be measured by the same storm."""
 
-import itertools
 import threading
 from contextlib import contextmanager
 
 NBYTES = 64
 MINE, OTHERS = b"mine", b"them"
-
-
-class Block(bytearray):
-    """A buffer that can be told from others."""
-
-    __slots__ = ("number",)
 
 
 class ListPool:
@@ -23,7 +16,7 @@ class ListPool:
         self.free = []
         self.shared = 0
         self.counts = {"gets": 0, "puts": 0}
-        self._made = itertools.count()
+        self.made = 0
 
     def count(self, event):
         self.counts[event] += 1
@@ -32,8 +25,8 @@ class ListPool:
         if self.free:
             block = self.free.pop()
         else:
-            block = Block(NBYTES)
-            block.number = next(self._made)
+            block = bytearray(NBYTES)
+            self.made += 1
         self.count("gets")
         return block
 
@@ -58,7 +51,7 @@ class ListPool:
         self.put(block)
 
     def out(self):
-        return next(self._made) - len({block.number for block in self.free})
+        return self.made - len(set(map(id, self.free)))
 
     def miscounted(self):
         return abs(self.counts["gets"] - self.counts["puts"])

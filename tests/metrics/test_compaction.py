@@ -12,12 +12,12 @@ from prometheus_client import Counter, Gauge, Histogram, Summary
 from prometheus_client.values import close_all_multiprocess_files
 from support.folders import open_to_all
 
-from bufpool_workers.metrics import owners
+from bufpool_workers.metrics import compaction, owners
 from bufpool_workers.metrics.catalog import Catalog
 from bufpool_workers.metrics.collector import make_registry
 from bufpool_workers.metrics.compaction import compact, compact_if_crowded
 from bufpool_workers.metrics.counterfile import CounterFile
-from bufpool_workers.metrics.owners import Owner
+from bufpool_workers.metrics.owners import Owner, has_writer
 from bufpool_workers.metrics.snapshot import read_directory
 
 MERGED = "counter_bufpool-merged.db"
@@ -39,6 +39,14 @@ def test_the_next_dead_are_added_to_the_first(workers, tmp_path):
         compact(tmp_path)
     assert names(tmp_path) == {MERGED}
     assert total(tmp_path) == 15
+
+
+def test_what_rounding_leaves_out_of_a_sum_is_kept_for_the_next_one(workers, tmp_path):
+    for count in (2.0**53, 1, 1):  # no float lies between the first and the sum of all
+        workers.count_and_die(gets=count)
+        compact(tmp_path)
+    assert names(tmp_path) == {MERGED}
+    assert total(tmp_path) == 2.0**53 + 2
 
 
 def test_nothing_dead_means_nothing_written(workers, tmp_path):
@@ -89,7 +97,9 @@ def test_killed_with_half_a_temporary_file_it_is_swept_up(workers, tmp_path):
     assert total(tmp_path) == 4
 
 
-def test_a_file_about_to_get_its_name_is_not_swept_up(tmp_path):
+@pytest.mark.parametrize("leases", [True, False])
+def test_a_file_about_to_get_its_name_is_not_swept_up(tmp_path, monkeypatch, leases):
+    monkeypatch.setattr(owners, "_LEASES", leases)
     new = tmp_path / ".counter_bufpool-00000000-1-1-00000000.tmp"
     with new.open("wb"):
         compact(tmp_path)
@@ -155,25 +165,45 @@ def test_a_child_forked_while_it_runs_does_not_keep_the_lock(workers, tmp_path, 
             os.waitpid(pid, 0)
 
 
-def test_a_living_process_that_lost_its_lock_is_left_alone(workers, tmp_path):
-    file = workers.count(gets=1)
+def as_owner(path: Path, owner: Owner) -> Path:
+    name = f"counter_bufpool-{'-'.join(map(str, owner))}-0123abcd.db"
+    return path.rename(path.with_name(name))
+
+
+def lose_lock(path: Path):
     pid = os.fork()
     if pid == 0:  # shares the lock, and drops it for both
         for fd in map(int, [path.name for path in Path("/proc/self/fd").iterdir()]):
             with contextlib.suppress(OSError):
-                if os.path.sameopenfile(fd, os.open(file.path, os.O_RDONLY)):
+                if os.path.sameopenfile(fd, os.open(path, os.O_RDONLY)):
                     fcntl.flock(fd, fcntl.LOCK_UN)
         os._exit(0)
     os.waitpid(pid, 0)
-    with file.path.open("rb") as other:
+    with path.open("rb") as other:
         assert not owners._is_locked(other.fileno())
+
+
+def test_a_living_process_that_lost_its_lock_is_left_alone(workers, tmp_path):
+    lose_lock(workers.count(gets=1).path)
     assert compact(tmp_path).absorbed == 0
     assert len(read_directory(tmp_path).live) == 1
 
 
-def as_owner(path: Path, owner: Owner) -> Path:
-    name = f"counter_bufpool-{'-'.join(map(str, owner))}-0123abcd.db"
-    return path.rename(path.with_name(name))
+@pytest.mark.skipif(not hasattr(fcntl, "F_SETLEASE"), reason="this system has no leases")
+def test_one_that_lost_its_lock_in_another_container_is_left_alone(workers, tmp_path):
+    path = workers.count(gets=1).path
+    lose_lock(as_owner(path, Owner("feedc0de", 1, 1)))
+    assert compact(tmp_path).absorbed == 0
+    assert len(read_directory(tmp_path).live) == 1
+
+
+def test_a_dead_process_whose_file_a_child_holds_waits_but_does_not_live(workers, tmp_path):
+    me = Owner.current()
+    path = workers.count(gets=2).path  # this process is the child
+    as_owner(path, me._replace(started=me.started - 5))
+    assert compact(tmp_path).absorbed == 0
+    snapshot = read_directory(tmp_path)
+    assert (snapshot.live, total(tmp_path)) == ([], 2)
 
 
 def test_a_pid_that_is_used_again_does_not_keep_the_dead(workers, tmp_path):
@@ -200,7 +230,8 @@ def test_another_boot_or_container_is_judged_by_its_lock(workers, tmp_path, monk
 def test_without_leases_a_running_owner_keeps_its_file(workers, tmp_path, monkeypatch):
     monkeypatch.setattr(owners, "_LEASES", False)
     workers.count_and_die(gets=2)  # its name says this process, which runs
-    assert compact(tmp_path).absorbed == 0
+    result = compact(tmp_path)
+    assert (result.absorbed, result.skipped) == (0, {})
     assert run_forked(lambda: Workers(tmp_path).count_and_die(gets=2)) == 0
     assert compact(tmp_path).absorbed == 1
     assert total(tmp_path) == 4
@@ -232,11 +263,11 @@ def test_every_type_of_the_users_metrics_is_kept_but_for_what_only_the_living_ha
     for pid in (111, 222):
         make_foreign(client, pid)
     close_all_multiprocess_files()
-    before = {
-        key: value
-        for key, value in collect_plain(tmp_path).items()
-        if key[0] not in {"g_all", "g_liveall", "g_livesum"}
-    }
+    before = collect_plain(tmp_path)
+    for mode in ("all", "liveall"):
+        for pid in (111, 222):
+            assert before.pop((f"g_{mode}", ("pid", str(pid)))) == pid
+    assert before.pop(("g_livesum",)) == 333
     assert samples(tmp_path) == before
     assert before["g_min",] == 111
     assert before["g_max",] == 222
@@ -315,6 +346,91 @@ def test_a_file_opened_again_while_it_is_claimed_is_kept_until_its_writer_ends(
     close_all_multiprocess_files()
     assert compact(tmp_path, foreign=True).absorbed == 1
     assert total(tmp_path, "jobs") == 7
+
+
+def test_what_is_counted_just_before_a_file_is_claimed_is_in_the_sum(client, tmp_path, monkeypatch):
+    client(111)
+    Counter("jobs", "help", registry=None).inc(2)
+    close_all_multiprocess_files()
+    rename = Path.rename
+
+    def count_first(self, target):
+        if self.name == "counter_111.db":
+            client(111)
+            Counter("jobs", "help", registry=None).inc(5)
+            close_all_multiprocess_files()
+        return rename(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", count_first)
+        assert compact(tmp_path, foreign=True).absorbed == 1
+    assert total(tmp_path, "jobs") == 7
+
+
+def test_a_gauge_opened_again_while_it_is_dropped_stays_with_its_pid_until_its_writer_ends(
+    client, tmp_path, monkeypatch
+):
+    def gauge():
+        client(111)
+        return Gauge("busy", "help", registry=None, multiprocess_mode="liveall")
+
+    def open_after(fd, **known):
+        writer = has_writer(fd, **known)
+        if not again:
+            again.append(gauge())
+        return writer
+
+    gauge().set(2)
+    close_all_multiprocess_files()
+    again: list[Gauge] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(compaction, "has_writer", open_after)
+        assert compact(tmp_path, foreign=True).dropped == 0
+    again[0].set(5)
+    assert samples(tmp_path) == {("busy", ("pid", "111")): 5}
+    close_all_multiprocess_files()
+    assert compact(tmp_path, foreign=True).dropped == 1
+    assert names(tmp_path) == set()
+
+
+def test_an_identifier_that_looks_like_ours_keeps_its_name(client, tmp_path):
+    client("x-bufpool-1")
+    Gauge("busy", "help", registry=None, multiprocess_mode="all").set(2)
+    assert collect_plain(tmp_path) == {("busy", ("pid", "x-bufpool-1")): 2}
+
+
+def test_where_no_lease_is_to_be_had_the_users_files_stay_and_the_log_says_why_once(
+    client, tmp_path, monkeypatch, caplog
+):
+    monkeypatch.setattr(owners, "_LEASES", False)
+    for pid in (111, 222):
+        make_foreign(client, pid)
+    close_all_multiprocess_files()
+    before = names(tmp_path)
+    registry = make_registry(tmp_path, compact_foreign=True)
+    for _ in range(2):
+        list(registry.collect())
+    assert names(tmp_path) == before
+    (line,) = caplog.messages
+    assert line.startswith(f"bufpool: metrics: {tmp_path}/: prometheus_client's files can't be")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs a second user")
+def test_another_users_dead_files_are_not_merged_without_a_word(client, tmp_path):
+    make_foreign(client, 111)
+    close_all_multiprocess_files()
+
+    def work():
+        os.setuid(65534)
+        result = compact(tmp_path, foreign=True)
+        assert (result.absorbed, result.dropped, list(result.skipped)) == (0, 0, [""])
+
+    open_to_all(tmp_path)
+    tmp_path.chmod(0o777)
+    assert run_forked(work) == 0
+    result = compact(tmp_path, foreign=True)
+    assert result.absorbed > 0
+    assert not result.skipped
 
 
 def make_hostile(directory: Path) -> set[str]:

@@ -98,6 +98,18 @@ def test_escapes_are_counted_by_place_and_outlive_their_process(tmp_path):
     assert registry.get_sample_value("bufpool_escapes_at_total", labels) == 6
 
 
+def test_places_that_are_known_count_on_in_a_new_file(tmp_path):
+    first = CounterFile.create(tmp_path, catalog=Catalog(), pools=POOLS, places=True)
+    first.count_escape(pool="regular", place="app.py:1")
+    first.path.unlink()
+    second = first.placed()
+    for line in (1, 2):
+        second.count_escape(pool="regular", place=f"app.py:{line}")
+    assert places(tmp_path) == {("regular", "app.py:1"): 2, ("regular", "app.py:2"): 1}
+    first.close()
+    second.close()
+
+
 def test_places_are_bounded_and_their_text_is_made_fit(tmp_path):
     file = CounterFile.create(tmp_path, catalog=Catalog(), pools=POOLS, places=True)
     size = len(file.buffer)

@@ -7,7 +7,7 @@ import os
 
 import psutil
 import pytest
-from counting import POOLS
+from counting import POOLS, run_forked
 
 from bufpool_workers import KiB, MiB, Settings, memory
 from bufpool_workers.metrics.catalog import (
@@ -18,6 +18,7 @@ from bufpool_workers.metrics.catalog import (
     Catalog,
     label_bytes,
 )
+from bufpool_workers.metrics.counterfile import CounterFile
 from bufpool_workers.metrics.numbers import Numbers, PoolNumbers
 from bufpool_workers.metrics.report import Report, make_report
 from bufpool_workers.metrics.snapshot import read_directory
@@ -71,6 +72,31 @@ def test_a_process_is_described_with_what_it_uses(workers, report):
     assert list(process.pools) == ["regular"]
     assert list(process.pools["regular"].sizes) == ["2kb"]
     assert process.total.in_use == 2
+
+
+def test_who_never_said_that_it_is_warm_is_not_missed_as_unwarmed(workers, report):
+    file = workers.count(gets=1)
+    found = report()
+    assert found.processes[0].warmed is None
+    assert found.warmed_processes == len(found.processes) == 1
+    file.set_gauge(WARMED, 0.0)
+    assert report().warmed_processes == 0
+
+
+def test_processes_of_another_namespace_are_not_of_this_one(workers, tmp_path):
+    workers.count(gets=1).set_gauge(WARMED, 1.0)
+
+    def count_elsewhere():
+        other = CounterFile.create(tmp_path, catalog=Catalog("other"), pools=POOLS)
+        other.set_gauge(WARMED, 0.0)
+        snapshot = read_directory(tmp_path)
+        assert len(snapshot.live) == 2
+        for namespace, pid, warmed in (("bufpool", os.getppid(), 1), ("other", os.getpid(), 0)):
+            found = make_report(snapshot, catalog=Catalog(namespace))
+            assert [process.pid for process in found.processes] == [pid]
+            assert found.warmed_processes == warmed
+
+    assert run_forked(count_elsewhere) == 0
 
 
 def test_a_process_is_as_old_as_the_system_says(workers, report):

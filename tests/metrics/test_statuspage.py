@@ -92,6 +92,15 @@ def test_a_process_that_is_not_warm_and_a_file_that_is_not_read_are_said():
     assert "x.db no metric file has such a name" in page.text
 
 
+def test_a_process_that_nobody_is_to_warm_needs_no_attention():
+    script = ProcessReport(
+        pid=42, age_seconds=1, warmed=None, secure_level=None, locked_bytes=0, pools={}
+    )
+    page = read(processes=(script,))
+    assert "Processes that are not warm" not in page.text
+    assert "42 1 s as used" in page.text
+
+
 def test_places_of_escapes_are_shown_where_they_are_known():
     pools = {"regular": PoolNumbers.of({"4kb": Numbers(gets=3, escapes=3)})}
     assert "bufpool_debug shows where." in read(pools=pools).text

@@ -10,19 +10,18 @@ from typing import Any
 
 import redis
 from broker import DurableRedis
+from drain import drain
 from faults import NAMES, Faults, mount_tmpfs, unmount
 from ledger import Ledger
 from load import Producer
-from node import Node
 from observer import Observer, Series
-from support.waiting import wait_until
-from verdict import Check, judge
+from verdict import Check, judge, look_at_rest
+from worker_node import Node
 
 import bufpool_workers as bp
 
 _NAMES = ("north", "south")
 _GAP_SECONDS = (1.5, 4.0)
-_DRAIN_SECONDS = 90
 _SETTINGS: dict[str, Any] = {
     "task_acks_late": True,
     "task_reject_on_worker_lost": True,
@@ -97,15 +96,22 @@ class Act:
             )
             self._disturb(faults)
             producer.stop()
-            sent_again = _drain(producer, broker, nodes)
-            observer.close()
-            for node in nodes:
-                node.stop()
-            numbers, checks = judge(
-                self.folder, directories, producer=producer, observer=observer, faults=faults.counts
+            drained = drain(
+                producer, waiting=lambda: _waiting(broker), supervise=lambda: _supervise(nodes)
             )
-        numbers["sent again"] = sent_again
-        numbers["main gave up"] = sum(node.gave_up for node in nodes)
+            observer.close()
+            rest = look_at_rest(nodes, self.folder / "truth")
+            ends = [node.stop() for node in nodes]
+            numbers, checks = judge(
+                self.folder,
+                nodes,
+                producer=producer,
+                observer=observer,
+                faults=faults.counts,
+                drained=drained,
+                rest=rest,
+                ends=ends,
+            )
         remarks = [f"no tmpfs could be mounted: {unmountable}"] if unmountable else []
         return Outcome(self.layout, checks, numbers, faults.log, observer.series, remarks)
 
@@ -132,36 +138,12 @@ def _directories(folder: Path, layout: str) -> Iterator[tuple[list[Path], str | 
         yield [paths[name] for name in names], reason
 
 
-def _drain(producer: Producer, broker: DurableRedis, nodes: list[Node]) -> int:
-    """Wait until every task has ended; gives how many had to be sent again.
+def _supervise(nodes: list[Node]) -> None:
+    for node in nodes:
+        node.supervise()
 
-    Celery's transport takes a message from the queue and notes that it has it in two steps: a node
-    or a broker that is killed in between takes the message along. Its producer sends it again.
-    """
+
+def _waiting(broker: DurableRedis) -> int:
+    """How many messages wait or are not acknowledged."""
     with redis.Redis(unix_socket_path=str(broker.socket)) as client:
-        again = 0
-
-        def is_idle() -> bool:
-            for node in nodes:
-                node.supervise()
-            return not producer.missing() or not _waiting(client)
-
-        while True:
-            wait_until(
-                is_idle,
-                what="the end of what was sent",
-                timeout_seconds=_DRAIN_SECONDS,
-            )
-            missing = producer.missing()
-            if not missing:
-                return again
-            time.sleep(2)  # messages may be on their way from one list to the other
-            if _waiting(client):
-                continue
-            for task_id in producer.missing():
-                again += 1
-                producer.send(*producer.sent[task_id], task_id=task_id)
-
-
-def _waiting(client: "redis.Redis[bytes]") -> int:
-    return int(client.llen("celery")) + int(client.hlen("unacked"))
+        return int(client.llen("celery")) + int(client.hlen("unacked"))

@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil
 from broker import DurableRedis
 from load import Producer
-from node import Node
 from support.waiting import wait_until
+from worker_node import Node
 
 NAMES = (
     "child killed",

@@ -28,7 +28,7 @@ class Producer:
         self.sent: dict[str, tuple[str, Call]] = {}
         self.unconfirmed = 0
         self.revoked: set[str] = set()
-        self._ledger, self._public_key = ledger, public_key
+        self.ledger, self._public_key = ledger, public_key
         self._dice = random.Random(seed)
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="producer")
@@ -51,8 +51,8 @@ class Producer:
         weights = [weight for _, weight, _ in makers]
         try:
             while not self._over.wait(_PACE_SECONDS):
-                self._ledger.read()
-                while len(self.sent) - len(self._ledger.ended) < _MOST_OPEN:
+                self.ledger.read()
+                while len(self.sent) - len(self.ledger.ended) < _MOST_OPEN:
                     name, _, make = self._dice.choices(makers, weights)[0]
                     self.send(name, make())
         except BaseException as error:  # noqa: BLE001 - raised by close()
@@ -83,8 +83,8 @@ class Producer:
 
     def missing(self) -> list[str]:
         """Tasks that were confirmed, were not revoked and have not ended."""
-        self._ledger.read()
-        return [i for i in self.sent if i not in self._ledger.ended and i not in self.revoked]
+        self.ledger.read()
+        return [i for i in self.sent if i not in self.ledger.ended and i not in self.revoked]
 
     def stop(self) -> None:
         """Send no more; raises what went wrong while it sent."""

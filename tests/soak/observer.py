@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ledger import Ledger
-from node import Node
+from worker_node import Node, Samples
 
+SKIPPED = ("bufpool_skipped_files", ())
 _PACE_SECONDS = 0.5
 
 
@@ -30,17 +31,21 @@ class Observer:
     def __init__(self, nodes: list[Node], *, ledger: Ledger, began: float, before: int) -> None:
         self.series = Series()
         self.scrapes = self.failed = 0
+        self._error: BaseException | None = None
         self.steps_back: list[str] = []
         self.skipped_files = 0.0
         self._nodes, self._ledger, self._began, self._before = nodes, ledger, began, before
-        self._last: dict[Path, dict[object, float]] = {}
+        self._last: dict[Path, Samples] = {}
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="observer")
         self._thread.start()
 
     def _run(self) -> None:
-        while not self._over.wait(_PACE_SECONDS):
-            self._look()
+        try:
+            while not self._over.wait(_PACE_SECONDS):
+                self._look()
+        except BaseException as error:  # noqa: BLE001 - raised by close()
+            self._error = error
 
     def _look(self) -> None:
         looks = [node.look() for node in self._nodes]
@@ -58,20 +63,21 @@ class Observer:
         self.scrapes += len(took)
         self.failed += len(looks) - len(took)
         for node, look in zip(self._nodes, looks, strict=True):
-            self._compare(node, look.samples)
+            if look.scrape_seconds is not None:
+                self._compare(node, look.samples)
 
-    def _compare(self, node: Node, samples: dict[object, float]) -> None:
-        last = self._last.setdefault(node.metrics, {})
-        for key, value in samples.items():
-            name = key[0]  # type: ignore[index]
-            if name.endswith("_total"):
-                if value < last.get(key, 0.0):
-                    self.steps_back.append(f"{node.name}: {key}: {last[key]:g} to {value:g}")
-                last[key] = value
-            elif name == "bufpool_skipped_files":
-                self.skipped_files = max(self.skipped_files, value)
+    def _compare(self, node: Node, samples: Samples) -> None:
+        counters = {key: value for key, value in samples.items() if key[0].endswith("_total")}
+        for key, before in self._last.get(node.metrics, {}).items():
+            now = counters.get(key, 0.0)  # one that is gone begins again at zero
+            if now < before:
+                self.steps_back.append(f"{node.name}: {key}: {before:g} to {now:g}")
+        self._last[node.metrics] = counters
+        self.skipped_files = max(self.skipped_files, samples[SKIPPED])
 
     def close(self) -> None:
-        """End it."""
+        """End it; raises what went wrong while it looked."""
         self._over.set()
         self._thread.join()
+        if self._error is not None:
+            raise self._error

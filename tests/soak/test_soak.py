@@ -16,4 +16,4 @@ def test_two_nodes_lose_nothing_under_load_and_faults(tmp_path):
     checkout = Path(__file__).parents[2]
     with LocalProcess(command, log=tmp_path.with_suffix(".log"), cwd=checkout) as run:
         assert run.wait(timeout_seconds=150) == 0, run.tail()
-        assert "| lost | 0 |" in run.log()
+        assert "| lost by the workers | 0 |" in run.log()

@@ -73,10 +73,10 @@ def _start(kind: str, size: int) -> int:
     return 1 + (KINDS.index(kind) * len(SIZES) + size) * len(EVENTS) * 2
 
 
-def read(folder: Path) -> dict[tuple[str, int, str], Bounds]:
-    """Sum up the files of all processes that counted, by kind, class size and event."""
+def read(folder: Path, *, of: str = "*") -> dict[tuple[str, int, str], Bounds]:
+    """Sum up the files of all processes that counted (or of one), by kind, class size, event."""
     sums: dict[tuple[str, int, str], Bounds] = {}
-    for cells in _files(folder):
+    for cells in _files(folder, of):
         if not cells[0]:
             continue
         for kind in KINDS:
@@ -95,6 +95,6 @@ def count_uncounted(folder: Path) -> int:
     return sum(not cells[0] for cells in _files(folder))
 
 
-def _files(folder: Path) -> Iterator[memoryview]:
-    for path in folder.glob(f"*{_SUFFIX}"):
+def _files(folder: Path, of: str = "*") -> Iterator[memoryview]:
+    for path in folder.glob(f"{of}-*{_SUFFIX}"):
         yield memoryview(path.read_bytes()).cast("q")

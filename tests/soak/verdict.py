@@ -1,22 +1,30 @@
 """The reckoning: tasks sent against tasks ended, counters against the truth of the tasks."""
 
+import re
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import truth
+from accounts import Compared, Counters, compare, compare_in_use, read_counters, scraped
+from drain import Drained
+from ledger import DONE, FAILED, LIMITED, SHARED, Ledger
 from load import Producer
 from observer import Observer
+from support.waiting import wait_until
+from worker_node import CHILDREN, Node, Samples
 
-from bufpool_workers.memory import BufferPool
-from bufpool_workers.metrics import make_registry
-from bufpool_workers.settings import KINDS
+from bufpool_workers.metrics.files import LOCK, merged_name
 
-# of the class that soft limits and revocations strike in, whose tasks may not come to note an end
-_CUT_SHORT = 16 * 1024
-# the key of sealed arguments is read through the smallest secure class
-_KEYS = ("secure", 2048)
-_HARSH = ("child killed", "main killed", "tmpfs full", "task revoked")
+_MOST_UNACKNOWLEDGED = 2 * CHILDREN  # of one node: worker_prefetch_multiplier is 2
+_MOST_COLD = 8
+_ENDS = {"fail": {FAILED}, "limited": {LIMITED, DONE}}  # a stopping worker has no soft limits
+_RAISED = re.compile(
+    r"Task soak_tasks\.(\w+)\[[^]]*\] raised unexpected: (\w+)|Signal handler (.+) raised: (\w+)"
+)
+_BY_DESIGN = {("fail", "LookupError"), ("limited", "SoftTimeLimitExceeded")}
 
 
 class Check(NamedTuple):
@@ -27,107 +35,229 @@ class Check(NamedTuple):
     found: str
 
 
-def judge(
+class Rest(NamedTuple):
+    """What nodes say when nothing runs: their gets, and what is in use that is not kept."""
+
+    gets: Counters
+    wrong: list[str]
+
+
+def look_at_rest(nodes: list[Node], truths: Path) -> Rest:
+    """Scrape once all tasks have ended; a child may still be about to be replaced."""
+    gets: Counters = {}
+    wrong: list[str] = []
+
+    def is_right() -> bool:
+        nonlocal gets, wrong
+        for node in nodes:
+            node.wait_for_children()
+        samples = {node.metrics: node.look().samples for node in nodes}
+        gets = _sum(samples, "bufpool_gets_total")
+        pids = [child.pid for node in nodes for child in node.children()]
+        wrong = compare_in_use(truths, pids, _sum(samples, "bufpool_buffers_in_use"))
+        return not wrong
+
+    with suppress(TimeoutError):  # the verdict says what is wrong
+        wait_until(is_right, what="what the tasks keep, in a scrape")
+    return Rest(gets, wrong)
+
+
+def _sum(samples: dict[Path, Samples], name: str) -> Counters:
+    sums: Counter[tuple[str, str, str]] = Counter()
+    for each in samples.values():
+        sums.update(scraped(each, name))
+    return dict(sums)
+
+
+def judge(  # noqa: PLR0913 - all that there is to judge, by keyword
     folder: Path,
-    directories: list[Path],
+    nodes: list[Node],
     *,
     producer: Producer,
     observer: Observer,
     faults: Counter[str],
+    drained: Drained,
+    rest: Rest,
+    ends: list[int],
 ) -> tuple[dict[str, int], list[Check]]:
     """Compare everything once all nodes have ended; gives numbers for the table, and the checks."""
-    ledger = producer._ledger
+    ledger = producer.ledger
     ledger.read()
-    lost = producer.missing()
+    directories = {node.metrics for node in nodes}
     counters = read_counters(directories)
-    wrong, under_way = compare(truth.read(folder / "truth"), counters)
+    compared = compare(truth.read(folder / "truth"), counters)
+    ended = Counter(ledger.ended.values())
+    gave_up = sum(node.gave_up for node in nodes)
     numbers = {
         "sent": len(producer.sent),
-        "done": sum(word == "done" for word in ledger.ended.values()),
-        "failed by design": sum(word == "failed" for word in ledger.ended.values()),
-        "soft limits": sum(word == "limited" for word in ledger.ended.values()),
+        "sent, but not confirmed": producer.unconfirmed,
+        "done": ended[DONE],
+        "failed by design": ended[FAILED],
+        "soft limits": ended[LIMITED],
         "revoked by design": len(producer.revoked - set(ledger.ended)),
+        "lost by the workers": len(drained.lost),
+        "lost in the broker's transport at a kill, sent again": len(drained.vanished),
         "run again after a fault": ledger.redelivered,
         "buffers lent": int(sum(n for (name, _, _), n in counters.items() if name == "gets")),
-        "under way at a kill or limit": under_way,
+        "under way at a kill or limit": compared.unsure + compared.unsure_cut_short,
         "processes without counters": truth.count_uncounted(folder / "truth"),
         "scrapes": observer.scrapes,
-        "lost": len(lost),
+        "scrapes that failed": observer.failed,
+        "main gave up": gave_up,
     }
-    harsh = sum(faults[name] for name in _HARSH) + numbers["soft limits"]
+    deaths = faults["main killed"] + gave_up
     checks = [
-        Check("every task that was sent has ended", not lost, f"{len(lost)} lost"),
-        Check(
-            "no buffer was lent twice",
-            not ledger.words["shared"],
-            f"{ledger.words['shared']} found with another's bytes",
-        ),
-        Check("the counters are those of the tasks", not wrong, "; ".join(wrong) or "none wrong"),
-        Check(
-            "what is not certain was under way when something was killed or limited",
-            under_way <= harsh,
-            f"{under_way} of {numbers['buffers lent']} buffers, {harsh} kills and limits",
-        ),
-        Check(
-            "no counter ever stepped back",
-            not observer.steps_back,
-            "; ".join(observer.steps_back[:3]) or f"none in {observer.scrapes} scrapes",
-        ),
-        Check(
-            "no file was damaged",
-            observer.skipped_files == 0,
-            f"{observer.skipped_files:g} skipped",
-        ),
-        Check(
-            "files of the dead are merged",
-            all(len(list(path.glob("*.db"))) == 1 for path in set(directories)),
-            f"{sum(len(list(path.glob('*.db'))) for path in set(directories))} left",
-        ),
+        *_of_tasks(producer, ledger, drained, faults, deaths=deaths, nodes=len(nodes)),
+        *_of_counters(rest, counters, compared.wrong),
+        _of_misses(compared, len(list((folder / "truth").iterdir()))),
+        _of_what_is_unsure(compared, faults, deaths=deaths, limits=ended[LIMITED]),
+        *_of_scrapes(observer),
+        *_of_what_is_left(folder, nodes, directories, ends),
     ]
     return numbers, checks
 
 
-def read_counters(directories: list[Path]) -> dict[tuple[str, str, str], float]:
-    """Add up the counters of all directories, by field, pool and size label."""
-    sums: Counter[tuple[str, str, str]] = Counter()
-    for directory in set(directories):
-        for metric in make_registry(directory).collect():
-            if metric.type == "counter":
-                for sample in metric.samples:
-                    field = metric.name.removeprefix("bufpool_")
-                    sums[field, sample.labels["pool"], sample.labels["size"]] += sample.value
-    return dict(sums)
+def _of_tasks(  # noqa: PLR0913 - as above
+    producer: Producer,
+    ledger: Ledger,
+    drained: Drained,
+    faults: Counter[str],
+    *,
+    deaths: int,
+    nodes: int,
+) -> Iterator[Check]:
+    # each main process has at most one message between the broker's two lists
+    most = deaths + faults["node restarted"] + nodes * faults["Redis killed"]
+    yield Check(
+        "the workers lost no task",
+        not drained.lost,
+        _count(drained.lost, "began and did not end, or never began", producer),
+    )
+    yield Check(
+        "what vanished in the broker's transport did so at a kill",
+        len(drained.vanished) <= most,
+        _count(drained.vanished, f"sent again, at most {most} by these kills", producer),
+    )
+    others = [
+        f"{name}: {ledger.ended[task_id]}"
+        for task_id, (name, _) in producer.sent.items()
+        if ledger.ended.get(task_id, DONE) not in _ENDS.get(name, {DONE})
+    ]
+    done = sum(word == DONE for word in ledger.ended.values())
+    yield Check(
+        "tasks ended as they are made to",
+        done > 0 and not others,
+        f"{done} done; {'; '.join(others[:3]) or 'none otherwise'}",
+    )
+    again = (faults.total() + deaths) * (nodes * _MOST_UNACKNOWLEDGED + 2)
+    yield Check(
+        "what ran again may have been struck by a fault",
+        ledger.redelivered <= again,
+        f"{ledger.redelivered} runs, at most {again} by these faults",
+    )
+    yield Check(
+        "the broker confirmed what was sent, but for when it was stopped or killed",
+        not producer.unconfirmed or faults["Redis killed"] + faults["Redis paused"] > 0,
+        f"{producer.unconfirmed} not confirmed",
+    )
+    yield Check(
+        "no buffer was lent twice",
+        not ledger.words[SHARED],
+        f"{ledger.words[SHARED]} found with another's bytes",
+    )
 
 
-def compare(
-    noted: dict[tuple[str, int, str], truth.Bounds],
-    counters: dict[tuple[str, str, str], float],
-) -> tuple[list[str], int]:
-    """Say which counters are outside of what the tasks know, and how wide that is for all gets."""
-    wrong, under_way = [], 0
-    labels = dict(zip(truth.SIZES, _labels(), strict=True))
-    for kind in KINDS:
-        for size in truth.SIZES:
-            if (kind, size) == _KEYS:
-                continue
-            taken = noted[kind, size, "gets"]
-            under_way += taken.begun - taken.done
-            for event in truth.EVENTS:
-                low, high = noted[kind, size, event].done, noted[kind, size, event].begun
-                if event == "puts":  # one that was interrupted as it was taken may be back
-                    high += taken.begun - taken.done
-                if size == _CUT_SHORT and event != "gets":
-                    high = taken.begun
-                found = counters.get((event, kind, labels[size]), 0.0)
-                if not low <= found <= high:
-                    wrong.append(f"{event} of {kind} {labels[size]}: {found:g}, {low} to {high}")
-            hits, misses = (counters.get((n, kind, labels[size]), 0.0) for n in ("hits", "misses"))
-            gets = counters.get(("gets", kind, labels[size]), 0.0)
-            if hits + misses != gets:
-                wrong.append(f"{kind} {labels[size]}: {hits:g} hits, {misses:g} misses, {gets:g}")
-    return wrong, under_way
+def _count(task_ids: list[str], what: str, producer: Producer) -> str:
+    names = Counter(producer.sent[task_id][0] for task_id in task_ids)
+    return f"{len(task_ids)} {what}" + "".join(f"; {n} {name}" for name, n in names.items())
 
 
-def _labels() -> tuple[str, ...]:
-    pool = BufferPool("regular", size_classes=truth.SIZES, max_bytes=1, max_buffer_bytes=1)
-    return pool.labels[:-1]
+def _of_counters(rest: Rest, counters: Counters, wrong: list[str]) -> Iterator[Check]:
+    lent = {key[1:]: n for key, n in counters.items() if key[0] == "gets"}
+    last = {key[1:]: n for key, n in rest.gets.items()}
+    differ = [f"{key}: {last.get(key)}, {n:g}" for key, n in lent.items() if last.get(key) != n]
+    yield Check("the counters are those of the tasks", not wrong, "; ".join(wrong) or "none wrong")
+    yield Check(
+        "the last scrape says what the files say",
+        any(lent.values()) and not differ,
+        "; ".join(differ[:3]) or f"all {len(lent)} counts of buffers lent",
+    )
+    yield Check(
+        "what is in use at rest is what tasks keep",
+        not rest.wrong,
+        "; ".join(rest.wrong) or "in all classes",
+    )
+
+
+def _of_misses(compared: Compared, processes: int) -> Check:
+    # what a process takes beyond its warm level, and again once that was trimmed
+    most = _MOST_COLD * processes + compared.lent / 20
+    return Check(
+        "what was given back is lent again",
+        compared.misses <= most,
+        f"{compared.misses:g} misses of {compared.lent:g}, {processes} processes",
+    )
+
+
+def _of_what_is_unsure(
+    compared: Compared, faults: Counter[str], *, deaths: int, limits: int
+) -> Check:
+    kills = sum(faults[name] for name in ("child killed", "tmpfs full", "task revoked"))
+    kills += CHILDREN * deaths
+    return Check(
+        "what is not certain was under way when something was killed or limited",
+        compared.unsure <= kills and compared.unsure_cut_short <= kills + limits,
+        f"{compared.unsure} buffers, {kills} kills; "
+        f"{compared.unsure_cut_short} of the class that {limits} limits struck in",
+    )
+
+
+def _of_scrapes(observer: Observer) -> Iterator[Check]:
+    scrapes, failed = observer.scrapes, observer.failed
+    yield Check(
+        "most scrapes were answered", scrapes > failed, f"{scrapes} were, {failed} were not"
+    )
+    yield Check(
+        "no counter ever stepped back",
+        scrapes > 0 and not observer.steps_back,
+        "; ".join(observer.steps_back[:3]) or f"none in {scrapes} scrapes",
+    )
+    yield Check(
+        "no file was damaged",
+        scrapes > 0 and observer.skipped_files == 0,
+        f"{observer.skipped_files:g} skipped",
+    )
+
+
+def _of_what_is_left(
+    folder: Path, nodes: list[Node], directories: set[Path], ends: list[int]
+) -> Iterator[Check]:
+    own = {LOCK, merged_name("counter")}
+    left = [path.name for where in directories for path in where.iterdir() if path.name not in own]
+    yield Check(
+        "files of the dead are merged, and none is left beside",
+        not left and all((where / merged_name("counter")).exists() for where in directories),
+        f"{len(left)} left {' '.join(left[:3])}".rstrip(),
+    )
+    processes = [pid for node in nodes for pid in node.worker.members()]
+    yield Check(
+        "nodes end well and leave no process",
+        not any(ends) and not processes,
+        f"exit status {', '.join(map(str, ends))}; {len(processes)} processes left",
+    )
+    raised = read_raised(folder)
+    yield Check(
+        "no task and no handler raised but by design",
+        not raised,
+        "; ".join(f"{n} of {what}" for what, n in raised.most_common(3)) or "none",
+    )
+
+
+def read_raised(folder: Path) -> Counter[str]:
+    """Count what the nodes' logs say to have been raised that nobody meant to be."""
+    found: Counter[str] = Counter()
+    for log in folder.glob("*.log"):
+        for task, error, handler, its in _RAISED.findall(log.read_text(errors="replace")):
+            if (task, error) not in _BY_DESIGN and its != "SoftTimeLimitExceeded":
+                found[f"{error or its} in {task or handler}"] += 1
+    return found

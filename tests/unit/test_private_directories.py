@@ -1,8 +1,11 @@
-"""Finding the private metrics directories of this host's workers, and nothing that poses as one."""
+"""Private metrics directories: found by this host's processes, and ended by their worker alone."""
 
 import fcntl
 import json
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -74,3 +77,25 @@ def test_another_users_is_for_root_alone(make, monkeypatch):
     assert list(found()) == [path]
     monkeypatch.setattr(os, "geteuid", lambda: 4321)
     assert found() == {}
+
+
+EXITS = """
+import os, sys
+from pathlib import Path
+from bufpool_workers.worker import metricsdir
+metricsdir._SHM = Path(sys.argv[1])
+path = metricsdir._make_private()
+if os.fork() == 0:
+    sys.exit()
+assert os.wait()[1] == 0
+assert path.exists()
+print(path)
+"""
+
+
+def test_it_outlives_the_exit_of_a_child_and_ends_with_its_worker(tmp_path):
+    command = [sys.executable, "-c", EXITS, tmp_path]
+    done = subprocess.run(command, check=True, timeout=60, capture_output=True, text=True)
+    path = Path(done.stdout.strip())
+    assert path.parent == tmp_path
+    assert not path.exists()

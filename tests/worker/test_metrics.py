@@ -55,6 +55,38 @@ def test_every_task_is_counted_once_in_one_scrape(start_worker, pool, settings):
     assert value(samples, "bufpool_warmed_processes") == value(samples, "bufpool_processes")
 
 
+SCRIPT = """
+from pathlib import Path
+from celery import Celery
+import bufpool_workers as bp
+from bufpool_workers.metrics import read_report
+from bufpool_workers.worker import malloc, warmup
+
+app = Celery("script")
+bp.setup(app)
+"""
+USE_ONE = """
+with bp.buffer(4096):
+    (process,) = (report := read_report(Path.cwd())).processes
+    assert process.total.gets == report.warmed_processes == 1
+    assert process.warmed is None
+"""
+WARM_IN_VAIN = """
+app.conf.bufpool_tune_malloc = True
+del malloc.tune  # tuning fails
+warmup.ensure_pools()
+(process,) = (report := read_report(Path.cwd())).processes
+assert process.warmed is False
+assert report.warmed_processes == 0
+"""
+
+
+@pytest.mark.parametrize("script", [USE_ONE, WARM_IN_VAIN], ids=["nobody", "in vain"])
+def test_only_who_should_be_warm_is_missed_as_unwarmed(tmp_path, script):
+    env = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", SCRIPT + script], cwd=tmp_path, env=env, check=True)
+
+
 def test_recycled_and_killed_children_leave_exact_totals_and_no_files(start_worker):
     worker = start(start_worker, "--max-tasks-per-child=2", bufpool_compact_foreign=True)
     done = last = 0

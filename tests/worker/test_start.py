@@ -6,6 +6,7 @@ import sys
 
 import pytest
 from support.lock_limit import WITH_LOCK_LIMIT
+from support.scrape import scrape, value
 
 from bufpool_workers import MiB
 
@@ -85,13 +86,16 @@ def test_worker_whose_warm_up_fails_says_so_and_serves(start_worker, pool):
     worker = start_worker(
         "plugin_app:app",
         arguments=[f"--pool={pool}", "--concurrency=1"],
-        settings={"bufpool_warm": {"regular": {"16MiB": 8}}},
+        settings={"bufpool_warm": {"regular": {"16MiB": 8}}, "bufpool_metrics_port": 0},
         env={"TEST_ADDRESS_SPACE_LEFT": str(96 * MiB)},
     )
     found = worker.run("pool_tasks.borrow", 4096, 2)["regular"]
     assert found["gets"] == found["hits"] + found["misses"] == found["in_use"] == 2
     assert found["misses"] > 0
     worker.wait_for_log("bufpool: warm-up failed")
+    found = scrape(worker)
+    assert value(found, "bufpool_processes") == 1
+    assert value(found, "bufpool_warmed_processes") == 0
 
 
 @pytest.mark.parametrize("pool", ["prefork", "solo", "threads", "gevent"])

@@ -8,7 +8,8 @@ from importlib.resources import files
 from bufpool_workers.metrics import DEFAULT_NAMESPACE
 from bufpool_workers.settings import LEVELS
 
-_DEMANDED = "vector(1)"
+_JOB = f'"{DEFAULT_NAMESPACE}"'
+_DEMANDED = f"_secure_level{{job={_JOB}}} < "
 _DEPLOY = "bufpool_workers.worker.deploy"
 
 
@@ -26,7 +27,7 @@ def rules(
         (line if _is_prose(line) else _rename(line, namespace)) + "\n" for line in lines
     )
     demanded = LEVELS.index(secure_level) if secure_level in LEVELS else 0
-    return named.replace('job="bufpool"', f'job="{job}"').replace(_DEMANDED, f"vector({demanded})")
+    return named.replace(f"{_DEMANDED}1", f"{_DEMANDED}{demanded}").replace(_JOB, f'"{job}"')
 
 
 def dashboard(namespace: str = DEFAULT_NAMESPACE) -> str:

@@ -1,6 +1,7 @@
 """A worker node under load: started, restarted, looked at from outside."""
 
 import contextlib
+import http.client
 import os
 import signal
 import socket
@@ -75,11 +76,11 @@ class Node:
             self.gave_up += 1
             self.restart()
 
-    def stop(self) -> None:
-        """End it as an operator would."""
+    def stop(self) -> int:
+        """End it as an operator would; gives its exit status."""
         self.supervise()
         self.worker.send_signal(signal.SIGTERM)
-        self.worker.wait(timeout_seconds=_LONGEST_TASK_SECONDS + STOP_SECONDS)
+        return self.worker.wait(timeout_seconds=_LONGEST_TASK_SECONDS + STOP_SECONDS)
 
     def close(self) -> None:
         """End whatever is left of it."""
@@ -104,7 +105,7 @@ class Node:
         """Scrape it, and ask the system about it."""
         began = time.monotonic()
         seconds, samples = None, {}
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, http.client.HTTPException):
             samples = self._scrape()
             seconds = time.monotonic() - began
         rss = fds = 0
