@@ -51,7 +51,7 @@ def pooled_buffer(
 
     def decorate(function: Function) -> Function:
         signature = hidden_signature(function, name, decorator="pooled_buffer")
-        code = _code(function)
+        lent_to = _code(function)  # by this name memory.pools finds it, as where it was acquired
         nbytes = _size_of_call(size, signature, function)
 
         @functools.wraps(function)
@@ -67,7 +67,7 @@ def pooled_buffer(
                 kwargs[name] = buffer
                 return function(*args, **kwargs)
             finally:
-                memory.leave(buffer, code)
+                memory.leave(buffer, lent_to)
 
         call.__signature__ = signature  # type: ignore[attr-defined]  # read by inspect and Celery
         return call
@@ -100,7 +100,7 @@ def sealed(*names: str) -> Callable[[Function], Function]:
         if twice := set(names) & set(sealed_names(function)):
             raise ValueError(f"sealed: {function.__qualname__}: {min(twice)!r} is sealed already")
         inner = inspect.unwrap(function)
-        code = _code(function)
+        lent_to = _code(function)  # as in pooled_buffer
 
         @functools.wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -112,7 +112,7 @@ def sealed(*names: str) -> Callable[[Function], Function]:
                     if token is MISSING:
                         continue
                     buffer = _unseal(token, task, parameter.name)
-                    opened.callback(memory.leave, buffer, code)
+                    opened.callback(memory.leave, buffer, lent_to)
                     if parameter.name in kwargs:
                         kwargs[parameter.name] = buffer
                     elif parameter.position is not None:
@@ -214,7 +214,13 @@ def _size_of_call(
             if parameter.kind is inspect.Parameter.VAR_KEYWORD:
                 named.update(named.pop(parameter.name))
         # buffers are other decorators' doing, not arguments of the task
-        return size(**{k: v for k, v in named.items() if not isinstance(v, memory.Buffer)})
+        given = size(**{k: v for k, v in named.items() if not isinstance(v, memory.Buffer)})
+        if isinstance(given, bool) or not (isinstance(given, str) or hasattr(given, "__index__")):
+            raise TypeError(
+                f"pooled_buffer: the size function of {function.__qualname__} gave "
+                f'{type(given).__name__}, not an int or text such as "64KiB"'
+            )
+        return given
 
     wanted = [
         p.name for p in _parameters(size).values() if p.default is p.empty and p.kind in _BY_NAME

@@ -54,6 +54,11 @@ def format_size(nbytes: int) -> str:
     return f"{nbytes}B"
 
 
+def _meant(name: str, known: Iterable[str]) -> str:
+    near = get_close_matches(name, list(known), n=1)
+    return f", did you mean {near[0]}?" if near else ""
+
+
 def _size(least: int, most: int) -> Callable[[object], int]:
     def check(value: object) -> int:
         size = parse_size(value)
@@ -151,9 +156,15 @@ def _classes(value: object) -> tuple[int, ...]:
 
 
 def _by_kind(check: Callable[[object], Any], what: str) -> Callable[[object], dict[str, Any]]:
+    kinds = ", ".join(KINDS)
+
     def by_kind(value: object) -> dict[str, Any]:
-        if not isinstance(value, Mapping) or not set(value) <= set(KINDS):
-            raise TypeError(f"a mapping from {', '.join(KINDS)} to {what} is needed")
+        if not isinstance(value, Mapping):
+            raise TypeError(f"a mapping from {kinds} to {what} is needed")
+        for kind in value:
+            if kind not in KINDS:
+                meant = _meant(str(kind), KINDS) or f", only {kinds}"
+                raise ValueError(f"there is no kind {kind!r}{meant}")
         return {kind: check(value[kind]) for kind in value}
 
     return by_kind
@@ -222,14 +233,14 @@ class Settings:
     def read(cls, conf: Mapping[str, Any]) -> Settings:
         """Make settings from the `bufpool_*` keys of `conf`, such as a Celery app's.
 
-        Raises SettingsError that lists every wrong key with its value and what it may be.
+        Raises SettingsError with a line for every wrong key, its value and what it may be.
         """
         checks = {PREFIX + f.name: f for f in fields(cls)}
         values: dict[str, Any] = {}
         errors: list[str] = []
         for key in conf:
             if key not in checks:
-                errors.append(_unknown(key, checks))
+                errors.append(f"{key}: there is no such setting{_meant(key, checks)}")
                 continue
             setting, value = checks[key], conf[key]
             try:
@@ -239,13 +250,8 @@ class Settings:
                 errors.append(f"{key}{shown}: {error}")
         errors.extend(_complete(values, given=conf))
         if errors:
-            raise SettingsError("; ".join(errors))
+            raise SettingsError("\n  ".join(errors))
         return cls(**values)
-
-
-def _unknown(key: str, known: Iterable[str]) -> str:
-    near = get_close_matches(key, list(known), n=1)
-    return f"{key}: there is no such setting" + (f", did you mean {near[0]}?" if near else "")
 
 
 def _complete(values: dict[str, Any], *, given: Mapping[str, Any]) -> list[str]:

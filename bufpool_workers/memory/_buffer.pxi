@@ -87,7 +87,8 @@ cdef class Buffer:
             raise ValueError("buffer is released")
         if self.slot.exports:
             raise BufferError(f"{self.arena.name} pool: the buffer of {self.slot.nbytes} bytes has "
-                              f"{self.slot.exports} live views")
+                              f"{self.slot.exports} live "
+                              f"{'view' if self.slot.exports == 1 else 'views'}")
         self.leave(None)
 
     def __len__(self):

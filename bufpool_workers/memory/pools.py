@@ -124,9 +124,14 @@ def _warn_reclaimed(message: str, code: CodeType | None) -> None:
 
 
 def _caller() -> str:
-    """Where the nearest frame outside this package stands."""
+    """Where the nearest frame outside this package stands, or the function that a decorator calls.
+
+    That one has no frame yet when its buffer is acquired, and above it are only those of Celery.
+    """
     frame = sys._getframe()  # noqa: SLF001 - the documented way to the caller's frame
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        if (lent_to := frame.f_locals.get("lent_to")) is not None:
+            return f"{lent_to.co_filename}:{lent_to.co_firstlineno}"
         frame = frame.f_back
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
 

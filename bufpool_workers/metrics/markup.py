@@ -1,6 +1,7 @@
 """HTML made of elements, so that no text can be mistaken for markup."""
 
 from collections.abc import Iterable, Sequence
+from copy import copy
 from typing import Final
 from xml.etree.ElementTree import Element, tostring
 
@@ -21,8 +22,9 @@ def element(tag: str, *content: Content, **attributes: str | bool) -> Element:
     last: Element | None = None
     for part in content:
         if isinstance(part, Element):
-            made.append(part)
-            last = part
+            # a copy, since it keeps the text that follows it, and may stand elsewhere too
+            last = copy(part)
+            made.append(last)
         elif last is None:
             made.text = (made.text or "") + part
         else:

@@ -81,9 +81,8 @@ def _argument_name(argument: object, *, task: Any) -> str:
     if not isinstance(argument, str) or not argument.isidentifier():
         raise ValueError("argument must be the name of one of the task's parameters")
     if hasattr(task, "run") and argument not in (names := sealed_names(task.run)):
-        raise ValueError(
-            f"{task.name} has no sealed argument {argument!r}, only {', '.join(names) or 'none'}"
-        )
+        sealed = f"only {', '.join(names)}" if names else "nor any other"
+        raise ValueError(f"{task.name} has no sealed argument {argument!r}, {sealed}")
     return argument
 
 

@@ -19,6 +19,7 @@ from bufpool_workers.worker import malloc, warmup
 from bufpool_workers.worker.findings import Finding
 from bufpool_workers.worker.limits import check_budget, check_locking, check_recycling, is_below
 from bufpool_workers.worker.process import Process
+from bufpool_workers.worker.refusal import refusing
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +30,7 @@ class PoolStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ships n
     name = "bufpool_workers.Pools"
     requires = ("celery.worker.components:Pool",)
 
+    @refusing()
     def __init__(self, parent: Any, **kwargs: Any) -> None:
         super().__init__(parent, **kwargs)
         pools = memory.current_pools()  # raises ImproperlyConfigured, which ends the worker

@@ -12,6 +12,7 @@ from celery.concurrency.prefork import TaskPool as PreforkPool
 from bufpool_workers.errors import MetricsError
 from bufpool_workers.worker import metricsdir
 from bufpool_workers.worker.counting import counting
+from bufpool_workers.worker.refusal import refusing
 
 if TYPE_CHECKING:
     from bufpool_workers.metrics import Endpoint
@@ -25,6 +26,7 @@ class MetricsStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ship
 
     name = "bufpool_workers.Metrics"
 
+    @refusing()
     def __init__(self, parent: Any, **kwargs: Any) -> None:
         super().__init__(parent, **kwargs)
         settings = counting.source()
@@ -60,18 +62,18 @@ def log_totals() -> None:
     directory = metricsdir.directory()
     if directory is None:
         return
-    from bufpool_workers import metrics  # noqa: PLC0415 - see counting
+    from bufpool_workers.metrics import read_report, words  # noqa: PLC0415 - see counting
 
     try:
-        report = metrics.read_report(directory, namespace=counting.source().metrics_namespace)
+        report = read_report(directory, namespace=counting.source().metrics_namespace)
     except MetricsError as error:
         logger.warning("bufpool: no totals: %s", error)
         return
     total = report.total
     logger.info(
-        "bufpool: %d gets, %.1f %% from the pool, %d escapes, %d reclaims",
+        "bufpool: %d gets, hit rate %s, %d escapes, %d reclaims",
         total.gets,
-        total.hit_rate or 0.0,
+        "-" if total.hit_rate is None else words.format_percentage(total.hit_rate),
         total.escapes,
         total.reclaims,
         extra={"bufpool": {"event": "ended", **total.as_dict()}},

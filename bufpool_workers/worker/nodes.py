@@ -45,14 +45,22 @@ class Finder:
 
     def find(self) -> list[Node]:
         """Read their numbers; raises MetricsError that says where it looked when there are none."""
-        directory = os.environ.get(metricsdir.VARIABLE) or self.settings.metrics_dir
-        if directory and not self.names:
-            return [Node(name=directory, report=self._read(Path(directory)))]
+        if self._directory and not self.names:
+            return [Node(name=self._directory, report=self._read(Path(self._directory)))]
         nodes = self._local()
         missing = [name for name in self.names if name not in {node.name for node in nodes}]
         if missing or not nodes:
             nodes += self._remote(missing)
         return nodes
+
+    @property
+    def is_for_every_app(self) -> bool:
+        """Whether other apps' workers are found too, since no app says whose are wanted."""
+        return not (self.names or self._directory or is_set_up(self.app))
+
+    @property
+    def _directory(self) -> str | None:
+        return os.environ.get(metricsdir.VARIABLE) or self.settings.metrics_dir
 
     def _local(self) -> list[Node]:
         only = self.app.main if is_set_up(self.app) else None

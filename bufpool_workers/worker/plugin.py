@@ -27,8 +27,10 @@ def setup(app: Celery) -> None:
     Only registers, and gives a worker without PROMETHEUS_MULTIPROC_DIR one of its own, before its
     tasks import prometheus_client. Settings (`bufpool_*` in `app.conf`) are read when a worker
     starts or a buffer is first asked for. Calling it again changes nothing; of several apps in one
-    process the last one set up decides.
+    process the last one set up decides. Raises TypeError for what is no Celery app.
     """
+    if not isinstance(app, Celery):
+        raise TypeError(f"setup needs a Celery app, not {type(app).__name__}")
     if app in _wired:
         return
     _wired.add(app)
@@ -60,8 +62,9 @@ def read_settings(app: Celery) -> Settings:
 
     Raises ImproperlyConfigured that lists everything that is wrong with them.
     """
+    keys = list(app.conf)  # reads a configuration that is still pending: before, it has no prefix
     namespace = (app.conf.prefix or "").lower()
-    names = {key: str(key).lower().removeprefix(namespace) for key in app.conf}
+    names = {key: str(key).lower().removeprefix(namespace) for key in keys}
     conf = {name: app.conf[key] for key, name in names.items() if name.startswith(PREFIX)}
     try:
         return Settings.read(conf)

@@ -87,9 +87,12 @@ def test_numpy_shares_its_memory():
         array = np.frombuffer(buffer, dtype=np.float32)
         array[:] = 1.5
         assert struct.unpack_from("<f", buffer, 4092) == (1.5,)
-        with pytest.raises(BufferError, match="1 live views"):
+        with pytest.raises(BufferError, match=r"has 1 live view$"):
             buffer.release()
-        del array
+        view = memoryview(buffer)
+        with pytest.raises(BufferError, match=r"has 2 live views$"):
+            buffer.release()
+        del array, view
         buffer.release()
 
 

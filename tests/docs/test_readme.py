@@ -12,6 +12,7 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
+from support.lock_limit import run_limited
 from support.readme import README, Block, blocks_under, read_blocks
 
 from bufpool_workers.sealing import Keyring, generate_key
@@ -142,7 +143,12 @@ def test_log_line_has_the_numbers_that_it_shows(tmp_path):
         "from bufpool_workers.worker.warmup import ensure_pools\n"
         "ensure_pools()"
     )
-    assert json.loads(run_python(code, tmp_path)).keys() == json.loads(block.text).keys()
+    told, shown = json.loads(run_python(code, tmp_path)), json.loads(block.text)
+    assert told.keys() == shown.keys()
+    of_the_host = {"seconds", "secure_level"}
+    assert [told[key] for key in told.keys() - of_the_host] == [
+        shown[key] for key in told.keys() - of_the_host
+    ]
 
 
 def test_buffers_can_be_had_anywhere(tmp_path):
@@ -152,18 +158,53 @@ def test_buffers_can_be_had_anywhere(tmp_path):
     assert in_use == "0"
 
 
-def test_django_app_takes_its_settings(start_worker, tmp_path):
+def write_django_project(folder: Path, settings: str) -> None:
     for block in blocks_under("Django"):
-        block.write(tmp_path)
-    (tmp_path / "shop" / "settings.py").write_text("CELERY_BUFPOOL_METRICS_PORT = 0\n")
+        block.write(folder)
+    (folder / "shop" / "settings.py").write_text(settings)
+
+
+def test_django_app_takes_its_settings(start_worker, tmp_path):
+    write_django_project(tmp_path, "CELERY_BUFPOOL_METRICS_PORT = 0\n")
     worker = start_worker("shop", folder=tmp_path)
     assert "bufpool: metrics at 127.0.0.1:" in worker.log()
 
 
+def test_spawned_child_of_the_django_app_takes_its_settings(start_worker, tmp_path):
+    warm = {"regular": {"8KiB": 5}, "secure": {}, "random": {}}
+    write_django_project(
+        tmp_path,
+        f"CELERY_BUFPOOL_WARM = {warm}\nCELERY_WORKER_POOL_START_METHOD = 'spawn'\n",
+    )
+    worker = start_worker("shop", folder=tmp_path, arguments=["--concurrency=1"])
+    worker.wait_for_log(r"SpawnPoolWorker-1\] bufpool: 5 buffers, 40960 bytes warm")
+
+
+def test_process_of_django_s_that_is_no_worker_takes_its_settings(tmp_path, monkeypatch):
+    write_django_project(
+        tmp_path,
+        "CELERY_BUFPOOL_SECURE_LEVEL = 'memfd'\nCELERY_BUFPOOL_MAX_BUFFER_BYTES = '16KiB'\n",
+    )
+    monkeypatch.chdir(tmp_path)
+    code = """
+import shop, bufpool_workers as bp
+try:
+    bp.secure_buffer(32)
+except bp.SecureLevelUnmet:
+    print(bp.current_pools().settings.max_buffer_bytes)
+"""
+    assert run_limited(code, limit=0) == str(16 * 1024)
+
+
+def test_commands_take_the_django_app_s_settings(tmp_path):
+    write_django_project(tmp_path, "CELERY_BUFPOOL_METRICS_NAMESPACE = 'store'\n")
+    (status, *_) = blocks_under("Commands", "console")
+    rules = status._replace(text="$ celery -A proj bufpool rules")
+    assert "store_gets_total" in run_shell(rules, tmp_path, env={}).stdout
+
+
 def test_misspelt_django_setting_is_named(start_worker, tmp_path):
-    for block in blocks_under("Django"):
-        block.write(tmp_path)
-    (tmp_path / "shop" / "settings.py").write_text("CELERY_BUFPOOL_METRIC_PORT = 0\n")
+    write_django_project(tmp_path, "CELERY_BUFPOOL_METRIC_PORT = 0\n")
     worker = start_worker("shop", folder=tmp_path, ready=False)
     assert worker.wait() != 0
     assert "bufpool_metric_port" in worker.log()

@@ -76,6 +76,13 @@ def test_what_went_wrong_is_said_with_what_to_do(field, words):
     assert words in page.text
 
 
+def test_each_advice_is_whole_beside_the_others():
+    page = read(pools={"secure": PoolNumbers.of({"4kb": Numbers(escapes=1, reclaims=1)})})
+    text = " ".join(page.text.split())
+    assert "a slice or an array after its with ; bufpool_debug shows where. Buffers" in text
+    assert "They were taken back; use with . At a glance" in text
+
+
 def test_a_process_that_is_not_warm_and_a_file_that_is_not_read_are_said():
     cold = ProcessReport(
         pid=42, age_seconds=1, warmed=False, secure_level=None, locked_bytes=0, pools={}

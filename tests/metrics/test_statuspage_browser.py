@@ -259,6 +259,18 @@ def test_the_page_itself_never_scrolls_sideways(page, node, width):
     assert tab.execute_script("return document.documentElement.scrollWidth") <= width
 
 
+def test_every_column_shows_on_a_small_desktop(page, node):
+    for label in LABELS:
+        for pool in ("regular", "secure"):
+            node.set(pool=pool, label=label, gets=1e6, puts=999_990, hits=9e5, misses=1e5)
+            node.set(pool=pool, label=label, discards=123_456, escapes=1234, held_bytes=3.7e6)
+    hidden = page(width=1200).execute_script(
+        "return [...document.querySelectorAll('#pools .scroll')]"
+        ".map((region) => region.scrollWidth - region.clientWidth)"
+    )
+    assert hidden == [0, 0]
+
+
 def test_everything_that_can_be_used_is_reached_by_the_tab_key(page, node):
     node.fill()
     tab = page(stepped=True)

@@ -4,6 +4,7 @@ import sys
 import typing
 import warnings
 
+import numpy as np
 import pytest
 from celery import Celery
 
@@ -136,6 +137,25 @@ def test_error_of_the_size_function_is_the_call_s():
 
     with pytest.raises(ZeroDivisionError):
         work("")
+
+
+@pytest.mark.parametrize("given", [None, 1.5, True, b"1KiB"])
+def test_what_the_size_function_gives_and_is_no_size_is_named_with_its_task(given):
+    @bp.pooled_buffer(lambda: given, kind="secure")
+    def work(*, buf):
+        raise AssertionError
+
+    kind = type(given).__name__
+    with pytest.raises(TypeError, match=rf"size function of \S+\.work gave {kind}, not an int"):
+        work()
+
+
+def test_size_function_may_give_an_integer_of_numpy_s():
+    @bp.pooled_buffer(lambda: np.int64(7))
+    def work(*, buf):
+        return len(buf)
+
+    assert work() == 7
 
 
 def test_missing_argument_is_named_as_without_a_size_function():

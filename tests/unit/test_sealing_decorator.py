@@ -288,6 +288,14 @@ class TestMisuse:
         with pytest.raises(ValueError, match="no sealed argument 'user', only password"):
             bp.seal(SECRET, task=login, argument="user")
 
+    def test_sealing_for_a_task_without_sealed_arguments(self, app):
+        @app.task(shared=False)
+        def check(password):
+            return password
+
+        with pytest.raises(ValueError, match="no sealed argument 'password', nor any other"):
+            bp.seal(SECRET, task=check, argument="password")
+
 
 class TestPublishing:
     """A refused call makes no message at all."""

@@ -70,7 +70,9 @@ def test_settings_can_not_be_changed():
         ("size_classes", ["4KiB", 4096], "sizes must increase"),
         ("size_classes", [1], "outside 64B to 1GiB"),
         ("warm", {"regular": 4}, "a mapping from size class to count"),
-        ("warm", {"regula": {}}, "a mapping from regular, secure, random"),
+        ("warm", [], "a mapping from regular, secure, random"),
+        ("warm", {"regualr": {}}, ": there is no kind 'regualr', did you mean regular?"),
+        ("max_bytes", {"secure": 0, 7: 0}, "there is no kind 7, only regular, secure, random"),
         ("warm", {"regular": {"1MiB": -1}}, "an int from 0 to 100000"),
         ("warm", {"regular": {"1MiB": True}}, "an int from 0 to 100000"),
         ("warm", {"regular": {"1MB": 1}}, "'1MB' is not a size"),
@@ -115,13 +117,15 @@ def test_unknown_key_is_named_with_the_nearest():
     )
 
 
-def test_all_errors_come_at_once():
+def test_all_errors_come_at_once_each_on_its_line():
     found = errors_of(
         wram={}, debug=1, warm={"regular": {"3MiB": 1}}, at_limit="wait", metrics_port=-1
     )
-    assert found.count("; ") == 4
-    for part in ("bufpool_wram", "bufpool_debug", "bufpool_warm", "bufpool_at_limit", "_port"):
-        assert part in found
+    keys = [line.strip().partition(":")[0].partition(" =")[0] for line in found.split("\n  ")]
+    assert sorted(keys) == [
+        *("bufpool_at_limit", "bufpool_debug", "bufpool_metrics_port"),
+        *("bufpool_warm['regular']", "bufpool_wram"),
+    ]
 
 
 def test_key_material_is_never_shown():

@@ -21,3 +21,17 @@ def hold_at_end() -> int:
     held = bp.secure_buffer(100)
     kept.append((held, held[:10]))
     return os.getpid()
+
+
+@shared_task
+@bp.pooled_buffer(4096)
+def keep_decorated(*, buf: bp.Buffer) -> int:
+    kept.append(buf[:10])
+    return os.getpid()
+
+
+@shared_task
+@bp.sealed("secret")
+def keep_sealed(secret: bp.Buffer) -> int:
+    kept.append(secret[:1])
+    return os.getpid()

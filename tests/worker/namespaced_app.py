@@ -12,6 +12,6 @@ class Settings:
     CELERY_WORKER_POOL_START_METHOD = os.environ["TEST_START_METHOD"]
 
 
-app = Celery("namespaced_app", include=["pool_tasks"], namespace="CELERY")
+app = Celery("namespaced_app", include=["pool_tasks"])
 app.config_from_object(Settings, namespace="CELERY")
 bp.setup(app)

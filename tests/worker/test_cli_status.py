@@ -72,6 +72,18 @@ def test_status_asks_a_node_of_another_host_over_the_broker(start_worker, tmp_pa
     assert "set PROMETHEUS_MULTIPROC_DIR as it is set for the workers" in missing.stderr
 
 
+def test_without_an_app_that_was_set_up_status_says_that_it_shows_all_of_the_host(worker):
+    command = [sys.executable, "-m", "celery", "bufpool", "status"]
+    env = os.environ | {"PROMETHEUS_MULTIPROC_DIR": ""}
+    done = subprocess.run(
+        command, env=env, cwd=worker.folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0
+    assert f"{worker.node}: " in done.stdout
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("the workers of every app on this host: give -A an app")
+
+
 def test_a_directory_that_is_gone_is_named_on_stderr(worker, tmp_path):
     env = {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "gone")}
     for command in ("status", "top"):

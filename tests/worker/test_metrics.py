@@ -179,7 +179,8 @@ def test_a_taken_port_ends_the_start_and_is_named(start_worker):
         port = taken.getsockname()[1]
         worker = start(start_worker, ready=False, bufpool_metrics_port=port)
         assert worker.wait() != 0
-    assert f"bufpool_metrics_port = {port}" in worker.log()
+    assert f"Error: bufpool_metrics_port = {port}" in worker.log()
+    assert "Traceback" not in worker.log()
     assert "Address already in use" in worker.log()
     assert worker.members() == []
 

@@ -70,6 +70,12 @@ def status(context: click.Context, *, finder: Any, as_json: bool) -> None:
     in use, idle, held and locked is of living ones.
     """
     nodes = finder.find()
+    if finder.is_for_every_app:
+        click.echo(
+            "the workers of every app on this host: give -A an app that bufpool_workers.setup was "
+            "called with, to see its own",
+            err=True,
+        )
     if as_json:
         click.echo(json.dumps({node.name: node.report.as_dict() for node in nodes}, indent=2))
         return
