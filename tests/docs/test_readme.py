@@ -179,9 +179,17 @@ def test_sealed_login_from_key_to_answer(start_worker, tmp_path):
     app, producer = blocks_under("Handle credentials end to end")
     command = keygen.text.removeprefix("$ ")
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    subprocess.run(
-        ["/bin/sh", "-c", command], cwd=tmp_path, check=True, env=os.environ | {"PATH": path}
-    )
+
+    def make_keys():
+        env = os.environ | {"PATH": path}
+        done = subprocess.run(["/bin/sh", "-c", command], cwd=tmp_path, check=False, env=env)
+        return done.returncode, (tmp_path / "worker.pub").read_text()
+
+    done, public_key = make_keys()
+    assert done == 0
+    done, kept = make_keys()
+    assert done != 0
+    assert kept == public_key != ""
     assert (tmp_path / "worker.key").stat().st_mode & 0o777 == 0o600
     app.write(tmp_path)
     (tmp_path / "users.py").write_text(

@@ -112,7 +112,7 @@ def top(context: click.Context, *, finder: Any, interval: float, count: int | No
 @click.option("--all", "show_all", is_flag=True, help="Show also what is well.")
 @_of_nodes
 def doctor(context: click.Context, *, finder: Any, as_json: bool, show_all: bool) -> None:
-    r"""Look for what is wrong with host, app and workers.
+    """Look for what is wrong with host, app and workers.
 
     And what to do about it. Suggests a bufpool_warm that fits the traffic, when the workers it
     finds (as status does) have counted enough. Run it as the workers' user, on their host.
@@ -122,7 +122,7 @@ def doctor(context: click.Context, *, finder: Any, as_json: bool, show_all: bool
       0  nothing to do (notes are no reason to do something)
       1  warnings, or the command could not do its work
       2  errors: workers don't start, or protect less than is demanded; wrong settings or usage
-    """
+    """  # noqa: D301 - the \b is for click, which leaves the lines after it as they are
     from bufpool_workers.worker.cli import examination  # noqa: PLC0415 - see the module's docstring
     from bufpool_workers.worker.doctor import diagnose  # noqa: PLC0415 - as above
 
@@ -169,18 +169,26 @@ def serve(context: click.Context, port: int | None, host: str | None) -> None:
 @bufpool.command()
 @click.option(
     "--out",
-    required=True,
     type=click.Path(dir_okay=False, path_type=Path),
-    help="The file to write the private key to; it must not exist.",
+    help="The file to write a new private key to; it must not exist.",
 )
-def keygen(*, out: Path) -> None:
+@click.option("--public", "private", metavar="FILE", help="Print this private key's public one.")
+def keygen(*, out: Path | None, private: str | None) -> None:
     """Make a key pair for sealed arguments.
 
     Writes the private key to a new file that its owner alone can read, for bufpool_private_keys of
     the workers, and prints the public key, for bufpool_public_key of the producers.
     """
-    from bufpool_workers.sealing import generate_key  # noqa: PLC0415 - see the module's docstring
+    from bufpool_workers.sealing.keys import (  # noqa: PLC0415 - see the module's docstring
+        generate_key,
+        public_of,
+    )
 
+    if private is not None and out is None:
+        click.echo(_or_fail(lambda: public_of(private)))
+        return
+    if out is None or private is not None:
+        raise click.UsageError("give one of --out and --public")
     try:
         public = generate_key(out)
     except FileExistsError:
