@@ -137,7 +137,7 @@ def test_django_app_takes_its_settings(start_worker, tmp_path):
         block.write(tmp_path)
     (tmp_path / "shop" / "settings.py").write_text("CELERY_BUFPOOL_METRICS_PORT = 0\n")
     worker = start_worker("shop", folder=tmp_path)
-    assert "bufpool: metrics at 127.0.0.1:" in worker.log()
+    assert "bufpool: metrics at http://127.0.0.1:" in worker.log()
 
 
 def test_misspelt_django_setting_is_named(start_worker, tmp_path):

@@ -141,27 +141,27 @@ def doctor(context: click.Context, *, finder: Any, as_json: bool, show_all: bool
 def serve(context: click.Context, port: int | None, host: str | None) -> None:
     """Serve this node's scrape from a process of its own.
 
-    It reads the directory that they count in: PROMETHEUS_MULTIPROC_DIR or bufpool_metrics_dir.
+    It reads the directory that they count in, PROMETHEUS_MULTIPROC_DIR or bufpool_metrics_dir:
+    one that is set for the workers and for this command.
     """
     from dataclasses import replace  # noqa: PLC0415 - see the module's docstring
 
     from bufpool_workers.worker import metrics, metricsdir  # noqa: PLC0415 - as above
 
     settings = _settings(_app(context))
-    given: dict[str, Any] = {"metrics_port": port, "metrics_host": host}
-    settings = replace(
-        settings, **{key: value for key, value in given.items() if value is not None}
-    )
+    options: dict[str, Any] = {"metrics_port": port, "metrics_host": host}
+    options = {name: value for name, value in options.items() if value is not None}
+    settings = replace(settings, **options)
     if settings.metrics_port is None:
         raise click.UsageError("no port: give --port, or set bufpool_metrics_port")
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
 
     def start() -> Any:
         metricsdir.settle(settings.metrics_dir)
-        return metrics.serve(settings)
+        return metrics.serve(settings, options=options)
 
     endpoint = _or_fail(start)
-    click.echo(f"metrics at {settings.metrics_host}:{endpoint.port}")
+    click.echo(f"metrics at {metrics.url(settings, endpoint.port)}")
     signal.sigwait({signal.SIGINT, signal.SIGTERM})
     endpoint.close()
 
