@@ -79,7 +79,7 @@ def status(context: click.Context, *, finder: Any, as_json: bool) -> None:
     for number, node in enumerate(nodes):
         if number:
             console.print()
-        console.print(draw_node(node))
+        console.print(draw_node(node), crop=False)
 
 
 @bufpool.command()
