@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
+from bufpool_workers import memory
 from bufpool_workers.errors import KeyFileError
 from bufpool_workers.sealing.buffers import Acquire
 from bufpool_workers.sealing.hpke import KeyPair
@@ -61,6 +62,11 @@ def generate_key(path: str | os.PathLike[str]) -> str:
     finally:
         os.close(file)
     return _PUBLIC + private.public_key().public_bytes_raw().hex()
+
+
+def public_of(source: str | os.PathLike[str], *, acquire: Acquire = memory.secure_buffer) -> str:
+    """Return the public key's text of the private key that `source` names as in `read_private`."""
+    return _PUBLIC + read_private(source, acquire=acquire).public.hex()
 
 
 def read_public(source: str | os.PathLike[str]) -> PublicKey:

@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from celery import Celery
-from kombu.exceptions import KombuError, OperationalError
 
 from bufpool_workers.errors import MetricsError
 from bufpool_workers.metrics import Report, read_report
 from bufpool_workers.settings import Settings
 from bufpool_workers.worker import control, metricsdir
 from bufpool_workers.worker.plugin import is_set_up
+
+
+class BrokerError(MetricsError):
+    """Nodes can't be asked: the broker can't be reached, or its URL can't be used."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +47,10 @@ class Finder:
     timeout_seconds: float = 1.0
 
     def find(self) -> list[Node]:
-        """Read their numbers; raises MetricsError that says where it looked when there are none."""
+        """Read their numbers; raises MetricsError that says where it looked when there are none.
+
+        That is a BrokerError where they could not be asked.
+        """
         if self._directory and not self.names:
             return [Node(name=self._directory, report=self._read(Path(self._directory)))]
         nodes = self._local()
@@ -90,18 +96,33 @@ class Finder:
         if not is_set_up(self.app):
             return {}
         try:
-            answers = self.app.control.broadcast(
-                control.STATS,
-                destination=list(names) or None,
-                reply=True,
-                limit=len(names) or None,
-                timeout=self.timeout_seconds,
-            )
-        except (OperationalError, KombuError, OSError) as error:
-            url = self.app.connection_for_write().as_uri()  # without its password
-            raise MetricsError(
-                f"broker {url}: {error}; and no worker of this app counts in a private directory "
-                f"on this host: start one, or set {metricsdir.VARIABLE} as for the workers"
+            connection = self.app.connection_for_write(connect_timeout=self.timeout_seconds)
+            url = connection.as_uri()  # without its password
+        except ValueError:  # its text may have a part of the password
+            raise BrokerError(
+                "broker_url can't be read: is the port a number, and are special characters of the "
+                "password written as in %2F?"
+            ) from None
+        except Exception as error:  # each transport's module is imported in its own way
+            raise BrokerError(f"broker_url can't be used: {_said(error)}") from error
+        try:
+            with connection:
+                connection.ensure_connection(
+                    timeout=self.timeout_seconds, interval_start=0.1, interval_step=0.1
+                )
+                answers = self.app.control.broadcast(
+                    control.STATS,
+                    destination=list(names) or None,
+                    connection=connection,
+                    reply=True,
+                    limit=len(names) or None,
+                    timeout=self.timeout_seconds,
+                )
+        except Exception as error:  # each transport has errors of its own
+            raise BrokerError(
+                f"broker {url}: {_said(error)}; and no worker of this app counts in a "
+                "private directory on this host: start one, or set "
+                f"{metricsdir.VARIABLE} as for the workers"
             ) from error
         return {name: answer for each in answers or () for name, answer in each.items()}
 
@@ -116,6 +137,10 @@ class Finder:
             "counts in a private directory on this host: start a worker, set "
             f"{metricsdir.VARIABLE} as it is set for the workers, or give --timeout more seconds"
         )
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(map(str, error.args))}"
 
 
 def _node(name: str, answer: Any) -> Node:

@@ -30,7 +30,7 @@ def health(port):
 
 def test_the_image_runs_a_worker_that_is_found_healthy(start_container, tmp_path):
     container, broker = start_container()
-    (found,) = container.wait_for_log(r"bufpool: metrics at 0\.0\.0\.0:(\d+)")
+    (found,) = container.wait_for_log(r"bufpool: metrics at http://0\.0\.0\.0:(\d+)")
     container.wait_for_log(r"^.* ready\.$")
     assert health(found[1]).returncode == 0
     (tmp_path / "file").write_bytes(b"content")

@@ -128,7 +128,7 @@ def test_the_worker_works_in_its_sandbox_and_one_scrape_outlives_it(host, tmp_pa
         password, task="tasks.credentials.login", argument="password", public_key=host.public_key
     )
     with host.running(metrics) as server, host.running(worker) as process:
-        (found,) = server.wait_for_log(r"^metrics at 127\.0\.0\.1:(\d+)$")
+        (found,) = server.wait_for_log(r"^metrics at http://127\.0\.0\.1:(\d+)/$")
         process.wait_for_log(r"^.* ready\.$")
         with connected(host.broker) as client:
 

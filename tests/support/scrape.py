@@ -14,7 +14,7 @@ Samples = dict[tuple[object, ...], float]
 
 def port_of(worker: CeleryWorker) -> int:
     """The port that the worker's log names; with `bufpool_metrics_port` 0, a free one."""
-    found = re.search(r"bufpool: metrics at 127\.0\.0\.1:(\d+)", worker.log())
+    found = re.search(r"bufpool: metrics at https?://127\.0\.0\.1:(\d+)", worker.log())
     assert found, f"no metrics port in the log:\n{worker.tail()}"
     return int(found[1])
 

@@ -33,9 +33,9 @@ def node(gets, *, at=0.0, skipped=None, **others):
     return Node(name="shop@host", report=report)
 
 
-def text_of(drawn):
-    console = Console(file=io.StringIO(), width=200)
-    console.print(drawn)
+def text_of(drawn, *, width=200):
+    console = Console(file=io.StringIO(), width=width)
+    console.print(drawn, crop=False)
     return console.file.getvalue()
 
 
@@ -96,6 +96,47 @@ def frames(*answers):
         return [answer]
 
     return [text_of(frame) for frame in itertools.islice(live._draw(find), 3)]
+
+
+def busy_node():
+    """Two children with numbers as large as a busy day's, three pools, many warm sizes unused."""
+    used = Numbers(gets=12345678, hits=12345670, misses=8, in_use=12, held_bytes=113561344)
+    warm = Numbers(idle=16, held_bytes=65536)
+    labels = ("2kb", "8kb", "16kb", "32kb", "256kb", "4mb")
+    sizes = {"4kb": used, "1mb": used, **dict.fromkeys(labels, warm)}
+    pools = {kind: PoolNumbers.of(sizes) for kind in ("regular", "secure", "random")}
+    process = ProcessReport(
+        pid=4194303,
+        age_seconds=86400 * 12.5,
+        warmed=True,
+        secure_level="memfd",
+        locked_bytes=113561344,
+        pools=pools,
+    )
+    report = Report(unix_seconds=2.0, pools=pools, processes=(process, process))
+    return Node(name="celery@worker-1.example.org", report=report)
+
+
+def test_numbers_stay_whole_on_a_narrow_terminal():
+    wide = text_of(draw_node(busy_node()))
+    narrow = text_of(draw_node(busy_node()), width=40)
+    assert row(narrow, "regular", "4kb") == row(wide, "regular", "4kb")
+    assert [line for line in narrow.splitlines() if line.startswith("4194303")] == [
+        line for line in wide.splitlines() if line.startswith("4194303")
+    ]
+
+
+def test_a_look_of_top_fits_a_small_terminal():
+    (look,) = itertools.islice(live._draw(lambda: [busy_node()]), 1)
+    lines = text_of(look, width=80).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert len(lines) < 24  # one more says how it ends
+
+
+def test_a_first_look_of_top_knows_no_rates():
+    (look,) = itertools.islice(live._draw(lambda: [node(10)]), 1)
+    header, found = row(text_of(look), "pool", "size"), row(text_of(look), "regular", "4kb")
+    assert dict(zip(header, found, strict=False))["gets_s"] == "-"
 
 
 def test_top_goes_on_when_a_node_goes_and_comes_back():

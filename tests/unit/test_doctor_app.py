@@ -94,6 +94,16 @@ def test_sealed_arguments_without_a_key_are_an_error(app, tmp_path):
     assert str(path) in finding.what
 
 
+def test_a_public_key_that_is_none_is_an_error(app, tmp_path):
+    path = tmp_path / "worker.pub"
+    path.write_text("")  # as a redirection leaves it, when the command fails
+    finding = found(app, Settings(public_key=str(path)))["public_key"]
+    assert finding.level == "error"
+    assert str(path) in finding.what
+    path.write_text(bp.generate_key(tmp_path / "worker.key"))
+    assert found(app, Settings(public_key=str(path)))["public_key"].level == "ok"
+
+
 def test_what_shows_sealed_tokens_is_warned_of(app, monkeypatch):
     app.task(bp.sealed("password")(login), name="login", shared=False)
     debug = Process(pid=1, arguments=("celery", "worker", "-l", "debug"))

@@ -1,5 +1,7 @@
 """What the doctor suggests for the traffic that was counted."""
 
+import dataclasses
+
 import pytest
 
 from bufpool_workers import KiB, MiB, Settings
@@ -23,12 +25,19 @@ def process(*, age_seconds=30.0, warmed=True, **sizes):
     )
 
 
+def secure(**sizes):
+    return dataclasses.replace(process(), pools={"secure": PoolNumbers.of(sizes)})
+
+
 def report(*processes):
-    sizes = {}
+    pools = {}
     for each in processes:
-        for label, numbers in each.pools["regular"].sizes.items():
-            sizes[label] = sizes.get(label, Numbers()) + numbers
-    return Report(unix_seconds=0.0, pools={"regular": PoolNumbers.of(sizes)}, processes=processes)
+        for kind, pool in each.pools.items():
+            sizes = pools.setdefault(kind, {})
+            for label, numbers in pool.sizes.items():
+                sizes[label] = sizes.get(label, Numbers()) + numbers
+    pools = {kind: PoolNumbers.of(sizes) for kind, sizes in pools.items()}
+    return Report(unix_seconds=0.0, pools=pools, processes=processes)
 
 
 def numbers(size, *, gets, misses=0, held=0, mapped=0, **others):
@@ -94,6 +103,15 @@ def test_what_was_lent_beyond_the_cap_was_not_kept():
     assert pasted(findings["limit_regular"]) == {"regular": "256MiB"}
 
 
+def test_a_size_that_is_not_warm_and_seldom_misses_is_left_alone():
+    sizes = {
+        "4kb": numbers(4 * KiB, gets=5000, misses=1, held=1, mapped=1),
+        "64kb": numbers(64 * KiB, gets=5000, held=4, mapped=4),
+        "1mb": numbers(MiB, gets=5000, held=2, mapped=2),
+    }
+    assert found(process(**sizes))["sizing_regular"].level == "ok"
+
+
 def test_sizes_that_nobody_asks_for_are_left_out():
     finding = found(process(**{"1mb": numbers(MiB, gets=1000, held=2, mapped=2)}))["sizing_regular"]
     assert finding.level == "note"
@@ -114,6 +132,22 @@ def test_a_cap_below_the_suggestion_is_suggested_too():
             "bufpool_max_bytes": pasted(findings["limit_regular"]),
         }
     )
+
+
+def test_each_line_is_for_all_pools_and_keeps_what_was_set_for_the_others():
+    settings = Settings.read(
+        {
+            "bufpool_warm": {"regular": {"1MiB": 2}, "random": {"4KiB": 3}},
+            "bufpool_max_bytes": {"random": "1MiB"},
+        }
+    )
+    large = numbers(MiB, gets=2000, misses=400, held=6, mapped=6, limit_hits=1)
+    small = numbers(4 * KiB, gets=2000, misses=400, held=20, mapped=20, limit_hits=1)
+    findings = found(process(**{"1mb": large}), secure(**{"4kb": small}), settings=settings)
+    warm = [pasted(findings[f"sizing_{kind}"]) for kind in ("regular", "secure")]
+    assert warm == 2 * [{"regular": {"1MiB": 6}, "secure": {"4KiB": 20}, "random": {"4KiB": 3}}]
+    caps = [pasted(findings[f"limit_{kind}"]) for kind in ("regular", "secure")]
+    assert caps == 2 * [{"regular": "256MiB", "secure": "8MiB", "random": "1MiB"}]
 
 
 def test_requests_above_the_largest_size_are_told_of_with_their_average():

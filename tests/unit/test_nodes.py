@@ -1,8 +1,10 @@
 """What becomes of the answers that nodes send over the broker."""
 
+import kombu.utils.functional
 import pytest
 from celery import Celery
 
+import bufpool_workers as bp
 from bufpool_workers.errors import MetricsError
 from bufpool_workers.metrics import Report
 from bufpool_workers.settings import Settings
@@ -38,3 +40,43 @@ def test_a_worker_that_ends_while_it_is_looked_at_is_no_error(tmp_path, monkeypa
     monkeypatch.setattr(metricsdir, "find_private", lambda: iter(signs))
     finder = nodes.Finder(app=Celery(set_as_current=False), settings=Settings())
     assert [node.name for node in finder.find()] == ["other@host"]
+
+
+@pytest.fixture
+def ask(monkeypatch):
+    monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
+    monkeypatch.setattr(metricsdir, "find_private", lambda: iter(()))
+
+    def ask(broker):
+        app = Celery("asked", broker=broker, set_as_current=False)
+        bp.setup(app)
+        nodes.Finder(app=app, settings=Settings(), timeout_seconds=0.2).find()
+
+    return ask
+
+
+@pytest.mark.parametrize(
+    ("broker", "said"),
+    [
+        ("nonsense://x", "broker_url can't be used: KeyError: No such transport: nonsense"),
+        ("redis://:hunter/2@127.0.0.1/0", "broker_url can't be read: is the port a number"),
+        (
+            "redis://127.0.0.1/abc",
+            r"broker redis://:\*\*@127\.0\.0\.1:6379/abc: ValueError: Database",
+        ),
+    ],
+)
+def test_a_broker_url_that_is_wrong_is_told_without_its_password(ask, broker, said):
+    with pytest.raises(nodes.BrokerError, match=said) as caught:
+        ask(broker)
+    assert "hunter" not in str(caught.value)
+
+
+def test_a_broker_that_is_away_is_waited_for_as_long_as_is_said(ask, monkeypatch):
+    asked = []
+    sleep = kombu.utils.functional.sleep
+    monkeypatch.setattr(kombu.utils.functional, "sleep", lambda s: (asked.append(s), sleep(s)))
+    with pytest.raises(nodes.BrokerError, match=r"broker redis://:\*\*@127\.0\.0\.1:1/0: "):
+        ask("redis://127.0.0.1:1/0")
+    assert asked
+    assert max(asked) < 1  # of 0.2 s in all

@@ -86,3 +86,14 @@ def test_without_a_worker_it_looks_at_host_and_app(start_worker, tmp_path):
     done = worker.command("bufpool", "doctor", env=wrong)
     assert (done.returncode, done.stdout) == (2, "")
     assert "bufpool_wram: there is no such setting, did you mean bufpool_warm?" in done.stderr
+
+
+def test_a_broker_that_is_away_is_a_warning(start_worker):
+    worker = start(start_worker, FEW)
+    worker.close()
+    away = {"CELERY_BROKER_URL": "redis://:hunter2@127.0.0.1:1/0", "TEST_APP_NAME": "nobody"}
+    done = worker.command("bufpool", "doctor", "--json", env=away)
+    found = {finding["check"]: finding for finding in json.loads(done.stdout)}
+    assert (found["broker"]["level"], done.returncode > 0) == ("warning", True)
+    assert found["broker"]["what"].startswith("broker redis://:**@127.0.0.1:1/0: ")
+    assert found["broker"]["to_do"]

@@ -6,6 +6,7 @@ import pty
 import re
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import pytest
 from support.waiting import wait_until
@@ -108,34 +109,56 @@ def test_top_in_a_pipe_prints_each_look_whole(worker):
     assert "\x1b" not in done.stdout
 
 
-def test_top_on_a_terminal_ends_with_q_and_leaves_it_as_it_was(worker):
+@contextmanager
+def on_terminal(worker, command, *, columns):
+    """Run a command on a terminal of its own, and give the other side of it."""
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "celery", "-A", "named_app", "bufpool", "top"]
+    size = {"TERM": "xterm", "COLUMNS": str(columns), "LINES": "40"}
     with subprocess.Popen(
-        command,
+        [sys.executable, "-m", "celery", "-A", "named_app", "bufpool", command],
         cwd=worker.folder,
-        env={**os.environ, **worker.env, "TERM": "xterm", "COLUMNS": "120", "LINES": "40"},
+        env={**os.environ, **worker.env, **size},
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
         start_new_session=True,
     ) as process:
         os.close(theirs)
+        yield ours
+        assert process.wait(20) == 0
+    os.close(ours)
+
+
+def read_rest(terminal):
+    seen = b""
+    try:
+        while chunk := os.read(terminal, 65536):
+            seen += chunk
+    except OSError:  # Linux says so when the other side has closed
+        pass
+    return seen
+
+
+def test_status_on_a_narrow_terminal_keeps_its_numbers_whole(worker):
+    with on_terminal(worker, "status", columns=30) as terminal:
+        shown = re.sub(r"\x1b\[[\d;]*m", "", read_rest(terminal).decode())
+    found = rows(worker.command("bufpool", "status").stdout)
+    (row,) = [row for row in found if row[:2] == ["regular", "4kb"]]
+    assert row in rows(shown)
+
+
+def test_top_on_a_terminal_ends_with_q_and_leaves_it_as_it_was(worker):
+    with on_terminal(worker, "top", columns=120) as terminal:
         seen = b""
 
         def shows(pattern):
             nonlocal seen
-            seen += os.read(ours, 65536)
+            seen += os.read(terminal, 65536)
             return re.search(pattern, seen)
 
-        wait_until(lambda: shows(rb"(?s)misses_s.*4kb.*q ends"), what="a second frame")
-        os.write(ours, b"q")
-        try:
-            while chunk := os.read(ours, 65536):
-                seen += chunk
-        except OSError:  # Linux says so when the other side has closed
-            pass
-        assert process.wait(20) == 0
-    os.close(ours)
+        wait_until(lambda: shows(rb"(?s)misses_s.*4kb +6 +\d"), what="a second frame")
+        os.write(terminal, b"q")
+        seen += read_rest(terminal)
+    assert seen.index(b"q ends") < seen.index(b"misses_s")
     assert seen.count(b"\x1b[?1049h") == seen.count(b"\x1b[?1049l") == 1
     assert b"Traceback" not in seen

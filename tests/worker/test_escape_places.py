@@ -12,7 +12,7 @@ import bufpool_workers as bp
 
 
 def ask(worker, path):
-    (found,) = worker.wait_for_log(r"bufpool: metrics at (127\.0\.0\.1:\d+)")
+    (found,) = worker.wait_for_log(r"bufpool: metrics at http://(127\.0\.0\.1:\d+)")
     with urllib.request.urlopen(f"http://{found[1]}/{path}", timeout=30) as response:
         return response.read().decode()
 

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import ssl
@@ -266,29 +267,77 @@ assert report.warmed_processes == 1  # of one: nobody was to warm it
     subprocess.run([sys.executable, "-c", script], env=env, check=True, timeout=60)
 
 
-def test_a_process_of_its_own_serves_the_directory_of_the_workers(tmp_path, request):
+@pytest.fixture
+def serve(tmp_path, request):
+    """Run `celery bufpool serve` over a directory, with its arguments."""
+    command = [sys.executable, "-m", "celery", "-A", "metrics_app", "bufpool", "serve"]
+
+    def serve(*arguments, directory, **settings):
+        env = {
+            "TEST_WORKER_SETTINGS": json.dumps(settings),
+            "PROMETHEUS_MULTIPROC_DIR": str(directory),
+        }
+        log, cwd = tmp_path / "log", request.path.parent
+        return LocalProcess([*command, *arguments], log=log, cwd=cwd, env=env)
+
+    return serve
+
+
+@pytest.mark.parametrize(
+    ("arguments", "host"), [((), "127.0.0.1"), (("--host=::1",), "[::1]")], ids=["IPv4", "IPv6"]
+)
+def test_a_process_of_its_own_serves_the_directory_of_the_workers(serve, tmp_path, arguments, host):
+    if ":" in host and not has_ipv6():
+        pytest.skip("no ::1 to listen on here")
     directory = tmp_path / "metrics"
     directory.mkdir()
-    command = [sys.executable, "-m", "celery", "-A", "metrics_app", "bufpool", "serve"]
-    env = {"TEST_WORKER_SETTINGS": "{}", "PROMETHEUS_MULTIPROC_DIR": str(directory)}
-    server = LocalProcess(
-        [*command, "--port=0"], log=tmp_path / "log", cwd=request.path.parent, env=env
-    )
-    with server:
-        (found,) = server.wait_for_log(r"^metrics at 127\.0\.0\.1:(\d+)$")
-        url = f"http://127.0.0.1:{found[1]}/metrics"
-        with urllib.request.urlopen(url, timeout=30) as response:
+    with serve("--port=0", *arguments, directory=directory) as server:
+        (found,) = server.wait_for_log(rf"^metrics at (http://{re.escape(host)}:\d+/)$")
+        url = f"{found[1]}metrics"
+        with urllib.request.urlopen(url, timeout=30) as response:  # noqa: S310 - matched above
             assert b"bufpool_processes 0.0" in response.read()
         server.send_signal(signal.SIGTERM)
         assert server.wait() == 0
 
 
-def test_served_without_a_directory_it_says_what_to_set(tmp_path, request):
-    command = [sys.executable, "-m", "celery", "-A", "metrics_app", "bufpool", "serve"]
-    env = {"TEST_WORKER_SETTINGS": "{}", "PROMETHEUS_MULTIPROC_DIR": ""}
-    server = LocalProcess(
-        [*command, "--port=0"], log=tmp_path / "log", cwd=request.path.parent, env=env
-    )
-    with server:
+def has_ipv6():
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
+def test_served_without_a_directory_it_says_what_to_set(serve):
+    with serve("--port=0", directory="") as server:
         assert server.wait() == 1
-        assert "set PROMETHEUS_MULTIPROC_DIR" in server.log()
+        assert "no metrics directory: set PROMETHEUS_MULTIPROC_DIR or bufpool_metrics_dir" in (
+            server.log()
+        )
+
+
+@pytest.mark.parametrize("as_options", [True, False], ids=["options", "settings"])
+@pytest.mark.parametrize("host", ["192.0.2.1", "no.such.host.invalid"])
+def test_an_address_that_is_not_here_is_named_as_it_was_given(serve, tmp_path, host, as_options):
+    given = [f"--host={host}"] if as_options else []
+    settings = {} if as_options else {"bufpool_metrics_host": host}
+    with serve("--port=0", *given, directory=tmp_path, **settings) as server:
+        assert server.wait() == 1
+        named = f"--host {host}" if as_options else f"bufpool_metrics_host = {host!r}"
+        assert f"Error: {named}: metrics endpoint {host}:0: " in server.log()
+
+
+def test_a_taken_port_is_named_as_the_option_that_it_was_given_as(serve, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with serve(f"--port={port}", directory=tmp_path, bufpool_metrics_port=1) as server:
+            assert server.wait() == 1
+            assert f"Error: --port {port}: metrics endpoint 127.0.0.1:{port}: " in server.log()
+
+
+def test_a_certificate_that_can_not_be_read_is_not_blamed_on_the_address(serve, tmp_path):
+    tls = {"certfile": str(tmp_path / "no.pem"), "keyfile": str(tmp_path / "no.key")}
+    with serve("--port=0", directory=tmp_path, bufpool_metrics_tls=tls) as server:
+        assert server.wait() == 1
+        assert str(tmp_path / "no.pem") in server.log()
+        assert not re.search("--port|metrics_port", server.log())

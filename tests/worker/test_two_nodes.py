@@ -35,7 +35,7 @@ def nodes(start_worker):
 
 
 def target(worker):
-    (found,) = worker.wait_for_log(r"bufpool: metrics at ([\d.]+:\d+)")
+    (found,) = worker.wait_for_log(r"bufpool: metrics at http://([\d.]+:\d+)")
     return found[1]
 
 

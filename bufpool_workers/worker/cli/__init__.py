@@ -85,7 +85,7 @@ def status(context: click.Context, *, finder: Any, as_json: bool) -> None:
     for number, node in enumerate(nodes):
         if number:
             console.print()
-        console.print(draw_node(node))
+        console.print(draw_node(node), crop=False)
 
 
 @bufpool.command()
@@ -118,7 +118,7 @@ def top(context: click.Context, *, finder: Any, interval: float, count: int | No
 @click.option("--all", "show_all", is_flag=True, help="Show also what is well.")
 @_of_nodes
 def doctor(context: click.Context, *, finder: Any, as_json: bool, show_all: bool) -> None:
-    r"""Look for what is wrong with host, app and workers.
+    """Look for what is wrong with host, app and workers.
 
     And what to do about it. Suggests a bufpool_warm that fits the traffic, when the workers it
     finds (as status does) have counted enough. Run it as the workers' user, on their host.
@@ -128,7 +128,7 @@ def doctor(context: click.Context, *, finder: Any, as_json: bool, show_all: bool
       0  nothing to do (notes are no reason to do something)
       1  warnings, or the command could not do its work
       2  errors: workers don't start, or protect less than is demanded; wrong settings or usage
-    """
+    """  # noqa: D301 - the \b is for click, which leaves the lines after it as they are
     from bufpool_workers.worker.cli import examination  # noqa: PLC0415 - see the module's docstring
     from bufpool_workers.worker.doctor import diagnose  # noqa: PLC0415 - as above
 
@@ -147,27 +147,27 @@ def doctor(context: click.Context, *, finder: Any, as_json: bool, show_all: bool
 def serve(context: click.Context, port: int | None, host: str | None) -> None:
     """Serve this node's scrape from a process of its own.
 
-    It reads the directory that they count in: PROMETHEUS_MULTIPROC_DIR or bufpool_metrics_dir.
+    It reads the directory that they count in, PROMETHEUS_MULTIPROC_DIR or bufpool_metrics_dir:
+    one that is set for the workers and for this command.
     """
     from dataclasses import replace  # noqa: PLC0415 - see the module's docstring
 
     from bufpool_workers.worker import metrics, metricsdir  # noqa: PLC0415 - as above
 
     settings = _settings(_app(context))
-    given: dict[str, Any] = {"metrics_port": port, "metrics_host": host}
-    settings = replace(
-        settings, **{key: value for key, value in given.items() if value is not None}
-    )
+    options: dict[str, Any] = {"metrics_port": port, "metrics_host": host}
+    options = {name: value for name, value in options.items() if value is not None}
+    settings = replace(settings, **options)
     if settings.metrics_port is None:
         raise click.UsageError("no port: give --port, or set bufpool_metrics_port")
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
 
     def start() -> Any:
         metricsdir.settle(settings.metrics_dir)
-        return metrics.serve(settings)
+        return metrics.serve(settings, options=options)
 
     endpoint = _or_fail(start)
-    click.echo(f"metrics at {settings.metrics_host}:{endpoint.port}")
+    click.echo(f"metrics at {metrics.url(settings, endpoint.port)}")
     signal.sigwait({signal.SIGINT, signal.SIGTERM})
     endpoint.close()
 
@@ -175,18 +175,26 @@ def serve(context: click.Context, port: int | None, host: str | None) -> None:
 @bufpool.command()
 @click.option(
     "--out",
-    required=True,
     type=click.Path(dir_okay=False, path_type=Path),
-    help="The file to write the private key to; it must not exist.",
+    help="The file to write a new private key to; it must not exist.",
 )
-def keygen(*, out: Path) -> None:
+@click.option("--public", "private", metavar="FILE", help="Print this private key's public one.")
+def keygen(*, out: Path | None, private: str | None) -> None:
     """Make a key pair for sealed arguments.
 
     Writes the private key to a new file that its owner alone can read, for bufpool_private_keys of
     the workers, and prints the public key, for bufpool_public_key of the producers.
     """
-    from bufpool_workers.sealing import generate_key  # noqa: PLC0415 - see the module's docstring
+    from bufpool_workers.sealing.keys import (  # noqa: PLC0415 - see the module's docstring
+        generate_key,
+        public_of,
+    )
 
+    if private is not None and out is None:
+        click.echo(_or_fail(lambda: public_of(private)))
+        return
+    if out is None or private is not None:
+        raise click.UsageError("give one of --out and --public")
     try:
         public = generate_key(out)
     except FileExistsError:

@@ -50,7 +50,7 @@ def _draw(find: Find) -> Iterator[RenderableType]:
             yield Text(str(error), style="red")
             continue
         seen = True
-        drawn = [(draw_node(node, before=before.get(node.name)), "") for node in nodes]
+        drawn = [(draw_node(node, before=before.get(node.name, node.report)), "") for node in nodes]
         yield Group(*(part for parts in drawn for part in parts))
         before = {node.name: node.report for node in nodes}
 
@@ -61,7 +61,7 @@ def _show_live(frames: Iterator[RenderableType], console: Console, seconds: floa
         Live(console=console, screen=True, auto_refresh=False) as live,
     ):
         for frame in frames:
-            live.update(Group(frame, Text("q ends", style="dim")), refresh=True)
+            live.update(Group(Text("q ends", style="dim"), frame), refresh=True)
             if _is_ended(seconds):
                 return
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
@@ -33,7 +33,7 @@ def make_console(*, no_color: bool = False, stderr: bool = False) -> Console:
 
 
 def draw_node(node: Node, *, before: Report | None = None) -> RenderableType:
-    """Draw a node; with the report `before` also what happens in a second."""
+    """Draw a node; with the report `before` what happens in a second, and only where it does."""
     report = node.report
     parts: list[RenderableType] = [_headline(node)]
     pools = _pools(report, before)
@@ -80,6 +80,8 @@ def _pools(report: Report, before: Report | None) -> Table:
     columns = _LIVE if before else _ONCE
     table = _table("pool", "size", numbers=columns)
     for pool, size, numbers in _rows(report):
+        if before and not numbers.gets:
+            continue  # what is merely warm would fill the screen
         cells: dict[str, str | Text] = {
             "gets": str(numbers.gets),
             "misses": str(numbers.misses),
@@ -116,17 +118,16 @@ def _rates(
         old = before.pools[pool]
         then = old.total if size == "all" else old.sizes.get(size, then)
     seconds = report.unix_seconds - before.unix_seconds
+    if seconds <= 0:
+        return {"gets_s": "-", "misses_s": "-"}
     pairs = {"gets_s": numbers.gets - then.gets, "misses_s": numbers.misses - then.misses}
     # a node that was restarted counts from zero
-    return {
-        name: f"{max(more, 0) / seconds if seconds > 0 else 0.0:.1f}"
-        for name, more in pairs.items()
-    }
+    return {name: f"{max(more, 0) / seconds:.1f}" for name, more in pairs.items()}
 
 
 def _processes(processes: tuple[ProcessReport, ...]) -> Table:
     columns = ("gets", "hit_rate", "in_use", "held", "locked")
-    table = _table("pid", "age", "warm", "secure_level", numbers=columns)
+    table = _table("pid", "age", "warm", "secure", numbers=columns)
     for process in sorted(processes, key=lambda process: -process.age_seconds):
         total = process.total
         table.add_row(
@@ -143,8 +144,16 @@ def _processes(processes: tuple[ProcessReport, ...]) -> Table:
     return table
 
 
+class _Table(Table):
+    """A table that a narrow terminal breaks or cuts at its edge, rather than every number in it."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        self.width = self.__rich_measure__(console, options.update(width=_PIPE_COLUMNS)).maximum
+        return super().__rich_console__(console, options)
+
+
 def _table(*words: str, numbers: Sequence[str]) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table = _Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for name in words:
         table.add_column(name, no_wrap=True)
     for name in numbers:

@@ -11,7 +11,7 @@ from bufpool_workers.worker.doctor.sizing import check_sizing
 from bufpool_workers.worker.doctor.traffic import check_node
 from bufpool_workers.worker.findings import Finding, ok
 from bufpool_workers.worker.limits import check_locking
-from bufpool_workers.worker.nodes import Finder, Node
+from bufpool_workers.worker.nodes import BrokerError, Finder, Node
 from bufpool_workers.worker.process import Process
 
 __all__ = ["diagnose"]
@@ -47,6 +47,10 @@ def diagnose(finder: Finder) -> Iterator[Finding]:
 def _nodes(finder: Finder) -> tuple[list[Node], list[Finding]]:
     try:
         return finder.find(), []
+    except BrokerError as error:
+        return [], [
+            Finding("warning", "broker", str(error), "start the broker, or give its URL with -b")
+        ]
     except MetricsError as error:
         return [], [Finding("note", "nodes", f"no numbers of a worker to look at: {error}")]
 

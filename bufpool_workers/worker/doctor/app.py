@@ -15,7 +15,7 @@ from celery import Celery
 from bufpool_workers import memory
 from bufpool_workers.errors import KeyFileError
 from bufpool_workers.sealing.arguments import sealed_names
-from bufpool_workers.sealing.keys import check_private
+from bufpool_workers.sealing.keys import check_private, read_public
 from bufpool_workers.settings import Settings
 from bufpool_workers.worker import metricsdir
 from bufpool_workers.worker.findings import Finding, ok
@@ -106,7 +106,19 @@ def check_memory(settings: Settings, *, processes: int, limit: int | None) -> Fi
 
 
 def check_keys(settings: Settings) -> Iterator[Finding]:
-    """Whether the files of private keys can be used; their content is not read."""
+    """Whether the keys can be used; of private ones the files, whose content is not read."""
+    if settings.public_key is not None:
+        try:
+            key_id = read_public(settings.public_key).key_id
+        except KeyFileError as error:
+            yield Finding(
+                "error",
+                "public_key",
+                str(error),
+                "print it with `celery bufpool keygen --public FILE`",
+            )
+        else:
+            yield ok("public_key", f"arguments are sealed to the public key {key_id}")
     for path in settings.private_keys:
         try:
             check_private(path)

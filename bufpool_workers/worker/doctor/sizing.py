@@ -9,12 +9,14 @@ block of slots that one miss maps.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import ceil
+from typing import Any
 
 from bufpool_workers.metrics import Numbers, ProcessReport, Report
 from bufpool_workers.metrics.catalog import label_bytes
-from bufpool_workers.settings import KINDS, MiB, Settings, format_size
+from bufpool_workers.settings import KINDS, MAX_BYTES, WARM, MiB, Settings, format_size
 from bufpool_workers.worker.findings import Finding, ok
 
 ENOUGH_GETS = 1000
@@ -23,27 +25,46 @@ _LARGER = "larger"
 
 
 def check_sizing(reports: Sequence[Report], settings: Settings) -> Iterator[Finding]:
-    """Say for each pool whether its warm levels fit its traffic, and suggest others."""
-    for kind in KINDS:
-        pools = [report.pools[kind] for report in reports if kind in report.pools]
-        total = sum((pool.total for pool in pools), Numbers())
-        check = f"sizing_{kind}"
-        if total.gets < ENOUGH_GETS:
+    """Say for each pool whether its warm levels fit its traffic, and suggest others.
+
+    A line to paste is for all pools: an assignment replaces what was set for the other ones.
+    """
+    processes = [process for report in reports for process in report.processes]
+    traffic = {kind: _traffic(reports, kind) for kind in KINDS}
+    warm: dict[str, Mapping[int, int]] = {}
+    caps: dict[str, int] = {}
+    for kind, sizes in traffic.items():
+        if _total(sizes).gets >= ENOUGH_GETS:
+            warm[kind] = suggest(kind, sizes, processes, settings)
+            caps[kind] = _enough(warm[kind], sizes, settings.max_bytes[kind])
+    warm_line = _line("bufpool_warm", {**settings.warm, **warm}, WARM, _write_levels)
+    caps_line = _line("bufpool_max_bytes", {**settings.max_bytes, **caps}, MAX_BYTES, format_size)
+    for kind, sizes in traffic.items():
+        if kind in warm:
+            yield _compare(kind, warm[kind], sizes, settings, warm_line)
+            yield from _check_cap(kind, warm[kind], sizes, settings, caps_line)
+            yield from _check_larger(kind, sizes.get(_LARGER, Numbers()), settings)
+        else:
             yield Finding(
                 "note",
-                check,
-                f"{kind}: not enough traffic to tell: {total.gets} gets, {ENOUGH_GETS} are needed",
+                f"sizing_{kind}",
+                f"{kind}: not enough traffic to tell: {_total(sizes).gets} gets, {ENOUGH_GETS} are "
+                "needed",
             )
-            continue
-        sizes: dict[str, Numbers] = {}
-        for pool in pools:
-            for label, numbers in pool.sizes.items():
+
+
+def _traffic(reports: Sequence[Report], kind: str) -> dict[str, Numbers]:
+    """Add up what the nodes' pools of a kind counted, by size."""
+    sizes: dict[str, Numbers] = {}
+    for report in reports:
+        if kind in report.pools:
+            for label, numbers in report.pools[kind].sizes.items():
                 sizes[label] = sizes.get(label, Numbers()) + numbers
-        processes = [process for report in reports for process in report.processes]
-        levels = suggest(kind, sizes, processes, settings)
-        yield _compare(kind, levels, sizes, settings)
-        yield from _check_cap(kind, levels, total, settings)
-        yield from _check_larger(kind, sizes.get(_LARGER, Numbers()), settings)
+    return sizes
+
+
+def _total(sizes: Mapping[str, Numbers]) -> Numbers:
+    return sum(sizes.values(), Numbers())
 
 
 def suggest(
@@ -62,7 +83,7 @@ def suggest(
             if (numbers.hit_rate or 0) < GOOD_RATE:
                 needs = (_need(process, kind, label, size, settings) for process in processes)
                 levels[size] = max(warm, *needs, 1)
-    return dict(sorted(levels.items()))
+    return {size: count for size, count in sorted(levels.items()) if count}
 
 
 def _need(process: ProcessReport, kind: str, label: str, size: int, settings: Settings) -> int:
@@ -78,9 +99,13 @@ def _need(process: ProcessReport, kind: str, label: str, size: int, settings: Se
 
 
 def _compare(
-    kind: str, levels: Mapping[int, int], sizes: Mapping[str, Numbers], settings: Settings
+    kind: str,
+    levels: Mapping[int, int],
+    sizes: Mapping[str, Numbers],
+    settings: Settings,
+    line: str,
 ) -> Finding:
-    total = sum(sizes.values(), Numbers())
+    total = _total(sizes)
     shown = f"{kind}: {total.hit_rate or 0:.2f} % of {total.gets} gets were hits"
     before = {size: count for size, count in settings.warm[kind].items() if count}
     check = f"sizing_{kind}"
@@ -97,28 +122,42 @@ def _compare(
         "warning" if raised else "note",
         check,
         "; ".join(parts),
-        "set it for this pool (the other ones keep theirs)",
-        _warm_line(kind, levels),
+        "set it: one line for all pools",
+        line,
     )
+
+
+def _enough(levels: Mapping[int, int], sizes: Mapping[str, Numbers], cap: int) -> int:
+    """Give a cap that is enough for the levels and the traffic: the present one, if it is."""
+    limit_hits = _total(sizes).limit_hits
+    needed = _bytes(levels)
+    if not limit_hits and needed <= cap:
+        return cap
+    return ceil(max(2 * cap if limit_hits else cap, needed * 5 / 4) / MiB) * MiB
 
 
 def _check_cap(
-    kind: str, levels: Mapping[int, int], total: Numbers, settings: Settings
+    kind: str,
+    levels: Mapping[int, int],
+    sizes: Mapping[str, Numbers],
+    settings: Settings,
+    line: str,
 ) -> Iterator[Finding]:
     cap = settings.max_bytes[kind]
-    needed = sum(size * count for size, count in levels.items())
-    if not total.limit_hits and needed <= cap:
+    if _enough(levels, sizes, cap) == cap:
         return
-    enough = 2 * cap if total.limit_hits else cap
-    enough = ceil(max(enough, needed * 5 / 4) / MiB) * MiB
     yield Finding(
         "warning",
         f"limit_{kind}",
-        f"{kind}: {total.limit_hits} requests met the cap, {format_size(cap)} in each process, and "
-        f"{needed} bytes are to be warm",
+        f"{kind}: {_total(sizes).limit_hits} requests met the cap, {format_size(cap)} in each "
+        f"process, and {_bytes(levels)} bytes are to be warm",
         "hold fewer buffers at once, or raise it as far as the memory of all processes allows",
-        f'app.conf.bufpool_max_bytes = {{"{kind}": "{format_size(enough)}"}}',
+        line,
     )
+
+
+def _bytes(levels: Mapping[int, int]) -> int:
+    return sum(size * count for size, count in levels.items())
 
 
 def _check_larger(kind: str, numbers: Numbers, settings: Settings) -> Iterator[Finding]:
@@ -135,6 +174,13 @@ def _check_larger(kind: str, numbers: Numbers, settings: Settings) -> Iterator[F
     )
 
 
-def _warm_line(kind: str, levels: Mapping[int, int]) -> str:
-    text = ", ".join(f'"{format_size(size)}": {count}' for size, count in levels.items())
-    return f'app.conf.bufpool_warm = {{"{kind}": {{{text}}}}}'
+def _line(
+    name: str, values: Mapping[str, Any], defaults: Mapping[str, Any], write: Callable[[Any], Any]
+) -> str:
+    """Write the line that sets what differs from the defaults, which fill in what is left out."""
+    given = {kind: write(values[kind]) for kind in KINDS if values[kind] != defaults[kind]}
+    return f"app.conf.{name} = {json.dumps(given)}"
+
+
+def _write_levels(levels: Mapping[int, int]) -> dict[str, int]:
+    return {format_size(size): count for size, count in levels.items()}
