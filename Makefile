@@ -18,8 +18,8 @@ help:
 	@echo "make storm  100,000 asynchronous exceptions over each pool, and what they cost it"
 	@echo "make storm-metrics  10,000 writers and 500 compactors killed; the totals have to be exact"
 	@echo "make model  a million random steps of the core against a model in Python"
-	@echo "make fuzz   damaged and hostile counter files, for SECONDS=120"
-	@echo "make debug  the core's tests under the allocator's and the interpreter's debug modes"
+	@echo "make fuzz   hostile counter files for SECONDS=120; settings, sizes, tokens, EXAMPLES=10000 each"
+	@echo "make debug  all tests under the allocator's debug mode, the core's under the interpreter's too"
 	@echo "make asan   the core's tests under the address and undefined-behaviour sanitizers"
 
 demo: .venv/.demo
@@ -68,8 +68,12 @@ model: .venv/.test
 	BUFPOOL_MODEL_STEPS=1000000 $(BIN)/python -m pytest -s --timeout 7200 \
 	    tests/core/test_state_machine.py
 
+EXAMPLES ?= 10000
+
 fuzz: .venv/.fuzz
 	$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
+	BUFPOOL_FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -n 2 --timeout 1800 tests/fuzz \
+	    tests/unit/test_settings.py tests/unit/test_sealing*.py tests/metrics/test_entries.py
 
 leaks: .venv/.test
 	$(BIN)/python -m tests.leaks
@@ -80,7 +84,9 @@ faults: .venv/.bench
 	$(BIN)/python -m tests.faults
 
 debug: .venv/.test
-	PYTHONMALLOC=debug PYTHONDEVMODE=1 $(BIN)/python -m pytest tests/core tests/unit
+	PYTHONMALLOC=debug PYTHONDEVMODE=1 $(BIN)/python -m pytest -n 2 tests/core tests/unit
+	PYTHONMALLOC=debug $(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/core \
+	    --ignore tests/unit
 
 ASAN := CFLAGS="-O1 -g -fsanitize=address,undefined -fno-omit-frame-pointer"
 

@@ -1,5 +1,6 @@
 """Fixtures for every test: a real Redis, and real workers on it."""
 
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
@@ -7,6 +8,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any, Final
 
+import hypothesis
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -16,6 +18,10 @@ from support.celery_worker import CeleryWorker, StartWorker
 from support.redis_server import RedisServer, find_redis
 
 LOOPBACK: Final = IPv4Address("127.0.0.1")
+
+if examples := os.environ.get("BUFPOOL_FUZZ_EXAMPLES"):
+    hypothesis.settings.register_profile("fuzz", max_examples=int(examples), deadline=None)
+    hypothesis.settings.load_profile("fuzz")
 
 
 def pytest_report_header() -> str:

@@ -19,11 +19,7 @@ from bufpool_workers.metrics.snapshot import read_files
 IMAGES = hostile.images()
 JOBS = b'["jobs", "jobs_total", {}, "Help"]'
 
-fuzzed = settings(
-    max_examples=int(os.environ.get("BUFPOOL_FUZZ_EXAMPLES", "150")),
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-)
+fuzzed = settings(deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Whatever is set or asked for is taken or refused in words, and changes nothing when refused."""
 
 import math
-import os
 from dataclasses import fields
 
 import pytest
@@ -11,11 +10,7 @@ from hypothesis import strategies as st
 from bufpool_workers import LimitExceeded, Settings, SettingsError
 from bufpool_workers.memory import BufferPool
 
-fuzzed = settings(
-    max_examples=int(os.environ.get("BUFPOOL_FUZZ_EXAMPLES", "50")),
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-)
+fuzzed = settings(deadline=None, suppress_health_check=list(HealthCheck))
 KEYS = [f"bufpool_{field.name}" for field in fields(Settings)]
 SIZES = st.one_of(
     st.integers(-5, 1 << 21),
