@@ -47,7 +47,7 @@ cdef class Buffer:
         self.check()
         return self
 
-    def __exit__(self, kind, error, trace):
+    def __exit__(self, kind, error, trace, /):
         if self.slot.lease == self.lease:
             self.leave(None)
 
