@@ -38,7 +38,10 @@ def test_a_percentile_is_the_least_value_that_enough_do_not_exceed(share, expect
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(2.5, "2.5 s"), (0.0042, "4.2 ms"), (1.5e-6, "1.5 µs"), (7.9e-8, "79 ns"), (0.0, "0 ns")],
+    [
+        *[(2.5, "2.5 s"), (0.0042, "4.2 ms"), (1.5e-6, "1.5 µs"), (7.9e-8, "79 ns"), (0.0, "0 ns")],
+        (-1.36e-5, "-13.6 µs"),
+    ],
 )
 def test_durations_are_written_in_the_unit_that_fits(seconds, text):
     assert duration(seconds) == text
