@@ -8,6 +8,7 @@ import pytest
 from engine_tasks import child, wait_for_release
 from support.build_context import DOCKERFILE, build_context
 from support.celery_worker import STOP_SECONDS
+from support.waiting import wait_until
 
 
 @pytest.fixture
@@ -17,19 +18,22 @@ def default_worker_tasks():
 
 def test_task_runs_in_a_prefork_child(celery_setup):
     node = celery_setup.worker
-    (answer,) = celery_setup.app.control.ping(limit=1, timeout=5)
+    # what is asked before its worker listens, which it does after it is ready, gets no answer
+    (answer,) = wait_until(lambda: celery_setup.app.control.ping(limit=1), what="a pong")
     assert answer == {node.hostname(): {"ok": "pong"}}
     pid, _start = child.delay().get(timeout=10)
     pids = {process["pid"] for process in node.get_running_processes_info(["pid"])}
     assert pid in pids
-    assert celery_setup.app.control.inspect().stats()[node.hostname()]["pool"]["processes"]
+    stats = wait_until(celery_setup.app.control.inspect().stats, what="an answer")
+    assert stats[node.hostname()]["pool"]["processes"]
 
 
 @pytest.mark.worker("--concurrency=1", task_default_priority=3)
 def test_mark_sets_arguments_and_settings(celery_setup):
-    (conf,) = celery_setup.app.control.inspect().conf().values()
+    ask = celery_setup.app.control.inspect()
+    (conf,) = wait_until(ask.conf, what="an answer").values()
     assert conf["task_default_priority"] == 3
-    (stats,) = celery_setup.app.control.inspect().stats().values()
+    (stats,) = wait_until(ask.stats, what="an answer").values()
     assert stats["pool"]["max-concurrency"] == 1
 
 
