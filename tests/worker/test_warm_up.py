@@ -3,6 +3,7 @@
 import pytest
 from pool_tasks import borrow, numbers
 from support.celery_worker import run
+from support.waiting import wait_until
 
 from bufpool_workers import KiB, MiB
 
@@ -63,8 +64,8 @@ def test_gevent_is_warm_before_its_first_task(celery_setup):
 
 @pytest.mark.worker("--concurrency=2", bufpool_warm=WARM)
 def test_each_prefork_child_warms_itself_once_and_the_parent_never(celery_setup):
-    children = celery_setup.app.control.inspect().stats()[celery_setup.worker.hostname()]
-    pids = children["pool"]["processes"]
+    stats = wait_until(celery_setup.app.control.inspect().stats, what="an answer")
+    pids = stats[celery_setup.worker.hostname()]["pool"]["processes"]
     celery_setup.worker.wait_for_log(WARM_LINE)
     run(numbers)
     lines = [line for line in celery_setup.worker.logs().splitlines() if WARM_LINE in line]
