@@ -308,14 +308,17 @@ cdef class Arena:
             slot.fresh = 0
         _sys.wipe(slot.memory, slot.nbytes)
 
+    cdef void unmap_loose(self, Slab* slab) noexcept:
+        self.loose -= slab.mapping.nbytes
+        unmap_memory(&slab.mapping)
+
     cdef void settle_secure(self, Slot* slot) noexcept:
         cdef SizeClass* c = slot.size_class
         if slot.retired:
             c.count[<int>PUTS][0] += 1
             c.count[<int>DISCARDS][0] += 1
             if slot.slab.keep == LOOSE:
-                self.loose -= slot.slab.mapping.nbytes
-                unmap_memory(&slot.slab.mapping)
+                self.unmap_loose(slot.slab)
             return
         self.settle(slot)
         if c.nfree and c.free_slots[c.nfree - 1] == slot and slot.slab.mapping.level == PLAIN:
@@ -360,8 +363,7 @@ cdef class Arena:
         c.count[<int>PUTS][0] += 1
         if slab.keep == LOOSE:
             c.count[<int>DISCARDS][0] += 1
-            self.loose -= slab.mapping.nbytes
-            unmap_memory(&slab.mapping)
+            self.unmap_loose(slab)
             return
         c.free_slots[c.nfree] = slot
         c.nfree += 1

@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -323,23 +324,34 @@ def test_a_new_process_with_an_old_pid_counts_on_beside_the_merged(client, tmp_p
     assert names(tmp_path) == {MERGED}
 
 
+@contextmanager
+def before_the_claim(monkeypatch, name, act):
+    """Have `act()` happen when compaction is about to rename the file."""
+    rename = Path.rename
+
+    def act_first(self, target):
+        if self.name == name:
+            act()
+        return rename(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", act_first)
+        yield
+
+
 def test_a_file_opened_again_while_it_is_claimed_is_kept_until_its_writer_ends(
     client, tmp_path, monkeypatch
 ):
     client(111)
     Counter("jobs", "help", registry=None).inc(2)
     close_all_multiprocess_files()
-    rename = Path.rename
 
-    def open_first(self, target):
-        if self.name == "counter_111.db":
-            client(111)
-            again.append(Counter("jobs", "help", registry=None))
-        return rename(self, target)
+    def open_first():
+        client(111)
+        again.append(Counter("jobs", "help", registry=None))
 
     again: list[Counter] = []
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "rename", open_first)
+    with before_the_claim(monkeypatch, "counter_111.db", open_first):
         assert compact(tmp_path, foreign=True).absorbed == 0
     again[0].inc(5)
     assert total(tmp_path, "jobs") == 7
@@ -352,17 +364,13 @@ def test_what_is_counted_just_before_a_file_is_claimed_is_in_the_sum(client, tmp
     client(111)
     Counter("jobs", "help", registry=None).inc(2)
     close_all_multiprocess_files()
-    rename = Path.rename
 
-    def count_first(self, target):
-        if self.name == "counter_111.db":
-            client(111)
-            Counter("jobs", "help", registry=None).inc(5)
-            close_all_multiprocess_files()
-        return rename(self, target)
+    def count_first():
+        client(111)
+        Counter("jobs", "help", registry=None).inc(5)
+        close_all_multiprocess_files()
 
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "rename", count_first)
+    with before_the_claim(monkeypatch, "counter_111.db", count_first):
         assert compact(tmp_path, foreign=True).absorbed == 1
     assert total(tmp_path, "jobs") == 7
 
