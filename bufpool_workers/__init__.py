@@ -1,5 +1,6 @@
 """Pooled, warm, leak-proof buffers for Celery workers."""
 
+from bufpool_workers.celery.plugin import setup
 from bufpool_workers.decorators import pooled_buffer, sealed
 from bufpool_workers.errors import (
     BufpoolError,
@@ -31,7 +32,6 @@ from bufpool_workers.memory import (
 )
 from bufpool_workers.sealing import Keyring, generate_key, seal
 from bufpool_workers.settings import GiB, KiB, MiB, Settings
-from bufpool_workers.worker.plugin import setup
 
 __all__ = [  # noqa: RUF022 - in reading order
     # wiring

@@ -13,9 +13,9 @@ from celery import current_task, uuid
 
 from bufpool_workers import memory
 from bufpool_workers.errors import SealError
-from bufpool_workers.sealing import replay
-from bufpool_workers.sealing.arguments import MISSING, mark, sealed_names, sealed_parameters
+from bufpool_workers.sealing import single_use
 from bufpool_workers.sealing.keyring import current_keyring
+from bufpool_workers.sealing.parameters import MISSING, mark, sealed_names, sealed_parameters
 from bufpool_workers.settings import parse_size
 from bufpool_workers.signatures import signature_of
 
@@ -137,7 +137,7 @@ def _running_task(inner: Function) -> Any:
 
 def _unseal(token: Any, task: Any, name: str) -> memory.Buffer:
     request = task.request
-    claim = functools.partial(replay.claim, app=task.app, task_id=request.id or uuid())
+    claim = functools.partial(single_use.claim, app=task.app, task_id=request.id or uuid())
     try:
         return current_keyring().unseal(token, task=task.name, argument=name, claim=claim)
     except SealError:

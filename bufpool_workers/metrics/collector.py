@@ -10,13 +10,13 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from bufpool_workers.metrics import catalog as names
-from bufpool_workers.metrics.catalog import Catalog
-from bufpool_workers.metrics.compaction import compact
-from bufpool_workers.metrics.entries import parse_key
-from bufpool_workers.metrics.numbers import Numbers
-from bufpool_workers.metrics.report import Report, make_report
-from bufpool_workers.metrics.snapshot import Snapshot, read_directory, read_files
+from bufpool_workers.counters import catalog as names
+from bufpool_workers.counters.catalog import Catalog
+from bufpool_workers.counters.compaction import compact
+from bufpool_workers.counters.format import parse_key
+from bufpool_workers.counters.numbers import Numbers
+from bufpool_workers.counters.report import Report, make_report
+from bufpool_workers.counters.snapshot import Snapshot, read_directory, read_files
 from bufpool_workers.settings import LEVELS
 
 logger = logging.getLogger(__name__)

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bufpool_workers.metrics.entries import HEADER, Number, pack_entry
-from bufpool_workers.metrics.files import LOCK
-from bufpool_workers.metrics.snapshot import read_files
+from bufpool_workers.counters.format import HEADER, Number, pack_entry
+from bufpool_workers.counters.names import LOCK
+from bufpool_workers.counters.snapshot import read_files
 
 IMAGES = hostile.images()
 JOBS = b'["jobs", "jobs_total", {}, "Help"]'

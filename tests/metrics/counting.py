@@ -5,9 +5,9 @@ import os
 import signal
 from pathlib import Path
 
-from bufpool_workers.metrics.catalog import POOL_FIELDS, Catalog
-from bufpool_workers.metrics.counterfile import CounterFile
-from bufpool_workers.metrics.snapshot import read_directory
+from bufpool_workers.counters.catalog import POOL_FIELDS, Catalog
+from bufpool_workers.counters.counterfile import CounterFile
+from bufpool_workers.counters.snapshot import read_directory
 
 POOLS = {"regular": ("2kb", "4kb"), "secure": ("2kb",)}
 

@@ -20,11 +20,11 @@ from pathlib import Path
 
 from prometheus_client import Counter
 
-from bufpool_workers.metrics.catalog import Catalog
-from bufpool_workers.metrics.compaction import compact
-from bufpool_workers.metrics.counterfile import CounterFile
-from bufpool_workers.metrics.files import read_used
-from bufpool_workers.metrics.snapshot import read_directory, read_entries
+from bufpool_workers.counters.catalog import Catalog
+from bufpool_workers.counters.compaction import compact
+from bufpool_workers.counters.counterfile import CounterFile
+from bufpool_workers.counters.names import read_used
+from bufpool_workers.counters.snapshot import read_directory, read_entries
 
 ALIVE = 3
 BURST = 3000

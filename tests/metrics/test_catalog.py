@@ -1,10 +1,10 @@
 import pytest
 
 from bufpool_workers import memory
-from bufpool_workers.metrics import catalog
-from bufpool_workers.metrics.catalog import Catalog
+from bufpool_workers.counters import catalog
+from bufpool_workers.counters.catalog import Catalog
+from bufpool_workers.counters.counterfile import CounterFile
 from bufpool_workers.metrics.collector import make_registry
-from bufpool_workers.metrics.counterfile import CounterFile
 
 GO_COUNTERS = {
     "shockwave_buffer_pool_gets_total",

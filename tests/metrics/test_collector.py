@@ -8,10 +8,10 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.values import close_all_multiprocess_files
 
+from bufpool_workers.counters.catalog import LOCKED_BYTES, SECURE_LEVEL, WARMED
+from bufpool_workers.counters.snapshot import read_directory
 from bufpool_workers.errors import MetricsError
-from bufpool_workers.metrics.catalog import LOCKED_BYTES, SECURE_LEVEL, WARMED
 from bufpool_workers.metrics.collector import Collector, make_registry
-from bufpool_workers.metrics.snapshot import read_directory
 
 SIZE = {"pool": "regular", "size": "2kb"}
 MODES = ("all", "liveall", "min", "livemin", "max", "livemax", "sum", "livesum")
@@ -138,7 +138,7 @@ def test_an_empty_file_and_one_that_vanishes_are_no_error(workers, tmp_path, scr
     gone = tmp_path / "histogram_2.db"
     gone.touch()
     monkeypatch.setattr(
-        "bufpool_workers.metrics.snapshot.current_instance",
+        "bufpool_workers.counters.snapshot.current_instance",
         lambda: gone.unlink(missing_ok=True) or "00000000",
     )
     assert scrape("bufpool_gets_total", SIZE) == 1

@@ -13,13 +13,14 @@ from prometheus_client import Counter, Gauge, Histogram, Summary
 from prometheus_client.values import close_all_multiprocess_files
 from support.folders import open_to_all
 
-from bufpool_workers.metrics import compaction, owners
-from bufpool_workers.metrics.catalog import Catalog
+from bufpool_workers.counters import compaction
+from bufpool_workers.counters import liveness as owners
+from bufpool_workers.counters.catalog import Catalog
+from bufpool_workers.counters.compaction import compact, compact_if_crowded
+from bufpool_workers.counters.counterfile import CounterFile
+from bufpool_workers.counters.liveness import Owner, has_writer
+from bufpool_workers.counters.snapshot import read_directory
 from bufpool_workers.metrics.collector import make_registry
-from bufpool_workers.metrics.compaction import compact, compact_if_crowded
-from bufpool_workers.metrics.counterfile import CounterFile
-from bufpool_workers.metrics.owners import Owner, has_writer
-from bufpool_workers.metrics.snapshot import read_directory
 
 MERGED = "counter_bufpool-merged.db"
 

@@ -12,12 +12,12 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from support.folders import open_to_all
 
 from bufpool_workers import memory
+from bufpool_workers.counters.catalog import POOL_FIELDS, SECURE_LEVEL, WARMED, Catalog
+from bufpool_workers.counters.compaction import compact
+from bufpool_workers.counters.counterfile import CounterFile
+from bufpool_workers.counters.report import make_report
+from bufpool_workers.counters.snapshot import read_directory
 from bufpool_workers.errors import MetricsError
-from bufpool_workers.metrics.catalog import POOL_FIELDS, SECURE_LEVEL, WARMED, Catalog
-from bufpool_workers.metrics.compaction import compact
-from bufpool_workers.metrics.counterfile import CounterFile
-from bufpool_workers.metrics.report import make_report
-from bufpool_workers.metrics.snapshot import read_directory
 
 
 def create(directory):

@@ -8,9 +8,9 @@ import pytest
 from counting import names, run_forked, total
 
 from bufpool_workers import Pools, Settings, memory
-from bufpool_workers.metrics.catalog import LOCKED_BYTES, WARMED, Catalog
-from bufpool_workers.metrics.snapshot import read_directory
-from bufpool_workers.worker.counting import Counting
+from bufpool_workers.counters.catalog import LOCKED_BYTES, WARMED, Catalog
+from bufpool_workers.counters.snapshot import read_directory
+from bufpool_workers.runtime.counting import Counting
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ app.conf.bufpool_warm = {"regular": {"4KiB": 1}, "secure": {}, "random": {}}
 app.conf.bufpool_warm_seconds = float(sys.argv[1])
 bp.setup(app)
 from bufpool_workers import metrics
-from bufpool_workers.worker import warmup
+from bufpool_workers.runtime import warmup
 warmup.ensure_pools()
 report = metrics.Collector(None).report()
 assert len(report.processes) == 1

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bufpool_workers.metrics.entries import (
+from bufpool_workers.counters.format import (
     DamagedFileError,
     Number,
     merge_numbers,

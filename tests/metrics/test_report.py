@@ -10,7 +10,7 @@ import pytest
 from counting import POOLS, run_forked
 
 from bufpool_workers import KiB, MiB, Settings, memory
-from bufpool_workers.metrics.catalog import (
+from bufpool_workers.counters.catalog import (
     LOCKED_BYTES,
     POOL_FIELDS,
     SECURE_LEVEL,
@@ -18,10 +18,10 @@ from bufpool_workers.metrics.catalog import (
     Catalog,
     label_bytes,
 )
-from bufpool_workers.metrics.counterfile import CounterFile
-from bufpool_workers.metrics.numbers import Numbers, PoolNumbers
-from bufpool_workers.metrics.report import Report, make_report
-from bufpool_workers.metrics.snapshot import read_directory
+from bufpool_workers.counters.counterfile import CounterFile
+from bufpool_workers.counters.numbers import Numbers, PoolNumbers
+from bufpool_workers.counters.report import Report, make_report
+from bufpool_workers.counters.snapshot import read_directory
 
 
 @pytest.fixture

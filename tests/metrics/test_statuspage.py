@@ -7,11 +7,11 @@ from html.parser import HTMLParser
 
 import pytest
 
-from bufpool_workers.metrics import statuspage
-from bufpool_workers.metrics.numbers import Numbers, PoolNumbers
-from bufpool_workers.metrics.report import EscapePlace, ProcessReport, Report
-from bufpool_workers.metrics.words import PROTECTION
+from bufpool_workers.counters.numbers import Numbers, PoolNumbers
+from bufpool_workers.counters.report import EscapePlace, ProcessReport, Report
+from bufpool_workers.metrics.page import status as statuspage
 from bufpool_workers.settings import LEVELS
+from bufpool_workers.units import PROTECTION
 
 
 def make_report(*, level="memfd", **fields) -> Report:

@@ -1,6 +1,6 @@
 import pytest
 
-from bufpool_workers.metrics import words
+from bufpool_workers import units
 
 
 @pytest.mark.parametrize(
@@ -16,7 +16,7 @@ from bufpool_workers.metrics import words
     ],
 )
 def test_sizes(nbytes, expected):
-    assert words.format_bytes(nbytes) == expected
+    assert units.format_bytes(nbytes) == expected
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ def test_sizes(nbytes, expected):
     [("4kb", "4 KiB"), ("16mb", "16 MiB"), ("100b", "100 B"), ("larger", "larger"), ("", "")],
 )
 def test_labels(label, expected):
-    assert words.format_label(label) == expected
+    assert units.format_label(label) == expected
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_labels(label, expected):
     ],
 )
 def test_percentages_reach_100_when_all_of_it_is_there(percentage, expected):
-    assert words.format_percentage(percentage) == expected
+    assert units.format_percentage(percentage) == expected
 
 
 @pytest.mark.parametrize(
@@ -53,4 +53,4 @@ def test_percentages_reach_100_when_all_of_it_is_there(percentage, expected):
     ],
 )
 def test_ages(seconds, expected):
-    assert words.format_age(seconds) == expected
+    assert units.format_age(seconds) == expected

@@ -7,11 +7,11 @@ import itertools
 import pytest
 from rich.console import Console
 
+from bufpool_workers.celery.nodes import Node
+from bufpool_workers.console import top
+from bufpool_workers.console.tables import draw_node
 from bufpool_workers.errors import MetricsError
 from bufpool_workers.metrics import EscapePlace, Numbers, PoolNumbers, ProcessReport, Report
-from bufpool_workers.worker.cli import live
-from bufpool_workers.worker.cli.view import draw_node
-from bufpool_workers.worker.nodes import Node
 
 
 def node(gets, *, at=0.0, skipped=None, **others):
@@ -95,7 +95,7 @@ def frames(*answers):
             raise answer
         return [answer]
 
-    return [text_of(frame) for frame in itertools.islice(live._draw(find), 3)]
+    return [text_of(frame) for frame in itertools.islice(top._draw(find), 3)]
 
 
 def busy_node():
@@ -127,14 +127,14 @@ def test_numbers_stay_whole_on_a_narrow_terminal():
 
 
 def test_a_look_of_top_fits_a_small_terminal():
-    (look,) = itertools.islice(live._draw(lambda: [busy_node()]), 1)
+    (look,) = itertools.islice(top._draw(lambda: [busy_node()]), 1)
     lines = text_of(look, width=80).splitlines()
     assert max(map(len, lines)) <= 80
     assert len(lines) < 24  # one more says how it ends
 
 
 def test_a_first_look_of_top_knows_no_rates():
-    (look,) = itertools.islice(live._draw(lambda: [node(10)]), 1)
+    (look,) = itertools.islice(top._draw(lambda: [node(10)]), 1)
     header, found = row(text_of(look), "pool", "size"), row(text_of(look), "regular", "4kb")
     assert dict(zip(header, found, strict=False))["gets_s"] == "-"
 

@@ -5,10 +5,10 @@ import dataclasses
 import pytest
 
 from bufpool_workers import KiB, MiB, Settings
+from bufpool_workers.celery.nodes import Node
+from bufpool_workers.diagnostics.sizing import check_sizing
+from bufpool_workers.diagnostics.traffic import check_node
 from bufpool_workers.metrics import Numbers, PoolNumbers, ProcessReport, Report
-from bufpool_workers.worker.doctor.sizing import check_sizing
-from bufpool_workers.worker.doctor.traffic import check_node
-from bufpool_workers.worker.nodes import Node
 
 SETTINGS = Settings.read({"bufpool_warm": {"regular": {"64KiB": 4, "1MiB": 2}}})
 

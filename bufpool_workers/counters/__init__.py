@@ -1,0 +1,1 @@
+"""Counter files: written, merged and read, without prometheus_client."""

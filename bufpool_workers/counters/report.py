@@ -1,0 +1,250 @@
+"""What a node's counting says, for people and programs: every view of a node is drawn from this."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from math import isnan, nan
+from pathlib import Path
+from typing import Any, Self
+
+from bufpool_workers.counters import catalog as names
+from bufpool_workers.counters.catalog import Catalog
+from bufpool_workers.counters.format import merge_numbers, parse_key
+from bufpool_workers.counters.liveness import Owner
+from bufpool_workers.counters.numbers import Numbers, PoolNumbers, add_up
+from bufpool_workers.counters.snapshot import LiveProcess, Snapshot, read_directory
+from bufpool_workers.settings import KINDS, LEVELS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessReport:
+    """A living process; `pools` has only the sizes that it has used or holds.
+
+    `warmed` is None for one that nobody is to warm: a script, a web process.
+    `secure_level` is the lowest of its secure memory, or what it would get while it has none.
+    """
+
+    pid: int
+    age_seconds: float
+    warmed: bool | None
+    secure_level: str | None
+    locked_bytes: int
+    pools: Mapping[str, PoolNumbers]
+
+    @property
+    def total(self) -> Numbers:
+        """The numbers of all its pools together."""
+        return add_up(pool.total for pool in self.pools.values())
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give everything ready for JSON."""
+        return {
+            "pid": self.pid,
+            "age_seconds": self.age_seconds,
+            "warmed": self.warmed,
+            "secure_level": self.secure_level,
+            "locked_bytes": self.locked_bytes,
+            "total": self.total.as_dict(),
+            "pools": {name: pool.as_dict() for name, pool in self.pools.items()},
+        }
+
+    @classmethod
+    def from_dict(cls, given: Mapping[str, Any]) -> Self:
+        """Read what `as_dict` gave."""
+        kept = {f.name: given[f.name] for f in fields(cls) if f.name != "pools"}
+        pools = {name: PoolNumbers.from_dict(pool) for name, pool in given["pools"].items()}
+        return cls(**kept, pools=pools)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EscapePlace:
+    """Where buffers were acquired that views outlived, and how often; known with bufpool_debug."""
+
+    pool: str
+    place: str
+    escapes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """A node at one moment: its pools over all processes, and each process that lives.
+
+    `unix_seconds` is that moment. `secure_level` is the lowest of a living process, None while
+    there is none. `skipped` has the reason for each metric file that could not be read.
+    """
+
+    unix_seconds: float
+    pools: Mapping[str, PoolNumbers]
+    processes: tuple[ProcessReport, ...] = ()
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    escape_places: tuple[EscapePlace, ...] = ()
+
+    @property
+    def total(self) -> Numbers:
+        """The numbers of all pools together."""
+        return add_up(pool.total for pool in self.pools.values())
+
+    @property
+    def secure_level(self) -> str | None:
+        """The lowest level of protection that secure memory has in a living process."""
+        levels = [process.secure_level for process in self.processes if process.secure_level]
+        return min(levels, key=LEVELS.index, default=None)
+
+    @property
+    def locked_bytes(self) -> int:
+        """Bytes of secure memory that living processes have locked."""
+        return sum(process.locked_bytes for process in self.processes)
+
+    @property
+    def warmed_processes(self) -> int:
+        """How many living processes are as warm as they are to be; any others should be warm."""
+        return sum(process.warmed is not False for process in self.processes)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give everything ready for JSON; keys are only ever added."""
+        return {
+            "unix_seconds": self.unix_seconds,
+            "secure_level": self.secure_level,
+            "locked_bytes": self.locked_bytes,
+            "warmed_processes": self.warmed_processes,
+            "total": self.total.as_dict(),
+            "pools": {name: pool.as_dict() for name, pool in self.pools.items()},
+            "processes": [process.as_dict() for process in self.processes],
+            "skipped": dict(self.skipped),
+            "escape_places": [asdict(place) for place in self.escape_places],
+        }
+
+    @classmethod
+    def from_dict(cls, given: Mapping[str, Any]) -> Self:
+        """Read what `as_dict` gave, as another node sends it."""
+        return cls(
+            unix_seconds=given["unix_seconds"],
+            pools={name: PoolNumbers.from_dict(pool) for name, pool in given["pools"].items()},
+            processes=tuple(ProcessReport.from_dict(process) for process in given["processes"]),
+            skipped=given["skipped"],
+            escape_places=tuple(
+                EscapePlace(pool=its["pool"], place=its["place"], escapes=its["escapes"])
+                for its in given.get("escape_places", ())
+            ),
+        )
+
+
+def make_report(snapshot: Snapshot, *, catalog: Catalog) -> Report:
+    """Describe the node whose metrics directory was read."""
+    reader = _Reader(catalog)
+    files: dict[Owner, list[LiveProcess]] = defaultdict(list)
+    for live in snapshot.live:
+        if reader.is_ours(live):
+            files[live.owner].append(live)
+    processes = tuple(reader.process(owner, its) for owner, its in files.items())
+    return Report(
+        unix_seconds=time.time(),
+        pools=reader.pools(snapshot, processes),
+        processes=processes,
+        skipped=dict(snapshot.skipped),
+        escape_places=reader.places(snapshot),
+    )
+
+
+def read_report(directory: Path, *, namespace: str = names.DEFAULT_NAMESPACE) -> Report:
+    """Describe the node that counts in the directory, writing nothing there.
+
+    Raises MetricsError when the directory can't be listed.
+    """
+    return make_report(read_directory(directory), catalog=Catalog(namespace))
+
+
+class _Reader:
+    """Finds the numbers of the catalog among the keys of a directory's files."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        specs = names.COUNTERS + names.POOL_GAUGES
+        self._fields = {catalog.name(spec): spec.field for spec in specs}
+        self._places = catalog.name(names.ESCAPED_AT)
+        self._keys = [catalog.process_gauge_key(spec) for spec in names.PROCESS_GAUGES]
+
+    def is_ours(self, live: LiveProcess) -> bool:
+        """Whether it counts in this namespace; several may share a directory."""
+        return all(key in live.gauges for key in self._keys)
+
+    def pools(
+        self, snapshot: Snapshot, processes: Sequence[ProcessReport]
+    ) -> dict[str, PoolNumbers]:
+        """Give what all processes counted, and what the living ones hold."""
+        living: dict[tuple[str, str], Numbers] = defaultdict(Numbers)
+        for process in processes:
+            for pool, numbers in process.pools.items():
+                for size, its in numbers.sizes.items():
+                    living[pool, size] += its
+        counted = self._add_up(
+            (key, merge_numbers(kind, numbers)[0].value)
+            for (kind, _, key), numbers in snapshot.numbers.items()
+            if kind == "counter" and parse_key(key).family in self._fields
+        )
+        for where, its in counted.items():
+            now = living[where]
+            counted[where] = replace(
+                its, in_use=now.in_use, idle=now.idle, held_bytes=now.held_bytes
+            )
+        return _by_pool(counted)
+
+    def places(self, snapshot: Snapshot) -> tuple[EscapePlace, ...]:
+        """Give where escaped buffers were acquired, the most frequent first."""
+        counts: dict[tuple[str, str], int] = defaultdict(int)
+        for (kind, _, key), numbers in snapshot.numbers.items():
+            family, _, labels, _ = parse_key(key)
+            if kind == "counter" and family == self._places:
+                by = dict(labels)
+                where = by.get("pool", ""), by.get("place", "")
+                counts[where] += _whole(merge_numbers(kind, numbers)[0].value)
+        found = [
+            EscapePlace(pool=pool, place=place, escapes=count)
+            for (pool, place), count in counts.items()
+        ]
+        return tuple(sorted(found, key=lambda its: (-its.escapes, its.place, its.pool)))
+
+    def process(self, owner: Owner, files: Sequence[LiveProcess]) -> ProcessReport:
+        """Describe a living process by all the files that it has counted in."""
+        numbers = (each.items() for live in files for each in (live.counters, live.gauges))
+        sizes = self._add_up(pair for pairs in numbers for pair in pairs if pair[1])
+        used = {
+            where: replace(its, in_use=its.gets - its.puts) for where, its in sizes.items() if its
+        }
+        # NaN: never said, or the process goes on in another file
+        levels, locked, warmed = (
+            [_whole(live.gauges[key]) for live in files if not isnan(live.gauges.get(key, nan))]
+            for key in self._keys
+        )
+        return ProcessReport(
+            pid=owner.pid,
+            age_seconds=owner.age_seconds(),
+            warmed=any(warmed) if warmed else None,
+            secure_level=LEVELS[max(0, min(*levels, len(LEVELS) - 1))] if levels else None,
+            locked_bytes=sum(locked),
+            pools=_by_pool(used),
+        )
+
+    def _add_up(self, pairs: Iterable[tuple[bytes, float]]) -> dict[tuple[str, str], Numbers]:
+        sums: dict[tuple[str, str], dict[str, int]] = defaultdict(lambda: defaultdict(int))
+        for key, value in pairs:
+            family, _, labels, _ = parse_key(key)
+            if family in self._fields:
+                by = dict(labels)
+                where = by.get("pool", ""), by.get("size", "")
+                sums[where][self._fields[family]] += _whole(value)
+        return {where: Numbers(**its) for where, its in sums.items()}
+
+
+def _by_pool(sizes: Mapping[tuple[str, str], Numbers]) -> dict[str, PoolNumbers]:
+    pools: dict[str, dict[str, Numbers]] = defaultdict(dict)
+    for (pool, size), numbers in sizes.items():
+        pools[pool][size] = numbers
+    return {pool: PoolNumbers.of(pools[pool]) for pool in (*KINDS, *pools) if pool in pools}
+
+
+def _whole(value: float) -> int:
+    # a damaged file may say anything; beyond 2^53 floats can't count
+    return int(value) if abs(value) <= 2**53 else 0
