@@ -15,7 +15,7 @@ from bufpool_workers import memory
 from bufpool_workers.errors import SealError
 from bufpool_workers.sealing import single_use
 from bufpool_workers.sealing.keyring import current_keyring
-from bufpool_workers.sealing.parameters import MISSING, mark, sealed_names, sealed_parameters
+from bufpool_workers.sealing.parameters import MISSING, record, sealed_names, sealed_parameters
 from bufpool_workers.settings import parse_size
 from bufpool_workers.signatures import signature_of
 
@@ -119,7 +119,7 @@ def sealed(*names: str) -> Callable[[Function], Function]:
                         positional[parameter.position] = buffer
                 return function(*positional, **kwargs)
 
-        mark(call, names)
+        record(call, parameters)
         return call
 
     return decorate

@@ -20,7 +20,7 @@ from bufpool_workers.diagnostics.finding import Finding, ok
 from bufpool_workers.diagnostics.limits import Process
 from bufpool_workers.errors import KeyFileError
 from bufpool_workers.sealing.keys import check_private, read_public
-from bufpool_workers.sealing.parameters import sealed_names
+from bufpool_workers.sealing.parameters import parameters_of, sealed_names
 from bufpool_workers.settings import Settings
 
 _DEEPEST = 20  # decorators on a task
@@ -132,7 +132,7 @@ def check_decorators(tasks: Mapping[str, Any]) -> Iterator[Finding]:
     """Find tasks whose outer decorators hide ours: those that don't use functools.wraps."""
     for name, task in sorted(tasks.items()):
         inner = [f for f in _functions(task.run) if sealed_names(f)]
-        if inner and not sealed_names(task.run):
+        if inner and not parameters_of(task):
             yield Finding(
                 "error",
                 "decorators",
@@ -146,7 +146,7 @@ def check_sealed(
     app: Celery, tasks: Mapping[str, Any], settings: Settings, *, process: Process
 ) -> Iterator[Finding]:
     """Whether what is around sealed arguments shows more of them than it has to."""
-    names = sorted(name for name, task in tasks.items() if sealed_names(task.run))
+    names = sorted(name for name, task in tasks.items() if parameters_of(task))
     if not names:
         return
     shown = ", ".join(names)

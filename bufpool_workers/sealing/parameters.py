@@ -1,4 +1,4 @@
-"""Which arguments of a task are sealed, and where a call has them."""
+"""Which parameters of a task are sealed, and where a call has them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from bufpool_workers.signatures import signature_of
 
 MISSING = inspect.Parameter.empty
 
-_MARK = "__bufpool_sealed__"  # functools.wraps carries it up through other decorators
+_RECORD = "__bufpool_sealed__"  # functools.wraps carries it up through other decorators
+_is_any_recorded = False
 _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
@@ -22,63 +23,104 @@ class SealedParameter(NamedTuple):
     position: int | None
     default: Any
 
-    def value(self, args: Sequence[Any], kwargs: Mapping[str, Any], *, skipped: int = 0) -> Any:
-        """Return what a call passes for it, or MISSING; so too what is the parameter's default.
-
-        `skipped` positional arguments come before those in `args`.
-        """
+    def value(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """Return what a call passes for it; MISSING for nothing, or for the parameter's default."""
         value = MISSING
         if self.name in kwargs:
             value = kwargs[self.name]
-        elif self.position is not None and 0 <= self.position - skipped < len(args):
-            value = args[self.position - skipped]
-        return MISSING if _is_default(value, self.default) else value
+        elif self.position is not None and self.position < len(args):
+            value = args[self.position]
+        return MISSING if self.is_default(value) else value
+
+    def is_default(self, value: Any) -> bool:
+        """Return whether the value is the default, which may have come through a broker."""
+        alike = type(value) is type(self.default) and isinstance(value, str | int | float)
+        return value is self.default or (alike and bool(value == self.default))
 
 
-def _is_default(value: Any, default: Any) -> bool:
-    # through a broker it comes as another object
-    alike = type(value) is type(default) and isinstance(value, str | int | float)
-    return value is default or (alike and bool(value == default))
+def record(function: Callable[..., Any], parameters: Sequence[SealedParameter]) -> None:
+    """Note a function's sealed parameters, after those noted on the function that it wraps.
+
+    Positions are those of the user's own function, as they were when it was decorated: what other
+    libraries wrap around it later may show another signature.
+    """
+    global _is_any_recorded  # noqa: PLW0603 - whether a process has anything to check
+    _is_any_recorded = True
+    setattr(function, _RECORD, (*recorded(function), *parameters))
 
 
-def mark(function: Callable[..., Any], names: Sequence[str]) -> None:
-    """Note on a function which of its parameters are sealed, besides those noted below it."""
-    setattr(function, _MARK, (*sealed_names(function), *names))
+def is_any_recorded() -> bool:
+    """Return whether any function of this process has sealed parameters."""
+    return _is_any_recorded
+
+
+def recorded(function: object) -> tuple[SealedParameter, ...]:
+    """Return the sealed parameters noted on a function; a method's count its `self`."""
+    found: tuple[SealedParameter, ...] = getattr(function, _RECORD, ())
+    return found
 
 
 def sealed_names(function: object) -> tuple[str, ...]:
     """Return the names of a function's sealed parameters."""
-    names: tuple[str, ...] = getattr(function, _MARK, ())
-    return names
+    return tuple(parameter.name for parameter in recorded(function))
 
 
 def sealed_parameters(
     signature: inspect.Signature, names: Sequence[str]
 ) -> tuple[SealedParameter, ...]:
     """Find parameters by name; ValueError for a name that can't be given by keyword."""
-    positions = list(signature.parameters)
     found = []
     for name in names:
         parameter = signature.parameters.get(name)
         if parameter is None or parameter.kind not in _BY_NAME:
             raise ValueError(f"no parameter {name!r}")
-        by_position = parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
-        position = positions.index(name) if by_position else None
-        found.append(SealedParameter(name, position, parameter.default))
+        found.append(SealedParameter(name, _position(signature, name), parameter.default))
     return tuple(found)
 
 
-def check_call(
-    task: Any, args: Sequence[Any], kwargs: Mapping[str, Any], *, skipped: int = 0
-) -> None:
-    """Raise NotSealed or DamagedToken if a call passes a task's sealed argument unsealed.
+def _position(signature: inspect.Signature, name: str) -> int | None:
+    if signature.parameters[name].kind is inspect.Parameter.KEYWORD_ONLY:
+        return None
+    return list(signature.parameters).index(name)
 
-    `task` is a Celery task. Needs no key: only the shape of the token is looked at.
+
+def parameters_of(task: Any) -> tuple[SealedParameter, ...]:
+    """Return the sealed parameters of a Celery task, with positions as its callers count them.
+
+    They are read from the `run` of the task's class, as the user defined it. The instance's own
+    `run` is another one where `autoretry_for` or a monitoring agent has replaced it. A subclass
+    that overrides a sealed `run` without sealing it is as sealed as what it overrides.
     """
-    names = sealed_names(task.run)
-    if not names:
-        return
-    for parameter in sealed_parameters(signature_of(task.run), names):
-        value = parameter.value(args, kwargs, skipped=skipped)
-        if value is not MISSING:
-            Token.parse(value, where=f"{task.name}, argument {parameter.name!r}")
+    runs = [vars(cls)["run"] for cls in task.__class__.__mro__ if "run" in vars(cls)]
+    for run in runs:
+        if found := recorded(getattr(run, "__func__", run)):
+            if run is not runs[0]:
+                found = _placed_as_in(runs[0], found)
+            return found if isinstance(runs[0], staticmethod) else tuple(map(_without_self, found))
+    return ()
+
+
+def _placed_as_in(run: Any, parameters: Sequence[SealedParameter]) -> tuple[SealedParameter, ...]:
+    """Return the parameters with the positions that an overriding `run` gives them."""
+    signature = signature_of(getattr(run, "__func__", run))
+    return tuple(
+        parameter._replace(position=_position(signature, parameter.name))
+        if parameter.name in signature.parameters
+        else parameter
+        for parameter in parameters
+    )
+
+
+def _without_self(parameter: SealedParameter) -> SealedParameter:
+    if parameter.position is None:
+        return parameter
+    return parameter._replace(position=parameter.position - 1)
+
+
+def check_value(value: object, *, task: str, parameter: SealedParameter) -> None:
+    """Raise NotSealed or DamagedToken if a call passes something else than a token.
+
+    Needs no key: only the shape of the token is looked at. The parameter's default passes.
+    """
+    if not parameter.is_default(value):
+        Token.parse(value, where=f"{task}, argument {parameter.name!r}")

@@ -11,7 +11,7 @@ from bufpool_workers.errors import KeyFileError
 from bufpool_workers.sealing.buffers import wipe as _wipe
 from bufpool_workers.sealing.hpke import AES_256_GCM
 from bufpool_workers.sealing.keys import PublicKey, read_public
-from bufpool_workers.sealing.parameters import sealed_names
+from bufpool_workers.sealing.parameters import parameters_of
 from bufpool_workers.sealing.token import NEVER, Header, Token
 
 if TYPE_CHECKING:
@@ -80,7 +80,10 @@ def _task_name(task: Any) -> str:
 def _argument_name(argument: object, *, task: Any) -> str:
     if not isinstance(argument, str) or not argument.isidentifier():
         raise ValueError("argument must be the name of one of the task's parameters")
-    if hasattr(task, "run") and argument not in (names := sealed_names(task.run)):
+    if hasattr(task, "run"):
+        names = [parameter.name for parameter in parameters_of(task)]
+        if argument in names:
+            return argument
         sealed = f"only {', '.join(names)}" if names else "nor any other"
         raise ValueError(f"{task.name} has no sealed argument {argument!r}, {sealed}")
     return argument
