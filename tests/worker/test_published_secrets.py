@@ -25,29 +25,29 @@ class Shop:
         url = redis_server.celery_url()
         database = url.partition("virtual_host=")[2]
         client_url = f"unix://{redis_server.socket}?db={database}"
-        self.app = Celery("shop", broker=url, backend=url, set_as_current=False)
+        self.app = Celery("store", broker=url, backend=url, set_as_current=False)
         self.app.conf.update(bufpool_public_key=public_key, **conf)
         bp.setup(self.app)
         self.redis = redis.Redis.from_url(client_url)
 
-        @self.app.task(name="shop.login", shared=False)
+        @self.app.task(name="store.login", shared=False)
         @bp.sealed("password")
         def login(user, password, note=None):
             return user, password, note
 
         # Celery's autoretry puts a function of its own around it, with another signature
-        @self.app.task(name="shop.vault", bind=True, autoretry_for=(KeyError,), shared=False)
+        @self.app.task(name="store.vault", bind=True, autoretry_for=(KeyError,), shared=False)
         @bp.pooled_buffer(64)
         @bp.sealed("password")
         def vault(self, password, note=None, *, buf):
             return password, note, buf
 
-        @self.app.task(name="shop.report", shared=False)
+        @self.app.task(name="store.report", shared=False)
         @bp.sealed("password")
         def report(request, error, trace, password=None):
             return request, error, trace, password
 
-        @self.app.task(name="shop.note", shared=False)
+        @self.app.task(name="store.note", shared=False)
         def note(*args, **kwargs):
             return args, kwargs
 
@@ -226,9 +226,9 @@ def test_no_canvas_of_tokens_is_refused(shops, which, data):
 def test_autoretry_over_a_bound_task_counts_its_own_arguments(shop):
     shop.redis.flushdb()
     for refused in (lambda: shop.vault.delay(SECRET), lambda: shop.vault.delay(password=SECRET)):
-        with pytest.raises(bp.NotSealed, match=r"shop\.vault, argument 'password'"):
+        with pytest.raises(bp.NotSealed, match=r"store\.vault, argument 'password'"):
             refused()
-    token = shop.tokens["shop.vault"]
+    token = shop.tokens["store.vault"]
     shop.vault.delay(token)
     shop.vault.delay(token, note=SECRET.upper())
     assert SECRET.encode() not in shop.published()
@@ -237,21 +237,21 @@ def test_autoretry_over_a_bound_task_counts_its_own_arguments(shop):
 
 def test_the_task_of_a_subclass_is_as_sealed_as_its_base(shop):
     class Login(shop.app.Task):
-        name = "shop.class_login"
+        name = "store.class_login"
 
         @bp.sealed("password")
         def run(self, password):
             return password
 
     class Audited(Login):
-        name = "shop.audited_login"
+        name = "store.audited_login"
 
         def run(self, user, password):
             return super().run(password)
 
     task = shop.app.register_task(Audited())
     for args in ((SECRET, SECRET), ("ada", SECRET)):
-        with pytest.raises(bp.NotSealed, match=r"shop\.audited_login, argument 'password'"):
+        with pytest.raises(bp.NotSealed, match=r"store\.audited_login, argument 'password'"):
             task.delay(*args)
     task.delay("ada", bp.seal(SECRET, task=task, argument="password"))
 
@@ -259,11 +259,11 @@ def test_the_task_of_a_subclass_is_as_sealed_as_its_base(shop):
 @pytest.mark.parametrize(
     "data",
     [
-        {"task": "shop.login"},
-        {"task": "shop.note", "args": ["ada", SECRET]},
+        {"task": "store.login"},
+        {"task": "store.note", "args": ["ada", SECRET]},
         {"task": 5, "args": ["ada", SECRET]},
         {"task": "no such", "kwargs": {"password": SECRET}},
-        {"task": "shop.login", "priority": SECRET},
+        {"task": "store.login", "priority": SECRET},
     ],
 )
 def test_data_that_is_no_call_of_a_sealed_task_is_left_alone(shop, data):
@@ -284,8 +284,8 @@ CONTAINERS = [
 
 @pytest.mark.parametrize("container", CONTAINERS)
 def test_containers_of_any_kind_are_looked_into(shop, container):
-    call = {"task": "shop.login", "args": ("ada", SECRET)}
-    with pytest.raises(bp.NotSealed, match=r"shop\.login, argument 'password'"):
+    call = {"task": "store.login", "args": ("ada", SECRET)}
+    with pytest.raises(bp.NotSealed, match=r"store\.login, argument 'password'"):
         shop.note.delay(container([call]))
 
 
@@ -300,20 +300,20 @@ def test_an_iterator_without_an_end_is_refused(shop):
         while True:
             yield 0
 
-    with pytest.raises(bp.NotSealed, match=r"shop\.note: .* more than 1000000 items; give a list"):
+    with pytest.raises(bp.NotSealed, match=r"store\.note: .* more than 1000000 items; give a list"):
         shop.note.delay(forever())
 
 
 def test_data_in_circles_or_too_deep_is_no_endless_walk(shops):
     shop = shops[2, "pickle"]
-    circle = [{"task": "shop.login", "args": ("ada", shop.tokens["shop.login"])}]
+    circle = [{"task": "store.login", "args": ("ada", shop.tokens["store.login"])}]
     circle.append(circle)
     shop.note.delay(circle)
     circle[0]["args"] = ("ada", SECRET)
-    with pytest.raises(bp.NotSealed, match=r"shop\.login, argument 'password'"):
+    with pytest.raises(bp.NotSealed, match=r"store\.login, argument 'password'"):
         shop.note.delay(circle)
     deep = []
     for _ in range(100_000):
         deep = [deep]
-    with pytest.raises(bp.NotSealed, match=r"shop\.note: .* too deep"):
+    with pytest.raises(bp.NotSealed, match=r"store\.note: .* too deep"):
         shop.note.delay(deep)
