@@ -27,7 +27,7 @@ from bufpool_workers.errors import MetricsError
 
 PoolSizes = tuple[tuple[str, tuple[str, ...]], ...]
 
-TRIM_ASKED: Final = names.Spec(
+TRIM_ASKED: Final = names.MetricSpec(
     "trim_asked", "trim_asked_seconds", "When a process was last asked to trim its pools"
 )
 """No metric, and never scraped: what another process writes into a process's file."""
@@ -150,10 +150,10 @@ class CounterFile:
             return False
 
     def offsets(self, pool: str) -> list[int]:
-        """Where a pool's numbers lie: for each of its labels, each of POOL_FIELDS."""
+        """Where a pool's numbers lie: for each of its labels, each of `stats.FIELDS`."""
         return self._layout.pool_offsets[pool]
 
-    def gauge_offset(self, gauge: names.Spec) -> int:
+    def gauge_offset(self, gauge: names.MetricSpec) -> int:
         """Where one of PROCESS_GAUGES lies."""
         return self._layout.gauge_offsets[gauge]
 
@@ -166,7 +166,7 @@ class CounterFile:
         """When the process was last asked to trim its pools, in Unix seconds; 0 for never."""
         return float(_DOUBLE.unpack_from(self.buffer, self.gauge_offset(TRIM_ASKED))[0])
 
-    def set_gauge(self, gauge: names.Spec, value: float) -> None:
+    def set_gauge(self, gauge: names.MetricSpec, value: float) -> None:
         """Store one of PROCESS_GAUGES."""
         at = self.gauge_offset(gauge)
         self.buffer[at : at + _DOUBLE.size] = _DOUBLE.pack(value)

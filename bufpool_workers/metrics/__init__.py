@@ -9,7 +9,6 @@ from bufpool_workers.counters.catalog import (
 )
 from bufpool_workers.counters.compaction import compact, compact_if_crowded
 from bufpool_workers.counters.counterfile import CounterFile
-from bufpool_workers.counters.numbers import Numbers, PoolNumbers
 from bufpool_workers.counters.report import (
     EscapePlace,
     ProcessReport,
@@ -37,8 +36,6 @@ __all__ = [  # noqa: RUF022 - grouped by topic
     "make_registry",
     # describing
     "EscapePlace",
-    "Numbers",
-    "PoolNumbers",
     "ProcessReport",
     "Report",
     "make_report",

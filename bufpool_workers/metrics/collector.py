@@ -14,10 +14,9 @@ from bufpool_workers.counters import catalog as names
 from bufpool_workers.counters.catalog import Catalog
 from bufpool_workers.counters.compaction import compact
 from bufpool_workers.counters.format import parse_key
-from bufpool_workers.counters.numbers import Numbers
 from bufpool_workers.counters.report import Report, make_report
 from bufpool_workers.counters.snapshot import Snapshot, read_directory, read_files
-from bufpool_workers.settings import LEVELS
+from bufpool_workers.stats import LEVELS, PoolStats
 
 logger = logging.getLogger(__name__)
 
@@ -80,13 +79,12 @@ class Collector(MultiProcessCollector):
     def _derive(self, report: Report) -> Iterator[Metric]:
         total, processes = report.total, report.processes
         level = report.secure_level
-        yield self._by_size(names.HIT_RATE, report, lambda numbers: numbers.hit_rate)
+        yield self._by_size(names.HIT_RATE, report, attrgetter("hit_rate"))
         yield self._gauge(names.GLOBAL_HIT_RATE, total.hit_rate)
         yield self._gauge(names.MEMORY_ALLOCATED, total.bytes_allocated)
         yield self._gauge(names.MEMORY_REUSED, total.bytes_reused)
         yield self._gauge(names.REUSE_EFFICIENCY, total.reuse_efficiency)
-        yield self._by_size(names.IN_USE, report, attrgetter("in_use"))
-        for spec in names.POOL_GAUGES:
+        for spec in (*names.DERIVED, *names.POOL_GAUGES):
             yield self._by_size(spec, report, attrgetter(spec.field))
         yield self._gauge(names.SECURE_LEVEL, None if level is None else LEVELS.index(level))
         yield self._gauge(names.LOCKED_BYTES, report.locked_bytes)
@@ -94,16 +92,16 @@ class Collector(MultiProcessCollector):
         yield self._gauge(names.PROCESSES, len(processes))
         yield self._gauge(names.SKIPPED_FILES, len(report.skipped))
 
-    def _gauge(self, spec: names.Spec, value: float | None) -> Metric:
+    def _gauge(self, spec: names.MetricSpec, value: float | None) -> Metric:
         return GaugeMetricFamily(self._catalog.name(spec), spec.help, value=value)
 
     def _by_size(
-        self, spec: names.Spec, report: Report, number: Callable[[Numbers], float | None]
+        self, spec: names.MetricSpec, report: Report, number: Callable[[PoolStats], float | None]
     ) -> Metric:
         metric = GaugeMetricFamily(self._catalog.name(spec), spec.help, labels=("pool", "size"))
-        for pool, numbers in report.pools.items():
-            for size, its in numbers.sizes.items():
-                value = number(its)
+        for pool, stats in report.pools.items():
+            for size, numbers in stats.sizes.items():
+                value = number(numbers)
                 if value is not None:
                     metric.add_metric((pool, size), value)
         return metric

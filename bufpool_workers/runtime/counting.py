@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Final
 from bufpool_workers.celery import environment
 from bufpool_workers.errors import MetricsError, PoolClosed
 from bufpool_workers.memory import BufferPool, bind_gauges, current_pools
-from bufpool_workers.settings import KINDS, Settings
+from bufpool_workers.settings import Settings
+from bufpool_workers.stats import KINDS
 
 if TYPE_CHECKING:
     from bufpool_workers.metrics import CounterFile

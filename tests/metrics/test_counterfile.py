@@ -12,12 +12,13 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from support.folders import open_to_all
 
 from bufpool_workers import memory
-from bufpool_workers.counters.catalog import POOL_FIELDS, SECURE_LEVEL, WARMED, Catalog
+from bufpool_workers.counters.catalog import SECURE_LEVEL, WARMED, Catalog
 from bufpool_workers.counters.compaction import compact
 from bufpool_workers.counters.counterfile import CounterFile
 from bufpool_workers.counters.report import make_report
 from bufpool_workers.counters.snapshot import read_directory
 from bufpool_workers.errors import MetricsError
+from bufpool_workers.stats import FIELDS
 
 
 def create(directory):
@@ -38,7 +39,7 @@ def test_a_stock_collector_reads_the_counters_and_nothing_else(workers, tmp_path
 def test_every_key_is_there_before_anything_is_counted(workers, tmp_path):
     workers.count()
     keys = {key for _, _, key, _ in read_directory(tmp_path).merged()}
-    assert len(keys) == 3 * (len(POOL_FIELDS) - 2)
+    assert len(keys) == 3 * (len(FIELDS) - 2)
 
 
 def test_a_pool_counts_in_it_without_a_call(tmp_path):
@@ -67,7 +68,7 @@ def test_gauges_of_the_process_are_seen_while_it_lives(tmp_path):
 def test_values_are_aligned_and_their_blocks_are_there(tmp_path):
     file = create(tmp_path)
     offsets = [offset for pool in POOLS for offset in file.offsets(pool)]
-    assert len(set(offsets)) == len(offsets) == 3 * len(POOL_FIELDS)
+    assert len(set(offsets)) == len(offsets) == 3 * len(FIELDS)
     assert all(offset % 8 == 0 for offset in offsets)
     status = file.path.stat()
     assert status.st_blocks * 512 >= status.st_size == len(file.buffer)

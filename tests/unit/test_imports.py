@@ -12,21 +12,21 @@ import bufpool_workers
 ROOT = Path(bufpool_workers.__file__).parent
 BELOW = {
     "errors": set(),
-    "units": {"errors", "counters"},
+    "units": set(),
     "signatures": set(),
-    "settings": {"errors", "units"},
-    "stats": {"errors", "units"},
+    "settings": {"errors", "units", "stats"},
+    "stats": {"units"},
     "memory": {"errors", "units", "settings", "stats"},
-    "counters": {"errors", "units", "settings", "stats"},
+    "counters": {"errors", "units", "stats"},
     "sealing": {"errors", "settings", "signatures", "memory"},
-    "metrics": {"errors", "units", "settings", "stats", "counters"},
+    "metrics": {"errors", "units", "stats", "counters"},
     "diagnostics": {"errors", "units", "settings", "stats", "memory", "counters", "metrics"}
     | {"celery", "sealing"},
-    "runtime": {"errors", "units", "settings", "memory", "counters", "sealing", "metrics"}
+    "runtime": {"errors", "units", "settings", "stats", "memory", "counters", "sealing", "metrics"}
     | {"celery"},
     "console": {"errors", "units", "settings", "stats", "counters", "metrics", "diagnostics"}
     | {"celery"},
-    "decorators": {"errors", "settings", "signatures", "memory", "sealing"},
+    "decorators": {"errors", "units", "settings", "signatures", "memory", "sealing"},
 }
 
 
