@@ -14,9 +14,11 @@ from celery.concurrency.prefork import TaskPool as PreforkPool
 
 from bufpool_workers.celery import environment
 from bufpool_workers.celery.startup_error import refusing
+from bufpool_workers.counters import compact, read_report
 from bufpool_workers.errors import MetricsError
 from bufpool_workers.runtime.counting import counting
 from bufpool_workers.settings import PREFIX
+from bufpool_workers.units import format_percentage
 
 if TYPE_CHECKING:
     from bufpool_workers.metrics import Endpoint
@@ -56,8 +58,6 @@ def compact_leftovers(settings: Settings) -> None:
     """Merge what earlier workers, or an earlier boot, left in the directory."""
     directory = environment.directory()
     if directory is not None:
-        from bufpool_workers.metrics import compact  # noqa: PLC0415 - see counting
-
         try:
             compact(directory, foreign=settings.compact_foreign)
         except OSError as error:
@@ -69,9 +69,6 @@ def log_totals() -> None:
     directory = environment.directory()
     if directory is None:
         return
-    from bufpool_workers import units  # noqa: PLC0415 - see counting
-    from bufpool_workers.metrics import read_report  # noqa: PLC0415 - see counting
-
     try:
         report = read_report(directory, namespace=counting.source().metrics_namespace)
     except MetricsError as error:
@@ -81,7 +78,7 @@ def log_totals() -> None:
     logger.info(
         "bufpool: %d gets, hit rate %s, %d escapes, %d reclaims",
         total.gets,
-        "-" if total.hit_rate is None else units.format_percentage(total.hit_rate),
+        "-" if total.hit_rate is None else format_percentage(total.hit_rate),
         total.escapes,
         total.reclaims,
         extra={"bufpool": {"event": "ended", **total.as_dict()}},

@@ -1,19 +1,19 @@
-"""What a node's counting says, for people and programs: every view of a node is drawn from this."""
+"""The report on a node, for people and programs: every view of a node is drawn from it."""
 
 from __future__ import annotations
 
+import os
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from math import isnan, nan
-from pathlib import Path
 from typing import Any, Self
 
 from bufpool_workers.counters import catalog as names
 from bufpool_workers.counters.catalog import Catalog
 from bufpool_workers.counters.format import merge_numbers, parse_key
-from bufpool_workers.counters.liveness import Owner
+from bufpool_workers.counters.liveness import ProcessIdentity
 from bufpool_workers.counters.snapshot import LiveProcess, Snapshot, read_directory
 from bufpool_workers.stats import KINDS, LEVELS, PoolStats
 
@@ -22,7 +22,7 @@ from bufpool_workers.stats import KINDS, LEVELS, PoolStats
 class ProcessReport:
     """A living process; `pools` has only the sizes that it has used or holds.
 
-    `warmed` is None for one that nobody is to warm: a script, a web process.
+    `warmed` is None for a process that needs no warming: a script, a web server.
     `secure_level` is the lowest of its secure memory, or what it would get while it has none.
     """
 
@@ -59,7 +59,7 @@ class ProcessReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EscapePlace:
-    """Where buffers were acquired that views outlived, and how often; known with bufpool_debug."""
+    """A place where escaped buffers were acquired, and how many; known with bufpool_debug."""
 
     pool: str
     place: str
@@ -98,7 +98,7 @@ class Report:
 
     @property
     def warmed_processes(self) -> int:
-        """How many living processes are as warm as they are to be; any others should be warm."""
+        """The number of living processes that are warm or don't need warming."""
         return sum(process.warmed is not False for process in self.processes)
 
     def as_dict(self) -> dict[str, Any]:
@@ -152,7 +152,7 @@ def _pools_from_dict(pools: Mapping[str, Any]) -> dict[str, PoolStats]:
 def make_report(snapshot: Snapshot, *, catalog: Catalog) -> Report:
     """Describe the node whose metrics directory was read."""
     reader = _Reader(catalog)
-    files: dict[Owner, list[LiveProcess]] = defaultdict(list)
+    files: dict[ProcessIdentity, list[LiveProcess]] = defaultdict(list)
     for live in snapshot.live:
         if reader.is_ours(live):
             files[live.owner].append(live)
@@ -161,12 +161,14 @@ def make_report(snapshot: Snapshot, *, catalog: Catalog) -> Report:
         unix_seconds=time.time(),
         pools=reader.pools(snapshot, processes),
         processes=processes,
-        skipped=dict(snapshot.skipped),
+        skipped=dict(snapshot.unreadable),
         escape_places=reader.places(snapshot),
     )
 
 
-def read_report(directory: Path, *, namespace: str = names.DEFAULT_NAMESPACE) -> Report:
+def read_report(
+    directory: str | os.PathLike[str], *, namespace: str = names.DEFAULT_NAMESPACE
+) -> Report:
     """Describe the node that counts in the directory, writing nothing there.
 
     Raises MetricsError when the directory can't be listed.
@@ -175,7 +177,7 @@ def read_report(directory: Path, *, namespace: str = names.DEFAULT_NAMESPACE) ->
 
 
 class _Reader:
-    """Finds the numbers of the catalog among the keys of a directory's files."""
+    """Reader of the numbers of one catalog from a directory's files."""
 
     def __init__(self, catalog: Catalog) -> None:
         specs = names.COUNTERS + names.POOL_GAUGES
@@ -184,7 +186,7 @@ class _Reader:
         self._keys = [catalog.process_gauge_key(spec) for spec in names.PROCESS_GAUGES]
 
     def is_ours(self, live: LiveProcess) -> bool:
-        """Whether it counts in this namespace; several may share a directory."""
+        """Return whether it counts in this namespace; several may share a directory."""
         return all(key in live.gauges for key in self._keys)
 
     def pools(self, snapshot: Snapshot, processes: Sequence[ProcessReport]) -> dict[str, PoolStats]:
@@ -218,7 +220,7 @@ class _Reader:
         ]
         return tuple(sorted(found, key=lambda place: (-place.escapes, place.place, place.pool)))
 
-    def process(self, owner: Owner, files: Sequence[LiveProcess]) -> ProcessReport:
+    def process(self, owner: ProcessIdentity, files: Sequence[LiveProcess]) -> ProcessReport:
         """Describe a living process by all the files that it has counted in."""
         numbers = (each.items() for live in files for each in (live.counters, live.gauges))
         sizes = self._add_up(pair for pairs in numbers for pair in pairs if pair[1])

@@ -48,7 +48,7 @@ class Collector(MultiProcessCollector):
         return _to_metrics(read_files([Path(file) for file in files]), accumulate=accumulate)
 
     def collect(self) -> Iterator[Metric]:
-        """Give everything as it is at this moment."""
+        """Yield everything as it is at this moment."""
         snapshot = self.snapshot()
         yield from _to_metrics(snapshot, accumulate=True)
         yield from self._derive(make_report(snapshot, catalog=self._catalog))
@@ -60,21 +60,21 @@ class Collector(MultiProcessCollector):
     def snapshot(self) -> Snapshot:
         """Compact, then read; a compaction that fails is logged and changes no number."""
         directory = Path(self._path)
-        skipped: dict[str, str] = {}
+        unmerged: dict[str, str] = {}
         try:
-            skipped = compact(directory, foreign=self._compact_foreign).skipped
+            unmerged = compact(directory, foreign=self._compact_foreign).unmerged
         except OSError as error:
-            skipped = {"": f"files of dead processes can't be merged: {error.strerror}"}
+            unmerged = {"": f"files of dead processes can't be merged: {error.strerror}"}
         snapshot = read_directory(directory)
-        self._name_once({**skipped, **snapshot.skipped})
+        self._name_once({**unmerged, **snapshot.unreadable})
         return snapshot
 
-    def _name_once(self, skipped: dict[str, str]) -> None:
-        for name, reason in skipped.items():
+    def _name_once(self, reasons: dict[str, str]) -> None:
+        for name, reason in reasons.items():
             if name not in self._named:
                 where = repr(os.path.join(self._path, name))[1:-1]  # noqa: PTH118 - names may hold anything
                 logger.warning("bufpool: metrics: %s: %s", where, reason)
-        self._named = set(skipped)
+        self._named = set(reasons)
 
     def _derive(self, report: Report) -> Iterator[Metric]:
         total, processes = report.total, report.processes
@@ -126,7 +126,10 @@ def _to_metrics(snapshot: Snapshot, *, accumulate: bool) -> list[Metric]:
         type_, _, mode = kind.partition("_")
         metric = metrics.get(family)
         if metric is None:
-            metric = metrics[family] = Metric(family, text, type_)
+            metric = metrics[family] = Metric("_", text, type_)
+            metric.name = family  # checked by its writer, whose rules may not be this process's
+        if metric.type == "histogram" != type_:
+            continue  # another program's metric of the same name, whose `le` may be any text
         if type_ == "gauge":
             metric._multiprocess_mode = mode  # type: ignore[attr-defined]  # noqa: SLF001 - its collector's own mark
             pid = ("pid", process)

@@ -8,6 +8,7 @@ import psutil
 import pytest
 from counting import POOLS, run_forked
 
+from bufpool_workers.counters import ask_to_trim, compact, compact_above
 from bufpool_workers.counters.catalog import (
     LOCKED_BYTES,
     SECURE_LEVEL,
@@ -15,7 +16,7 @@ from bufpool_workers.counters.catalog import (
     Catalog,
 )
 from bufpool_workers.counters.counterfile import CounterFile
-from bufpool_workers.counters.report import Report, make_report
+from bufpool_workers.counters.report import Report, make_report, read_report
 from bufpool_workers.counters.snapshot import read_directory
 
 
@@ -124,3 +125,13 @@ def test_a_report_of_a_later_version_can_be_read(workers, report):
     told["news"] = told["total"]["news"] = told["processes"][0]["news"] = 1
     told["pools"]["regular"]["sizes"]["2kb"]["news"] = 1
     assert Report.from_dict(told).total.gets == 8
+
+
+def test_directory_may_be_text_or_a_path(workers, tmp_path):
+    workers.count_and_die(gets=3)
+    for directory in (str(tmp_path), tmp_path):
+        assert read_report(directory).total.gets == 3
+        assert compact_above(0, directory) is None
+        assert compact(directory).merged == 0
+        assert ask_to_trim(directory, pids={os.getpid()}, unix_seconds=1.0) == 0
+    assert {path.suffix for path in tmp_path.iterdir()} == {".db", ".lock"}
