@@ -16,8 +16,9 @@ from bufpool_workers.counters import (
     make_report,
     read_report,
 )
-from bufpool_workers.metrics.apps import Endpoint, asgi_app, wsgi_app
+from bufpool_workers.metrics.apps import asgi_app, wsgi_app
 from bufpool_workers.metrics.collector import Collector, make_registry
+from bufpool_workers.metrics.server import Endpoint, serve
 
 __all__ = [  # noqa: RUF022 - grouped by topic
     # counting
@@ -41,6 +42,7 @@ __all__ = [  # noqa: RUF022 - grouped by topic
     "read_report",
     # serving
     "Endpoint",
+    "serve",
     "asgi_app",
     "wsgi_app",
 ]
