@@ -31,7 +31,8 @@ from bufpool_workers.memory import (
     stats,
 )
 from bufpool_workers.sealing import Keyring, generate_key, seal
-from bufpool_workers.settings import GiB, KiB, MiB, Settings
+from bufpool_workers.settings import Settings
+from bufpool_workers.units import GiB, KiB, MiB
 
 __all__ = [  # noqa: RUF022 - in reading order
     # wiring

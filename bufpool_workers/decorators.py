@@ -16,8 +16,8 @@ from bufpool_workers.errors import SealError
 from bufpool_workers.sealing import single_use
 from bufpool_workers.sealing.keyring import current_keyring
 from bufpool_workers.sealing.parameters import MISSING, record, sealed_names, sealed_parameters
-from bufpool_workers.settings import parse_size
 from bufpool_workers.signatures import signature_of
+from bufpool_workers.units import parse_size
 
 Size = int | str | Callable[..., int | str]
 Function = Callable[..., Any]

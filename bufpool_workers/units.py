@@ -1,20 +1,62 @@
-"""Numbers as people read them."""
+"""Sizes, labels, percentages and ages: how they are read, and how people see them."""
 
+import re
 from typing import Final
 
-from bufpool_workers.counters.catalog import label_bytes
+KiB: Final = 1024
+MiB: Final = 1024 * KiB
+GiB: Final = 1024 * MiB
+
+_UNITS: Final = {"GiB": GiB, "MiB": MiB, "KiB": KiB, "B": 1}
+_BYTES: Final = {name.upper(): unit for name, unit in _UNITS.items()} | {"": 1}
+_SIZE: Final = re.compile(r"\s*(\d{1,18})\s*([a-z]*)\s*", re.IGNORECASE | re.ASCII)
+_LABEL: Final = re.compile(r"(\d{1,18})([kmg]?)b", re.ASCII)
 
 _MINUTE: Final = 60
 _HOUR: Final = 60 * _MINUTE
 _DAY: Final = 24 * _HOUR
-_UNIT: Final = 1024
 
-PROTECTION: Final = {
-    "memfd": "hidden from every other process, root included; never swapped",
-    "mlock": "never swapped; root can read it",
-    "plain": "may be swapped; root can read it",
-}
-"""What each level of secure memory means."""
+
+def parse_size(size: object) -> int:
+    """Return a size in bytes from an int or from text such as "64KiB".
+
+    Units are B, KiB, MiB and GiB (IEC 80000-13, powers of 1024); "KB" and the like are refused,
+    since they mean two things. Raises TypeError for other types, ValueError for other text.
+    """
+    if isinstance(size, str):
+        match = _SIZE.fullmatch(size)
+        if match is None or match[2].upper() not in _BYTES:
+            raise ValueError(
+                f'{size!r} is not a size: a whole number with B, KiB, MiB or GiB, such as "64KiB"'
+            )
+        return int(match[1]) * _BYTES[match[2].upper()]
+    if isinstance(size, bool) or not isinstance(size, int):
+        raise TypeError(f'a size is an int or text such as "64KiB", not {type(size).__name__}')
+    return size
+
+
+def format_size(nbytes: int) -> str:
+    """Write a size as `parse_size` reads it: 65536 is "64KiB"."""
+    name, unit = _largest_unit(nbytes)
+    return f"{nbytes // unit}{name}"
+
+
+def size_label(nbytes: int) -> str:
+    """Write the name of a size class in statistics and metrics: 65536 is "64kb"."""
+    name, unit = _largest_unit(nbytes)
+    return f"{nbytes // unit}{name.lower().replace('i', '')}"
+
+
+def label_bytes(label: str) -> int | None:
+    """Return the bytes of a size class by its label; None for other text, such as "larger"."""
+    match = _LABEL.fullmatch(label)
+    return int(match[1]) << 10 * " kmg".index(match[2] or " ") if match else None
+
+
+def _largest_unit(nbytes: int) -> tuple[str, int]:
+    """Return the largest unit of which `nbytes` is a multiple."""
+    fitting = (pair for pair in _UNITS.items() if nbytes >= pair[1] and nbytes % pair[1] == 0)
+    return next(fitting, ("B", 1))
 
 
 def format_count(number: int) -> str:
@@ -24,12 +66,12 @@ def format_count(number: int) -> str:
 
 def format_bytes(nbytes: int) -> str:
     """Write a size in the largest unit that it reaches, to one digit after the point: "5.3 MiB"."""
-    if nbytes < _UNIT:
+    if nbytes < KiB:
         return f"{nbytes} B"
     size, names = float(nbytes), iter(("KiB", "MiB", "GiB", "TiB"))
     name = ""
-    while size >= _UNIT and (following := next(names, None)):
-        size, name = size / _UNIT, following
+    while size >= KiB and (following := next(names, None)):
+        size, name = size / KiB, following
     return f"{size:.1f} {name}".replace(".0 ", " ")
 
 
@@ -40,7 +82,7 @@ def format_label(label: str) -> str:
 
 
 def format_percentage(percentage: float | None) -> str:
-    """Write a percentage to one digit; all but 100 stays below it, and what isn't known is none."""
+    """Write a percentage to one digit; only 100 is shown as 100, and None as "none yet"."""
     if percentage is None:
         return "none yet"
     shown = f"{percentage:.1f} %"

@@ -167,7 +167,7 @@ def serve(context: click.Context, port: int | None, host: str | None) -> None:
         return metrics.serve(settings, options=options)
 
     endpoint = _or_fail(start)
-    click.echo(f"metrics at {metrics.url(settings, endpoint.port)}")
+    click.echo(f"metrics at {endpoint.url}")
     signal.sigwait({signal.SIGINT, signal.SIGTERM})
     endpoint.close()
 

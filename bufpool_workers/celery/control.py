@@ -13,6 +13,7 @@ from typing import Any
 from celery.worker.control import control_command, inspect_command
 
 from bufpool_workers.celery import environment
+from bufpool_workers.counters import ask_to_trim, read_report
 from bufpool_workers.errors import MetricsError
 from bufpool_workers.runtime.counting import counting
 
@@ -28,24 +29,18 @@ def register() -> None:
 
 def bufpool_stats(state: Any) -> dict[str, Any]:  # noqa: ARG001 - Celery's signature
     """Give the pools and processes of the node; `celery bufpool status --json` shows the same."""
-    from bufpool_workers import metrics  # noqa: PLC0415 - see counting
-
     try:
-        return metrics.read_report(_directory(), namespace=_namespace()).as_dict()
+        return read_report(_directory(), namespace=_namespace()).as_dict()
     except MetricsError as error:
         return {"error": str(error)}
 
 
 def bufpool_trim(state: Any) -> dict[str, Any]:
     """Have each process give idle memory above its warm levels back when its next task ends."""
-    from bufpool_workers import metrics  # noqa: PLC0415 - see counting
-
     try:
         directory = _directory()
         pids = {os.getpid(), *state.consumer.pool.info.get("processes", ())}
-        asked = metrics.ask_to_trim(
-            directory, pids=pids, namespace=_namespace(), unix_seconds=time.time()
-        )
+        asked = ask_to_trim(directory, pids=pids, namespace=_namespace(), unix_seconds=time.time())
     except MetricsError as error:
         return {"error": str(error)}
     return {"ok": f"asked {asked} processes to trim their pools when their next task ends"}

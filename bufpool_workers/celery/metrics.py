@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import logging
-import os
-import socket
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
@@ -14,18 +11,17 @@ from celery.concurrency.prefork import TaskPool as PreforkPool
 
 from bufpool_workers.celery import environment
 from bufpool_workers.celery.startup_error import refusing
+from bufpool_workers.counters import compact, read_report
 from bufpool_workers.errors import MetricsError
 from bufpool_workers.runtime.counting import counting
 from bufpool_workers.settings import PREFIX
+from bufpool_workers.units import format_percentage
 
 if TYPE_CHECKING:
     from bufpool_workers.metrics import Endpoint
     from bufpool_workers.settings import Settings
 
 logger = logging.getLogger(__name__)
-
-_NO_SUCH_HOST = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
-_NO_SUCH_PORT = {errno.EADDRINUSE, errno.EACCES}  # taken; below 1024, for others than root
 
 
 class MetricsStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ships no types
@@ -56,8 +52,6 @@ def compact_leftovers(settings: Settings) -> None:
     """Merge what earlier workers, or an earlier boot, left in the directory."""
     directory = environment.directory()
     if directory is not None:
-        from bufpool_workers.metrics import compact  # noqa: PLC0415 - see counting
-
         try:
             compact(directory, foreign=settings.compact_foreign)
         except OSError as error:
@@ -69,9 +63,6 @@ def log_totals() -> None:
     directory = environment.directory()
     if directory is None:
         return
-    from bufpool_workers import units  # noqa: PLC0415 - see counting
-    from bufpool_workers.metrics import read_report  # noqa: PLC0415 - see counting
-
     try:
         report = read_report(directory, namespace=counting.source().metrics_namespace)
     except MetricsError as error:
@@ -81,7 +72,7 @@ def log_totals() -> None:
     logger.info(
         "bufpool: %d gets, hit rate %s, %d escapes, %d reclaims",
         total.gets,
-        "-" if total.hit_rate is None else units.format_percentage(total.hit_rate),
+        "-" if total.hit_rate is None else format_percentage(total.hit_rate),
         total.escapes,
         total.reclaims,
         extra={"bufpool": {"event": "ended", **total.as_dict()}},
@@ -91,10 +82,10 @@ def log_totals() -> None:
 def serve(settings: Settings, *, options: Collection[str] = ()) -> Endpoint:
     """Serve the scrape from a thread of this process, and from none of its children.
 
-    Raises MetricsError that names the setting with which it can't, or the command's option in its
-    place where `options` has it.
+    Raises MetricsError that names the setting that is wrong, or the command's option in its place
+    where `options` has it.
     """
-    from bufpool_workers.metrics import Endpoint, wsgi_app  # noqa: PLC0415 - see counting
+    from bufpool_workers.metrics import server, wsgi_app  # noqa: PLC0415 - only where it serves
 
     directory = environment.directory()
     if directory is None:
@@ -106,32 +97,15 @@ def serve(settings: Settings, *, options: Collection[str] = ()) -> Endpoint:
         directory, namespace=settings.metrics_namespace, compact_foreign=settings.compact_foreign
     )
     port, host = settings.metrics_port or 0, settings.metrics_host
-    try:
-        endpoint = Endpoint.start(app, port=port, host=host, **settings.metrics_tls)
-    except MetricsError as error:
-        wrong = _wrong(error.__cause__)
-        if wrong is None:
-            raise
-        value = getattr(settings, wrong)
-        option = f"--{wrong.removeprefix('metrics_')} {value}"
-        given = option if wrong in options else f"{PREFIX}{wrong} = {value!r}"
-        raise MetricsError(f"{given}: {error}") from error
-    os.register_at_fork(after_in_child=endpoint.close)
-    logger.info("bufpool: metrics at %s", url(settings, endpoint.port))
-    return endpoint
-
-
-def url(settings: Settings, port: int) -> str:
-    """Give the address at which the endpoint on that port is found, for people to click."""
-    host = settings.metrics_host
-    scheme = "https" if settings.metrics_tls else "http"
-    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}/"
-
-
-def _wrong(error: BaseException | None) -> str | None:
-    """Tell which setting made an address that can't be listened on; None for other reasons."""
-    if not isinstance(error, OSError):
-        return None
-    if isinstance(error, socket.gaierror) or error.errno in _NO_SUCH_HOST:
-        return "metrics_host"
-    return "metrics_port" if error.errno in _NO_SUCH_PORT else None
+    return server.serve(
+        app,
+        port=port,
+        host=host,
+        tls=settings.metrics_tls,
+        given={
+            name: f"--{name} {value}"
+            if f"metrics_{name}" in options
+            else f"{PREFIX}metrics_{name} = {value!r}"
+            for name, value in (("port", port), ("host", host))
+        },
+    )

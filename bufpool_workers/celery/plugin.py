@@ -94,6 +94,6 @@ def _task_ended(task_id: str, task: Any, **_: Any) -> None:
     try:
         memory.current_pools().end_task(task_id, name=task.name, code=code)
     finally:  # a warning may be made an error
-        counting.keep()
+        counting.ensure_file()
     if counting.is_trim_asked():
         warmup.trim_pools()

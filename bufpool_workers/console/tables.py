@@ -11,7 +11,8 @@ from rich.text import Text
 
 from bufpool_workers import units
 from bufpool_workers.celery.nodes import Node
-from bufpool_workers.metrics import Numbers, ProcessReport, Report
+from bufpool_workers.metrics import ProcessReport, Report
+from bufpool_workers.stats import PoolStats
 
 _PIPE_COLUMNS = 10_000  # never broken, however long a directory's name is
 _TROUBLES = {
@@ -102,22 +103,22 @@ def _pools(report: Report, before: Report | None) -> Table:
     return table
 
 
-def _rows(report: Report) -> Iterator[tuple[str, str, Numbers]]:
+def _rows(report: Report) -> Iterator[tuple[str, str, PoolStats]]:
     for name, pool in report.pools.items():
-        if pool.total:
-            yield name, "all", pool.total
+        if pool:
+            yield name, "all", pool
             for size, numbers in pool.sizes.items():
                 if numbers:
                     yield name, size, numbers
 
 
 def _rates(
-    report: Report, before: Report, pool: str, size: str, numbers: Numbers
+    report: Report, before: Report, pool: str, size: str, numbers: PoolStats
 ) -> dict[str, str]:
-    then = Numbers()
+    then = PoolStats()
     if pool in before.pools:
         old = before.pools[pool]
-        then = old.total if size == "all" else old.sizes.get(size, then)
+        then = old if size == "all" else old.sizes.get(size, then)
     seconds = report.unix_seconds - before.unix_seconds
     if seconds <= 0:
         return {"gets_s": "-", "misses_s": "-"}

@@ -1,16 +1,16 @@
 """Compaction: the files of dead processes become one, and no scrape ever sees a different total.
 
 Every state between two system calls is exact for a reader that knows which files the merged one
-has absorbed (snapshot.py), so SIGKILL may come anywhere:
+was made of (snapshot.py), so SIGKILL may come anywhere:
 
 1. take the lock, so that one compacts at a time;
-2. finish the last run: unlink what it absorbed, then commit that nothing is absorbed;
-3. add up the files that nobody writes to;
+2. finish the last run: unlink its sources, then commit that there are none;
+3. add up the files that no process writes to;
 4. commit: one rename puts the sums, and the names that they are of, in the merged file's place;
-5. unlink those, and commit that nothing is absorbed any more.
+5. unlink those, and commit that there are none any more.
 
 Files of prometheus_client carry a pid in their name, which another process may get and open.
-They are first renamed ("claimed") to a name that nobody opens, then checked once more.
+They are first renamed ("claimed") to a name that no process opens, then checked once more.
 """
 
 import errno
@@ -24,8 +24,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from bufpool_workers.counters.format import OF_THE_LIVING, DamagedFileError, Number, merge_numbers
-from bufpool_workers.counters.liveness import current_instance, has_writer
+from bufpool_workers.counters.format import LIVE_ONLY_KINDS, DamagedFileError, Number, merge_numbers
+from bufpool_workers.counters.liveness import current_host_id, has_writer
 from bufpool_workers.counters.mergedfile import MergedFile
 from bufpool_workers.counters.names import (
     LOCK,
@@ -39,7 +39,8 @@ from bufpool_workers.counters.names import (
 )
 from bufpool_workers.counters.snapshot import read_entries
 
-_CROWD: Final = 100
+MAX_UNMERGED_FILES: Final = 100
+"""Where a directory is seldom scraped, processes compact it when it holds more files."""
 _NEW_PREFIX: Final = ".counter_bufpool-"
 _UNSEEN: Final = (
     "prometheus_client's files can't be merged here: only their owner, and only on a filesystem "
@@ -49,23 +50,23 @@ _UNSEEN: Final = (
 
 @dataclass(slots=True)
 class Compaction:
-    """What a run did: files absorbed, files of the living dropped, and why others were not.
+    """The outcome of a run: files merged, files of live-only kinds dropped, and what is left.
 
-    `skipped` has the reasons by name; one for many files stands under the empty name.
+    `unmerged` has the reasons by file name; a reason for many files stands under the empty name.
     """
 
-    absorbed: int = 0
+    merged: int = 0
     dropped: int = 0
-    skipped: dict[str, str] = field(default_factory=dict)
+    unmerged: dict[str, str] = field(default_factory=dict)
 
 
-def compact(directory: Path, *, foreign: bool = False) -> Compaction:
+def compact(directory: str | os.PathLike[str], *, foreign: bool = False) -> Compaction:
     """Merge the files of dead processes; does nothing while another process is at it.
 
-    `foreign`: also prometheus_client's own, whose gauges of modes `all` and `live*` are dropped.
-    Raises OSError when the directory can't be written.
+    `foreign`: also third-party files, prometheus_client's own; their gauges of modes `all` and
+    `live*` are dropped. Raises OSError when the directory can't be written.
     """
-    run = Compaction()
+    run, directory = Compaction(), Path(directory)
     with _locked(directory) as locked:
         if locked:
             _remove_leftovers(directory)
@@ -73,12 +74,12 @@ def compact(directory: Path, *, foreign: bool = False) -> Compaction:
     return run
 
 
-def compact_if_crowded(directory: Path, *, foreign: bool = False) -> None:
-    """Compact where many files have gathered: for directories that nobody scrapes for long.
+def compact_above(files: int, directory: str | os.PathLike[str], *, foreign: bool = False) -> None:
+    """Compact a directory that holds more than so many files.
 
     Raises OSError when the directory can't be written.
     """
-    if len(list_names(directory)) > _CROWD:
+    if len(list_names(Path(directory))) > files:
         compact(directory, foreign=foreign)
 
 
@@ -87,7 +88,7 @@ class _Run:
         self._directory = directory
         self._result = result
         self._foreign = foreign
-        self._instance = current_instance()
+        self._host_id = current_host_id()
 
     def compact(self) -> None:
         sources: dict[str, list[FileName]] = defaultdict(list)
@@ -95,43 +96,43 @@ class _Run:
             try:
                 name = FileName.parse(raw)
             except DamagedFileError:
-                continue  # not ours to judge; readers say so
+                continue  # not ours; readers name it
             sources[name.kind] += [] if name.is_merged else [name]
         for kind, names in sources.items():
             try:
                 self._compact_kind(kind, names)
             except DamagedFileError as error:
-                self._result.skipped[merged_name(kind)] = f"{error}; remove it to begin again at 0"
+                self._result.unmerged[merged_name(kind)] = f"{error}; remove it to begin again at 0"
 
     def _compact_kind(self, kind: str, names: list[FileName]) -> None:
         path = self._directory / merged_name(kind)
-        merged = self._finish(path, _read_merged(path))
+        merged = self._finish(path, _read_merged(path, kind))
         numbers = defaultdict(list, {key: [*parts] for key, parts in merged.numbers.items()})
-        absorbed = []
+        sources = []
         for name in names:
             if name.owner is None and not self._foreign:
                 continue
-            if kind in OF_THE_LIVING:
+            if kind in LIVE_ONLY_KINDS:
                 self._drop(name)
             else:
-                absorbed += self._absorb(name, numbers)
-        if absorbed:
+                sources += self._merge(name, numbers)
+        if sources:
             sums = {key: merge_numbers(kind, parts) for key, parts in numbers.items()}
-            merged = MergedFile(sums, absorbed)
+            merged = MergedFile(sums, sources)
             merged.replace(path)
             self._finish(path, merged)
-            self._result.absorbed += len(absorbed)
+            self._result.merged += len(sources)
 
     def _finish(self, path: Path, merged: MergedFile) -> MergedFile:
-        if not merged.absorbed:
+        if not merged.sources:
             return merged
-        for name in merged.absorbed:
+        for name in merged.sources:
             (self._directory / name).unlink(missing_ok=True)
         settled = MergedFile(merged.numbers)
         settled.replace(path)
         return settled
 
-    def _absorb(self, name: FileName, numbers: dict[bytes, list[Number]]) -> list[str]:
+    def _merge(self, name: FileName, numbers: dict[bytes, list[Number]]) -> list[str]:
         try:
             with open_file(self._directory / name.name) as fd:
                 if not self._may_take(fd, name):
@@ -145,7 +146,7 @@ class _Run:
         except FileNotFoundError:
             return []
         except (PermissionError, DamagedFileError) as error:
-            self._result.skipped[name.name] = str(error)
+            self._result.unmerged[name.name] = str(error)
             return []
         for key, parts in entries.items():
             numbers[key] += parts
@@ -161,7 +162,7 @@ class _Run:
         except FileNotFoundError:
             return
         except (PermissionError, DamagedFileError) as error:
-            self._result.skipped[name.name] = str(error)
+            self._result.unmerged[name.name] = str(error)
 
     def _claim(self, fd: int, name: FileName) -> Path | None:
         path = self._directory / name.name
@@ -172,12 +173,12 @@ class _Run:
         return path if self._has_writer(fd, name) is False else None
 
     def _has_writer(self, fd: int, name: FileName) -> bool | None:
-        return has_writer(fd, owner=name.owner, instance=self._instance)
+        return has_writer(fd, owner=name.owner, host_id=self._host_id)
 
     def _may_take(self, fd: int, name: FileName) -> bool:
         writer = self._has_writer(fd, name)
         if writer is None:
-            self._result.skipped[""] = _UNSEEN
+            self._result.unmerged[""] = _UNSEEN
         if writer is not False:
             return False
         folder, user = self._directory.stat(), os.geteuid()
@@ -185,14 +186,14 @@ class _Run:
             0,
             folder.st_uid,
             os.fstat(fd).st_uid,
-        }:  # once absorbed, it could not be unlinked
+        }:  # once merged, it could not be unlinked
             raise PermissionError(errno.EPERM, "another user's file in a sticky directory")
         return True
 
 
 @contextmanager
 def _locked(directory: Path) -> Iterator[bool]:
-    # never through a link that somebody else put there, and never waiting at a pipe
+    # never through a link that another user put there, and never waiting at a pipe
     flags = os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     fd = os.open(directory / LOCK, flags, 0o644)
     try:
@@ -212,13 +213,13 @@ def _locked(directory: Path) -> Iterator[bool]:
 
 def _read(fd: int, name: FileName) -> dict[bytes, Sequence[Number]]:
     data, used = read_used(fd, whole=False)
-    return read_entries(data, used=used, own=name.owner is not None)
+    return read_entries(data, used=used, name=name)
 
 
-def _read_merged(path: Path) -> MergedFile:
+def _read_merged(path: Path, kind: str) -> MergedFile:
     try:
         with open_file(path) as fd:
-            return MergedFile.read(fd)
+            return MergedFile.read(fd, kind=kind)
     except FileNotFoundError:
         return MergedFile({})
 
@@ -233,7 +234,7 @@ def _remove_leftovers(directory: Path) -> None:
             try:
                 with open_file(path) as fd:
                     # The one about to rename it has it open for writing.
-                    abandoned = has_writer(fd, owner=None, instance="") is False
+                    abandoned = has_writer(fd, owner=None, host_id="") is False
             except (OSError, DamagedFileError):
                 continue
             if abandoned:

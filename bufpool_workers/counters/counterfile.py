@@ -21,16 +21,16 @@ from bufpool_workers.counters.format import (
     pack_entry,
     unpack_entries,
 )
-from bufpool_workers.counters.liveness import Owner
+from bufpool_workers.counters.liveness import ProcessIdentity
 from bufpool_workers.counters.names import TEMPORARY, Identity, identity, own_name
 from bufpool_workers.errors import MetricsError
 
 PoolSizes = tuple[tuple[str, tuple[str, ...]], ...]
 
-TRIM_ASKED: Final = names.Spec(
+TRIM_ASKED: Final = names.MetricSpec(
     "trim_asked", "trim_asked_seconds", "When a process was last asked to trim its pools"
 )
-"""No metric, and never scraped: what another process writes into a process's file."""
+"""Never scraped: the worker's main process writes it into the files of its children."""
 
 _LIVE: Final = b"bufpool\x03"
 _HEADER: Final = struct.Struct("=ii")
@@ -65,10 +65,10 @@ class CounterFile:
     Other readers stop at `used`, and take `live` for padding. Every value is an aligned float64
     that its owner (of TRIM_ASKED: the worker's main process) stores at any time, without a call: a
     reader sees the old or the new one, and SIGKILL loses nothing. All keys are there, and all
-    blocks allocated, before the file gets the name by which it is found, so nobody sees half of it
-    and no store can fail. A counter that is added later is whole before `used` says that it is
+    blocks allocated, before the file gets the name by which it is found, so no reader sees half of
+    it and no store can fail. A counter that is added later is whole before `used` says that it is
     there. Where no file can be had, or it was removed, the same numbers are kept in memory until
-    one can (`placed`).
+    one can (`publish`).
 
     The lock on it is held as long as `buffer` is mapped. After a fork the child makes its own.
     """
@@ -89,7 +89,7 @@ class CounterFile:
         self._added = dict(added)
 
     @classmethod
-    def draw(
+    def allocate(
         cls,
         directory: str | os.PathLike[str],
         *,
@@ -97,16 +97,16 @@ class CounterFile:
         pools: Mapping[str, Sequence[str]],
         places: bool = False,
     ) -> Self:
-        """Lay out the calling process's numbers in private memory, which `placed` makes a file.
+        """Lay out the calling process's numbers in private memory, which `publish` makes a file.
 
-        `pools` have size labels. `places` makes room for what `count_escape` counts, a hundred
+        `pools` maps pools to size labels. `places` makes room for `count_escape`: for a hundred
         places or more.
         """
         sizes = tuple((pool, tuple(labels)) for pool, labels in pools.items())
         layout = _layout(catalog, sizes, _PLACES_BYTES if places else 0)
         buffer = mmap.mmap(-1, len(layout.image))
         buffer[:] = layout.image
-        return cls(layout, path=Path(directory, own_name(Owner.current())), buffer=buffer)
+        return cls(layout, path=Path(directory, own_name(ProcessIdentity.current())), buffer=buffer)
 
     @classmethod
     def create(
@@ -117,21 +117,21 @@ class CounterFile:
         pools: Mapping[str, Sequence[str]],
         places: bool = False,
     ) -> Self:
-        """Make the calling process's file, as `draw` lays it out.
+        """Make the calling process's file, as `allocate` lays it out.
 
         Raises MetricsError that says what to do when the directory can't hold it.
         """
-        return cls.draw(directory, catalog=catalog, pools=pools, places=places).placed()
+        return cls.allocate(directory, catalog=catalog, pools=pools, places=places).publish()
 
-    def placed(self) -> Self:
-        """Put the numbers, as they are now, into a file: the first, or one for one that is gone.
+    def publish(self) -> Self:
+        """Put the numbers, as they are now, into a file, the first or a replacement, and return it.
 
-        Under the same name, so that the one that is gone may come back (from under a mount) and
-        counts nothing twice. Who counts has to move on to the new one. Raises MetricsError as
-        `create` does.
+        It has the same name, so that a removed file may come back (from under a mount) and nothing
+        counts twice. The pools have to move on to the new one. Raises MetricsError as `create`
+        does.
         """
         try:
-            buffer, found = _place(self.buffer[:], path=self.path)
+            buffer, found = _publish(self.buffer[:], path=self.path)
         except OSError as error:
             hint = _WHAT_TO_DO.get(error.errno or 0, error.strerror or "").format(
                 size=len(self.buffer), uid=os.geteuid()
@@ -143,30 +143,30 @@ class CounterFile:
 
     @property
     def is_there(self) -> bool:
-        """Whether its file has been made and is still found by its name; costs one stat(2)."""
+        """True while its file is found by its name; costs one stat(2)."""
         try:
             return identity(os.stat(self.path)) == self._identity  # noqa: PTH116 - half the price
         except OSError:
             return False
 
     def offsets(self, pool: str) -> list[int]:
-        """Where a pool's numbers lie: for each of its labels, each of POOL_FIELDS."""
+        """Return where a pool's numbers lie: for each of its labels, each of `stats.FIELDS`."""
         return self._layout.pool_offsets[pool]
 
-    def gauge_offset(self, gauge: names.Spec) -> int:
-        """Where one of PROCESS_GAUGES lies."""
+    def gauge_offset(self, gauge: names.MetricSpec) -> int:
+        """Return where one of PROCESS_GAUGES lies."""
         return self._layout.gauge_offsets[gauge]
 
-    def retire(self) -> None:
-        """Have its gauges say nothing from now on: its process goes on in another file."""
+    def mark_stale(self) -> None:
+        """Mark its gauges stale (NaN): its process has moved to a new file."""
         for gauge in names.PROCESS_GAUGES:
             self.set_gauge(gauge, math.nan)
 
     def trim_asked(self) -> float:
-        """When the process was last asked to trim its pools, in Unix seconds; 0 for never."""
+        """Return when the process was last asked to trim, in Unix seconds; 0 for never."""
         return float(_DOUBLE.unpack_from(self.buffer, self.gauge_offset(TRIM_ASKED))[0])
 
-    def set_gauge(self, gauge: names.Spec, value: float) -> None:
+    def set_gauge(self, gauge: names.MetricSpec, value: float) -> None:
         """Store one of PROCESS_GAUGES."""
         at = self.gauge_offset(gauge)
         self.buffer[at : at + _DOUBLE.size] = _DOUBLE.pack(value)
@@ -205,7 +205,7 @@ class CounterFile:
 
 
 def gauge_place(data: bytes, key: bytes, *, used: int) -> int:
-    """Find where a gauge's value lies; raises DamagedFileError when it is not there."""
+    """Return where a gauge's value lies; raises DamagedFileError when it is not there."""
     packed = pack_entry(key)[: -2 * _DOUBLE.size]
     at = data.find(packed, used)
     if at < 0:
@@ -241,8 +241,8 @@ class Layout:
         }
         _HEADER.pack_into(image, 0, len(image), len(image) + room)
         image += bytes(room) + _LIVE
-        # NaN until its process has said it: a level of zero would be the worst, and a process that
-        # nobody warms (a script, a web process) is not one that should be warm
+        # NaN until its process sets it: a level of zero would be the worst, and a process that
+        # needs no warming (a script, a web server) is not one that should be warm
         unsaid = Number(math.nan)
         first = {names.SECURE_LEVEL: unsaid, names.WARMED: unsaid}
         self.gauge_offsets = {
@@ -260,17 +260,17 @@ class Layout:
         self.catalog = catalog
 
 
-@lru_cache(maxsize=4)  # drawn before a fork, it costs the children nothing
+@lru_cache(maxsize=4)  # made before a fork, it costs the children nothing
 def _layout(catalog: names.Catalog, pools: PoolSizes, room: int) -> Layout:
     return Layout(catalog, pools=pools, room=room)
 
 
-def _place(image: bytes, *, path: Path) -> tuple[mmap.mmap, Identity]:
+def _publish(image: bytes, *, path: Path) -> tuple[mmap.mmap, Identity]:
     temporary = path.with_name(f".{path.stem}{TEMPORARY}")
     fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
-        _allocate(fd, len(image))
+        _reserve(fd, len(image))
         buffer = mmap.mmap(fd, len(image))  # holds a duplicate of fd, and with it the lock
         buffer[:] = image
         found = identity(os.fstat(fd))
@@ -284,8 +284,8 @@ def _place(image: bytes, *, path: Path) -> tuple[mmap.mmap, Identity]:
     return buffer, found
 
 
-def _allocate(fd: int, size: int) -> None:
-    # A page that can't be had when it is first stored to would be a SIGBUS.
+def _reserve(fd: int, size: int) -> None:
+    # Without its block a page would be a SIGBUS at its first store.
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(fd, 0, size)
     else:  # macOS

@@ -5,13 +5,11 @@ The form is prometheus_client's (its `mmap_dict.py`), which any of its collector
 
 import json
 import math
+import re
 import struct
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from itertools import chain
 from typing import Final, NamedTuple
-
-from prometheus_client.metrics_core import Metric
 
 HEADER: Final = struct.Struct("=i4x")
 _LENGTH: Final = struct.Struct("=i")
@@ -22,10 +20,10 @@ _LOWEST: Final = frozenset({"gauge_min", "gauge_livemin"})
 _HIGHEST: Final = frozenset({"gauge_max", "gauge_livemax"})
 _LATEST: Final = frozenset({"gauge_mostrecent", "gauge_livemostrecent"})
 PER_PROCESS: Final = frozenset({"gauge_all", "gauge_liveall"})
-KINDS: Final = SUMMED | _LOWEST | _HIGHEST | _LATEST | PER_PROCESS
-"""What the beginning of a file's name says about the numbers in it."""
+FILE_KINDS: Final = SUMMED | _LOWEST | _HIGHEST | _LATEST | PER_PROCESS
+"""The kinds of numbers, as the beginning of a file's name tells them."""
 
-OF_THE_LIVING: Final = frozenset(kind for kind in KINDS if "_live" in kind) | PER_PROCESS
+LIVE_ONLY_KINDS: Final = frozenset(kind for kind in FILE_KINDS if "_live" in kind) | PER_PROCESS
 """Kinds whose numbers mean nothing once their process is dead."""
 
 
@@ -41,7 +39,7 @@ class Number(NamedTuple):
 
 
 class Key(NamedTuple):
-    """What an entry counts."""
+    """The name of a number: family, sample and labels of a metric, and its help text."""
 
     family: str
     sample: str
@@ -50,6 +48,11 @@ class Key(NamedTuple):
 
 
 ZERO: Final = Number(0.0)
+
+# prometheus_client's rules as its writers may apply them: legacy names are a part of its UTF-8
+# mode's. JSON can spell half of a surrogate pair, which no scrape could be written with.
+_METRIC_NAME: Final = re.compile(r"[^\ud800-\udfff]+")
+_TEXT: Final = re.compile(r"[^\ud800-\udfff]*")
 
 
 def pack_entry(key: bytes, number: Number = ZERO) -> bytes:
@@ -82,25 +85,26 @@ def parse_key(key: bytes) -> Key:
     try:
         family, sample, labels, text = json.loads(key.decode())
         pairs = tuple(sorted(labels.items()))
-        for name in (family, sample):
-            Metric(name, text, "unknown")  # knows which names are allowed
-        if sample.endswith("_bucket") or "le" in labels:
-            float(labels["le"])
-    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        texts = all(_TEXT.fullmatch(word) for word in (text, *(w for pair in pairs for w in pair)))
+        if texts and _METRIC_NAME.fullmatch(family) and _METRIC_NAME.fullmatch(sample):
+            return Key(family, sample, pairs, text)
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise DamagedFileError(f"{key[:80]!r} is no metric's key") from error
-    words = (family, sample, text, *chain.from_iterable(pairs))
-    if not all(map(_is_text, words)):
-        raise DamagedFileError(f"{key[:80]!r} is no metric's key")
-    return Key(family, sample, pairs, text)
+    raise DamagedFileError(f"{key[:80]!r} is no metric's key")
 
 
-def _is_text(word: object) -> bool:
-    # JSON can spell half of a surrogate pair, which no scrape could be written with
-    return isinstance(word, str) and not any("\ud800" <= letter <= "\udfff" for letter in word)
+def check_key(key: bytes, *, kind: str) -> None:
+    """Raise DamagedFileError unless a file of this kind can have an entry of this key."""
+    labels = parse_key(key).labels
+    if kind == "histogram":
+        try:
+            float(dict(labels).get("le", 0))
+        except ValueError as error:
+            raise DamagedFileError(f"{key[:80]!r} is no histogram's key") from error
 
 
 def merge_numbers(kind: str, numbers: Sequence[Number]) -> Sequence[Number]:
-    """Find the few numbers that stand for many of one key, to be merged again as often as need be.
+    """Return the few numbers that stand for many of one key; they can be merged again.
 
     Values that are summed become their correctly rounded sum, then what the rounding left out,
     so that neither the order of files nor a compaction ever changes a total: a total one bit

@@ -11,8 +11,8 @@ from bufpool_workers.counters.format import (
     HEADER,
     DamagedFileError,
     Number,
+    check_key,
     pack_entry,
-    parse_key,
     unpack_entries,
 )
 from bufpool_workers.counters.names import (
@@ -35,7 +35,7 @@ _UNREADABLE: Final = (
 
 
 class MergedFile(NamedTuple):
-    r"""The dead of one kind.
+    r"""The numbers of dead processes, of one kind.
 
     ::
 
@@ -45,36 +45,36 @@ class MergedFile(NamedTuple):
         used+8   int32 length, then JSON of that length:
                  {"absorbed": [names], "remainders": {key: [values]}}
 
-    `absorbed` names the files whose numbers are in here, and which therefore no longer count,
-    until they are unlinked. `remainders` is what rounding left out of a sum (see merge_numbers).
+    `sources` ("absorbed") names the files whose numbers are in here: they no longer count, and are
+    about to be unlinked. `remainders` is what rounding left out of a sum (see merge_numbers).
     `identity` says which file was read; no other one has it while that one is kept open.
     """
 
     numbers: Mapping[bytes, Sequence[Number]]
-    absorbed: Collection[str] = ()
+    sources: Collection[str] = ()
     identity: Identity | None = None
 
     @classmethod
-    def read(cls, fd: int) -> Self:
-        """Read the open file; raises DamagedFileError when it is something else."""
+    def read(cls, fd: int, *, kind: str) -> Self:
+        """Read the open file of this kind; raises DamagedFileError when it is something else."""
         data, used = read_used(fd, whole=True)
         numbers = {
             key: [number] for key, number in unpack_entries(data, start=HEADER.size, end=used)
         }
         for key in numbers:
-            parse_key(key)
+            check_key(key, kind=kind)
         try:
             if data[used : used + len(_DEAD)] != _DEAD:
-                raise DamagedFileError("what it has absorbed is missing")
+                raise DamagedFileError("the list of the files merged into it is missing")
             start = used + len(_DEAD) + _LENGTH.size
             (length,) = _LENGTH.unpack_from(data, start - _LENGTH.size)
             meta = json.loads(data[start : start + length])
-            absorbed = frozenset(map(_checked, meta["absorbed"]))
+            sources = frozenset(map(_checked, meta["absorbed"]))
             for key, parts in meta["remainders"].items():
                 numbers[key.encode()] += [Number(float(part)) for part in parts]
         except _UNREADABLE as error:
-            raise DamagedFileError("what it has absorbed can't be read") from error
-        return cls(numbers, absorbed, identity(os.fstat(fd)))
+            raise DamagedFileError("the list of the files merged into it can't be read") from error
+        return cls(numbers, sources, identity(os.fstat(fd)))
 
     def replace(self, path: Path) -> None:
         """Put it in the place of the one at `path`, by one rename after everything is on disk."""
@@ -85,7 +85,7 @@ class MergedFile(NamedTuple):
             if rest:
                 remainders[key.decode()] = [number.value for number in rest]
         HEADER.pack_into(image, 0, len(image))
-        meta = json.dumps({"absorbed": sorted(self.absorbed), "remainders": remainders}).encode()
+        meta = json.dumps({"absorbed": sorted(self.sources), "remainders": remainders}).encode()
         image += _DEAD + _LENGTH.pack(len(meta)) + meta
         temporary = path.with_name(f"{MERGE_PREFIX}{os.urandom(4).hex()}{TEMPORARY}")
         try:
@@ -99,7 +99,7 @@ class MergedFile(NamedTuple):
 
 
 def _checked(name: str) -> str:
-    # compaction unlinks what it is the name of
+    # compaction unlinks the file of that name
     if "/" in name or not FileName.parse(name).name.endswith(SUFFIX):
-        raise DamagedFileError(f"{name[:80]!r} can't have been absorbed")
+        raise DamagedFileError(f"{name[:80]!r} can't have been merged")
     return name

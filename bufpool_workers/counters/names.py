@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple, Self
 
-from bufpool_workers.counters.format import HEADER, KINDS, DamagedFileError
-from bufpool_workers.counters.liveness import Owner
+from bufpool_workers.counters.format import FILE_KINDS, HEADER, DamagedFileError
+from bufpool_workers.counters.liveness import ProcessIdentity
 
 SUFFIX: Final = ".db"
 TEMPORARY: Final = ".tmp"
@@ -27,20 +27,20 @@ Identity = tuple[int, int]
 
 
 class FileName(NamedTuple):
-    """What the name of a multiprocess file says.
+    """The name of a multiprocess file, read.
 
     | name | who writes it |
     |---|---|
-    | `counter_bufpool-<instance>-<pid>-<started>-<random>.db` | this package, once per process |
+    | `counter_bufpool-<host>-<pid>-<started>-<random>.db` | this package, once per process |
     | `<kind>_<pid>.db`, `gauge_<mode>_<pid>.db` | prometheus_client; pids come again |
-    | `<kind>_<pid>-bufpool-<random>.db` | nobody opens it any more: claimed for compaction |
-    | `<kind>_bufpool-merged.db` | compaction: the dead of one kind |
+    | `<kind>_<pid>-bufpool-<random>.db` | no process any more: claimed for compaction |
+    | `<kind>_bufpool-merged.db` | compaction: the numbers of the dead, one kind |
     """
 
     name: str
     kind: str
     process: str
-    owner: Owner | None
+    owner: ProcessIdentity | None
 
     @classmethod
     def parse(cls, name: str) -> Self:
@@ -49,23 +49,23 @@ class FileName(NamedTuple):
             raise DamagedFileError("no metric file has such a name")
         ours = _OURS.fullmatch(name)
         if ours:
-            instance, pid, started = ours.groups()
-            return cls(name, "counter", pid, Owner(instance, int(pid), int(started)))
+            host_id, pid, started = ours.groups()
+            return cls(name, "counter", pid, ProcessIdentity(host_id, int(pid), int(started)))
         parts = name.removesuffix(SUFFIX).split("_")
         depth = 2 if parts[0] == "gauge" else 1
         kind = "_".join(parts[:depth])
-        if kind not in KINDS or len(parts) <= depth:
+        if kind not in FILE_KINDS or len(parts) <= depth:
             raise DamagedFileError("no metric file has such a name")
         return cls(name, kind, _CLAIM.sub("", parts[depth]), None)
 
     @property
     def is_merged(self) -> bool:
-        """Whether it holds the dead of its kind."""
+        """Return whether it holds the numbers of dead processes of its kind."""
         return self.process == _MERGED
 
     @property
     def is_claimed(self) -> bool:
-        """Whether it was taken from under its first name, so that no process opens it again."""
+        """Return whether compaction renamed it, so that no process opens it again."""
         return self.owner is None and bool(_CLAIM.search(self.name.removesuffix(SUFFIX)))
 
     def claimed(self) -> str:
@@ -78,7 +78,7 @@ def merged_name(kind: str) -> str:
     return f"{kind}_{_MERGED}{SUFFIX}"
 
 
-def own_name(owner: Owner) -> str:
+def own_name(owner: ProcessIdentity) -> str:
     """Make a name for a new file of ours: unique, also when pids and start times come again."""
     return f"counter_bufpool-{'-'.join(map(str, owner))}-{os.urandom(4).hex()}{SUFFIX}"
 
@@ -129,5 +129,5 @@ def _read_exactly(fd: int, count: int) -> bytes:
 
 
 def identity(status: os.stat_result) -> Identity:
-    """Tell one file from all others that exist with it."""
+    """Return a key that identifies a file while it exists: (device, inode)."""
     return status.st_dev, status.st_ino

@@ -1,29 +1,28 @@
-"""What a node's counting says, for people and programs: every view of a node is drawn from this."""
+"""The report on a node, for people and programs: every view of a node is drawn from it."""
 
 from __future__ import annotations
 
+import os
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from math import isnan, nan
-from pathlib import Path
 from typing import Any, Self
 
 from bufpool_workers.counters import catalog as names
 from bufpool_workers.counters.catalog import Catalog
 from bufpool_workers.counters.format import merge_numbers, parse_key
-from bufpool_workers.counters.liveness import Owner
-from bufpool_workers.counters.numbers import Numbers, PoolNumbers, add_up
+from bufpool_workers.counters.liveness import ProcessIdentity
 from bufpool_workers.counters.snapshot import LiveProcess, Snapshot, read_directory
-from bufpool_workers.settings import KINDS, LEVELS
+from bufpool_workers.stats import KINDS, LEVELS, PoolStats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessReport:
     """A living process; `pools` has only the sizes that it has used or holds.
 
-    `warmed` is None for one that nobody is to warm: a script, a web process.
+    `warmed` is None for a process that needs no warming: a script, a web server.
     `secure_level` is the lowest of its secure memory, or what it would get while it has none.
     """
 
@@ -32,15 +31,15 @@ class ProcessReport:
     warmed: bool | None
     secure_level: str | None
     locked_bytes: int
-    pools: Mapping[str, PoolNumbers]
+    pools: Mapping[str, PoolStats]
 
     @property
-    def total(self) -> Numbers:
+    def total(self) -> PoolStats:
         """The numbers of all its pools together."""
-        return add_up(pool.total for pool in self.pools.values())
+        return sum(self.pools.values(), PoolStats())
 
     def as_dict(self) -> dict[str, Any]:
-        """Give everything ready for JSON."""
+        """Return everything ready for JSON."""
         return {
             "pid": self.pid,
             "age_seconds": self.age_seconds,
@@ -48,20 +47,19 @@ class ProcessReport:
             "secure_level": self.secure_level,
             "locked_bytes": self.locked_bytes,
             "total": self.total.as_dict(),
-            "pools": {name: pool.as_dict() for name, pool in self.pools.items()},
+            "pools": _pools_as_dict(self.pools),
         }
 
     @classmethod
     def from_dict(cls, given: Mapping[str, Any]) -> Self:
-        """Read what `as_dict` gave."""
+        """Read what `as_dict` returned."""
         kept = {f.name: given[f.name] for f in fields(cls) if f.name != "pools"}
-        pools = {name: PoolNumbers.from_dict(pool) for name, pool in given["pools"].items()}
-        return cls(**kept, pools=pools)
+        return cls(**kept, pools=_pools_from_dict(given["pools"]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EscapePlace:
-    """Where buffers were acquired that views outlived, and how often; known with bufpool_debug."""
+    """A place where escaped buffers were acquired, and how many; known with bufpool_debug."""
 
     pool: str
     place: str
@@ -77,15 +75,15 @@ class Report:
     """
 
     unix_seconds: float
-    pools: Mapping[str, PoolNumbers]
+    pools: Mapping[str, PoolStats]
     processes: tuple[ProcessReport, ...] = ()
     skipped: Mapping[str, str] = field(default_factory=dict)
     escape_places: tuple[EscapePlace, ...] = ()
 
     @property
-    def total(self) -> Numbers:
+    def total(self) -> PoolStats:
         """The numbers of all pools together."""
-        return add_up(pool.total for pool in self.pools.values())
+        return sum(self.pools.values(), PoolStats())
 
     @property
     def secure_level(self) -> str | None:
@@ -100,18 +98,18 @@ class Report:
 
     @property
     def warmed_processes(self) -> int:
-        """How many living processes are as warm as they are to be; any others should be warm."""
+        """The number of living processes that are warm or don't need warming."""
         return sum(process.warmed is not False for process in self.processes)
 
     def as_dict(self) -> dict[str, Any]:
-        """Give everything ready for JSON; keys are only ever added."""
+        """Return everything ready for JSON; keys are only ever added."""
         return {
             "unix_seconds": self.unix_seconds,
             "secure_level": self.secure_level,
             "locked_bytes": self.locked_bytes,
             "warmed_processes": self.warmed_processes,
             "total": self.total.as_dict(),
-            "pools": {name: pool.as_dict() for name, pool in self.pools.items()},
+            "pools": _pools_as_dict(self.pools),
             "processes": [process.as_dict() for process in self.processes],
             "skipped": dict(self.skipped),
             "escape_places": [asdict(place) for place in self.escape_places],
@@ -119,37 +117,58 @@ class Report:
 
     @classmethod
     def from_dict(cls, given: Mapping[str, Any]) -> Self:
-        """Read what `as_dict` gave, as another node sends it."""
+        """Read what `as_dict` returned, as another node sends it."""
         return cls(
             unix_seconds=given["unix_seconds"],
-            pools={name: PoolNumbers.from_dict(pool) for name, pool in given["pools"].items()},
+            pools=_pools_from_dict(given["pools"]),
             processes=tuple(ProcessReport.from_dict(process) for process in given["processes"]),
             skipped=given["skipped"],
             escape_places=tuple(
-                EscapePlace(pool=its["pool"], place=its["place"], escapes=its["escapes"])
-                for its in given.get("escape_places", ())
+                EscapePlace(pool=place["pool"], place=place["place"], escapes=place["escapes"])
+                for place in given.get("escape_places", ())
             ),
         )
+
+
+def _pools_as_dict(pools: Mapping[str, PoolStats]) -> dict[str, Any]:
+    return {
+        name: {
+            "total": pool.as_dict(),
+            "sizes": {label: numbers.as_dict() for label, numbers in pool.sizes.items()},
+        }
+        for name, pool in pools.items()
+    }
+
+
+def _pools_from_dict(pools: Mapping[str, Any]) -> dict[str, PoolStats]:
+    return {
+        name: PoolStats.of_sizes(
+            {label: PoolStats.from_dict(numbers) for label, numbers in pool["sizes"].items()}
+        )
+        for name, pool in pools.items()
+    }
 
 
 def make_report(snapshot: Snapshot, *, catalog: Catalog) -> Report:
     """Describe the node whose metrics directory was read."""
     reader = _Reader(catalog)
-    files: dict[Owner, list[LiveProcess]] = defaultdict(list)
+    files: dict[ProcessIdentity, list[LiveProcess]] = defaultdict(list)
     for live in snapshot.live:
         if reader.is_ours(live):
             files[live.owner].append(live)
-    processes = tuple(reader.process(owner, its) for owner, its in files.items())
+    processes = tuple(reader.process(owner, lives) for owner, lives in files.items())
     return Report(
         unix_seconds=time.time(),
         pools=reader.pools(snapshot, processes),
         processes=processes,
-        skipped=dict(snapshot.skipped),
+        skipped=dict(snapshot.unreadable),
         escape_places=reader.places(snapshot),
     )
 
 
-def read_report(directory: Path, *, namespace: str = names.DEFAULT_NAMESPACE) -> Report:
+def read_report(
+    directory: str | os.PathLike[str], *, namespace: str = names.DEFAULT_NAMESPACE
+) -> Report:
     """Describe the node that counts in the directory, writing nothing there.
 
     Raises MetricsError when the directory can't be listed.
@@ -158,7 +177,7 @@ def read_report(directory: Path, *, namespace: str = names.DEFAULT_NAMESPACE) ->
 
 
 class _Reader:
-    """Finds the numbers of the catalog among the keys of a directory's files."""
+    """Reader of the numbers of one catalog from a directory's files."""
 
     def __init__(self, catalog: Catalog) -> None:
         specs = names.COUNTERS + names.POOL_GAUGES
@@ -167,52 +186,44 @@ class _Reader:
         self._keys = [catalog.process_gauge_key(spec) for spec in names.PROCESS_GAUGES]
 
     def is_ours(self, live: LiveProcess) -> bool:
-        """Whether it counts in this namespace; several may share a directory."""
+        """Return whether it counts in this namespace; several may share a directory."""
         return all(key in live.gauges for key in self._keys)
 
-    def pools(
-        self, snapshot: Snapshot, processes: Sequence[ProcessReport]
-    ) -> dict[str, PoolNumbers]:
-        """Give what all processes counted, and what the living ones hold."""
-        living: dict[tuple[str, str], Numbers] = defaultdict(Numbers)
+    def pools(self, snapshot: Snapshot, processes: Sequence[ProcessReport]) -> dict[str, PoolStats]:
+        """Return what all processes counted, and what the living ones hold."""
+        living: dict[tuple[str, str], PoolStats] = defaultdict(PoolStats)
         for process in processes:
-            for pool, numbers in process.pools.items():
-                for size, its in numbers.sizes.items():
-                    living[pool, size] += its
+            for pool, stats in process.pools.items():
+                for size, numbers in stats.sizes.items():
+                    living[pool, size] += numbers
         counted = self._add_up(
             (key, merge_numbers(kind, numbers)[0].value)
             for (kind, _, key), numbers in snapshot.numbers.items()
             if kind == "counter" and parse_key(key).family in self._fields
         )
-        for where, its in counted.items():
-            now = living[where]
-            counted[where] = replace(
-                its, in_use=now.in_use, idle=now.idle, held_bytes=now.held_bytes
-            )
-        return _by_pool(counted)
+        return _by_pool(
+            {place: numbers.with_gauges_of(living[place]) for place, numbers in counted.items()}
+        )
 
     def places(self, snapshot: Snapshot) -> tuple[EscapePlace, ...]:
-        """Give where escaped buffers were acquired, the most frequent first."""
+        """Return where escaped buffers were acquired, the most frequent first."""
         counts: dict[tuple[str, str], int] = defaultdict(int)
         for (kind, _, key), numbers in snapshot.numbers.items():
             family, _, labels, _ = parse_key(key)
             if kind == "counter" and family == self._places:
-                by = dict(labels)
-                where = by.get("pool", ""), by.get("place", "")
+                named = dict(labels)
+                where = named.get("pool", ""), named.get("place", "")
                 counts[where] += _whole(merge_numbers(kind, numbers)[0].value)
         found = [
             EscapePlace(pool=pool, place=place, escapes=count)
             for (pool, place), count in counts.items()
         ]
-        return tuple(sorted(found, key=lambda its: (-its.escapes, its.place, its.pool)))
+        return tuple(sorted(found, key=lambda place: (-place.escapes, place.place, place.pool)))
 
-    def process(self, owner: Owner, files: Sequence[LiveProcess]) -> ProcessReport:
+    def process(self, owner: ProcessIdentity, files: Sequence[LiveProcess]) -> ProcessReport:
         """Describe a living process by all the files that it has counted in."""
         numbers = (each.items() for live in files for each in (live.counters, live.gauges))
         sizes = self._add_up(pair for pairs in numbers for pair in pairs if pair[1])
-        used = {
-            where: replace(its, in_use=its.gets - its.puts) for where, its in sizes.items() if its
-        }
         # NaN: never said, or the process goes on in another file
         levels, locked, warmed = (
             [_whole(live.gauges[key]) for live in files if not isnan(live.gauges.get(key, nan))]
@@ -224,25 +235,25 @@ class _Reader:
             warmed=any(warmed) if warmed else None,
             secure_level=LEVELS[max(0, min(*levels, len(LEVELS) - 1))] if levels else None,
             locked_bytes=sum(locked),
-            pools=_by_pool(used),
+            pools=_by_pool({place: numbers for place, numbers in sizes.items() if numbers}),
         )
 
-    def _add_up(self, pairs: Iterable[tuple[bytes, float]]) -> dict[tuple[str, str], Numbers]:
-        sums: dict[tuple[str, str], dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    def _add_up(self, pairs: Iterable[tuple[bytes, float]]) -> dict[tuple[str, str], PoolStats]:
+        sums: dict[tuple[str, str], dict[str, float]] = defaultdict(lambda: defaultdict(int))
         for key, value in pairs:
             family, _, labels, _ = parse_key(key)
             if family in self._fields:
-                by = dict(labels)
-                where = by.get("pool", ""), by.get("size", "")
+                named = dict(labels)
+                where = named.get("pool", ""), named.get("size", "")
                 sums[where][self._fields[family]] += _whole(value)
-        return {where: Numbers(**its) for where, its in sums.items()}
+        return {where: PoolStats.of_counts(counts) for where, counts in sums.items()}
 
 
-def _by_pool(sizes: Mapping[tuple[str, str], Numbers]) -> dict[str, PoolNumbers]:
-    pools: dict[str, dict[str, Numbers]] = defaultdict(dict)
+def _by_pool(sizes: Mapping[tuple[str, str], PoolStats]) -> dict[str, PoolStats]:
+    pools: dict[str, dict[str, PoolStats]] = defaultdict(dict)
     for (pool, size), numbers in sizes.items():
         pools[pool][size] = numbers
-    return {pool: PoolNumbers.of(pools[pool]) for pool in (*KINDS, *pools) if pool in pools}
+    return {pool: PoolStats.of_sizes(pools[pool]) for pool in (*KINDS, *pools) if pool in pools}
 
 
 def _whole(value: float) -> int:

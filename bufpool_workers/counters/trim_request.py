@@ -1,4 +1,4 @@
-"""Asking processes to trim their pools, by way of the files that they count in."""
+"""A request to processes to trim their pools, by way of the files that they count in."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pathlib import Path
 from bufpool_workers.counters.catalog import DEFAULT_NAMESPACE, Catalog
 from bufpool_workers.counters.counterfile import TRIM_ASKED, gauge_place
 from bufpool_workers.counters.format import DamagedFileError
-from bufpool_workers.counters.liveness import current_instance
+from bufpool_workers.counters.liveness import current_host_id
 from bufpool_workers.counters.names import FileName, list_names, read_used
 from bufpool_workers.errors import MetricsError
 
 
 def ask_to_trim(
-    directory: Path,
+    directory: str | os.PathLike[str],
     *,
     pids: Collection[int],
     unix_seconds: float,
@@ -28,7 +28,7 @@ def ask_to_trim(
     directory can't be listed, or a file of theirs is damaged or not to be written.
     """
     key = Catalog(namespace).process_gauge_key(TRIM_ASKED)
-    asked = set()
+    asked, directory = set(), Path(directory)
     try:
         for name in list_names(directory):
             pid = _pid(name)
@@ -44,7 +44,7 @@ def _pid(name: str) -> int | None:
         owner = FileName.parse(name).owner
     except DamagedFileError:  # some other file, which scrapes name
         return None
-    return owner.pid if owner and owner.instance == current_instance() else None
+    return owner.pid if owner and owner.host_id == current_host_id() else None
 
 
 def _ask(path: Path, key: bytes, unix_seconds: float) -> bool:

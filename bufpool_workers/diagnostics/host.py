@@ -13,7 +13,8 @@ from bufpool_workers import memory
 from bufpool_workers.celery import environment
 from bufpool_workers.diagnostics.finding import Finding, ok
 from bufpool_workers.diagnostics.limits import Process
-from bufpool_workers.settings import MiB, Settings
+from bufpool_workers.settings import Settings
+from bufpool_workers.units import MiB
 
 HUGE_PAGE_BYTES = 2 * MiB  # from here on the pools ask for huge pages
 ROOM_BYTES = 16 * MiB  # some hundred processes' counter files

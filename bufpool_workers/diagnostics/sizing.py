@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import ceil
 from typing import Any
 
-from bufpool_workers.counters.catalog import label_bytes
 from bufpool_workers.diagnostics.finding import Finding, ok
-from bufpool_workers.metrics import Numbers, ProcessReport, Report
-from bufpool_workers.settings import KINDS, MAX_BYTES, WARM, MiB, Settings, format_size
+from bufpool_workers.metrics import ProcessReport, Report
+from bufpool_workers.settings import MAX_BYTES, WARM, Settings
+from bufpool_workers.stats import KINDS, PoolStats
+from bufpool_workers.units import MiB, format_size, label_bytes
 
 ENOUGH_GETS = 1000
 GOOD_RATE = 99.9
@@ -43,7 +44,7 @@ def check_sizing(reports: Sequence[Report], settings: Settings) -> Iterator[Find
         if kind in warm:
             yield _compare(kind, warm[kind], sizes, settings, warm_line)
             yield from _check_cap(kind, warm[kind], sizes, settings, caps_line)
-            yield from _check_larger(kind, sizes.get(_LARGER, Numbers()), settings)
+            yield from _check_larger(kind, sizes.get(_LARGER, PoolStats()), settings)
         else:
             yield Finding(
                 "note",
@@ -53,23 +54,23 @@ def check_sizing(reports: Sequence[Report], settings: Settings) -> Iterator[Find
             )
 
 
-def _traffic(reports: Sequence[Report], kind: str) -> dict[str, Numbers]:
+def _traffic(reports: Sequence[Report], kind: str) -> dict[str, PoolStats]:
     """Add up what the nodes' pools of a kind counted, by size."""
-    sizes: dict[str, Numbers] = {}
+    sizes: dict[str, PoolStats] = {}
     for report in reports:
         if kind in report.pools:
             for label, numbers in report.pools[kind].sizes.items():
-                sizes[label] = sizes.get(label, Numbers()) + numbers
+                sizes[label] = sizes.get(label, PoolStats()) + numbers
     return sizes
 
 
-def _total(sizes: Mapping[str, Numbers]) -> Numbers:
-    return sum(sizes.values(), Numbers())
+def _total(sizes: Mapping[str, PoolStats]) -> PoolStats:
+    return sum(sizes.values(), PoolStats())
 
 
 def suggest(
     kind: str,
-    sizes: Mapping[str, Numbers],
+    sizes: Mapping[str, PoolStats],
     processes: Sequence[ProcessReport],
     settings: Settings,
 ) -> dict[int, int]:
@@ -101,7 +102,7 @@ def _need(process: ProcessReport, kind: str, label: str, size: int, settings: Se
 def _compare(
     kind: str,
     levels: Mapping[int, int],
-    sizes: Mapping[str, Numbers],
+    sizes: Mapping[str, PoolStats],
     settings: Settings,
     line: str,
 ) -> Finding:
@@ -127,7 +128,7 @@ def _compare(
     )
 
 
-def _enough(levels: Mapping[int, int], sizes: Mapping[str, Numbers], cap: int) -> int:
+def _enough(levels: Mapping[int, int], sizes: Mapping[str, PoolStats], cap: int) -> int:
     """Give a cap that is enough for the levels and the traffic: the present one, if it is."""
     limit_hits = _total(sizes).limit_hits
     needed = _bytes(levels)
@@ -139,7 +140,7 @@ def _enough(levels: Mapping[int, int], sizes: Mapping[str, Numbers], cap: int) -
 def _check_cap(
     kind: str,
     levels: Mapping[int, int],
-    sizes: Mapping[str, Numbers],
+    sizes: Mapping[str, PoolStats],
     settings: Settings,
     line: str,
 ) -> Iterator[Finding]:
@@ -160,7 +161,7 @@ def _bytes(levels: Mapping[int, int]) -> int:
     return sum(size * count for size, count in levels.items())
 
 
-def _check_larger(kind: str, numbers: Numbers, settings: Settings) -> Iterator[Finding]:
+def _check_larger(kind: str, numbers: PoolStats, settings: Settings) -> Iterator[Finding]:
     if not numbers.misses:
         return
     average = ceil(numbers.bytes_allocated / numbers.misses / MiB)

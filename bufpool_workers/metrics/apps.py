@@ -1,28 +1,22 @@
-"""The scrape over HTTP: as an application for a server that is there already, or as a server.
+"""The scrape over HTTP, as an application for WSGI and ASGI servers.
 
 `/metrics` is for Prometheus, `/healthz` for probes, `/` for people, `/status.json` for programs.
 """
 
 import json
-import logging
 import os
-import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final, Self
-from wsgiref.simple_server import WSGIServer
 
-from prometheus_client import CollectorRegistry, make_asgi_app, make_wsgi_app, start_http_server
+from prometheus_client import CollectorRegistry, make_asgi_app, make_wsgi_app
 
 from bufpool_workers.counters.catalog import DEFAULT_NAMESPACE, Catalog
 from bufpool_workers.errors import MetricsError
 from bufpool_workers.metrics.collector import Collector
 from bufpool_workers.metrics.page import status
 
-logger = logging.getLogger(__name__)
-
-LOOPBACK: Final = "127.0.0.1"
 _TEXT: Final = "text/plain; charset=utf-8"
 _NOT_FOUND: Final = b"not found; there are /, /metrics, /healthz and /status.json\n"
 
@@ -103,10 +97,10 @@ def asgi_app(
 
 
 def _own_path(scope: Mapping[str, Any]) -> str:
-    """Give the path below where the application is mounted; ASGI's `path` has it in front."""
+    """Return the path below the application's mount point; ASGI's `path` has it in front."""
     path: str = scope["path"]
     root: str = scope.get("root_path", "")
-    # as it does not with some servers, and with frameworks of before they followed it
+    # some servers and older frameworks leave it out
     return path.removeprefix(root) if f"{path}/".startswith(f"{root}/") else path
 
 
@@ -115,60 +109,6 @@ def _without_body(send: Any) -> Any:
         await send({**message, "body": b""} if "body" in message else message)
 
     return send_head
-
-
-class Endpoint:
-    """A server on a thread of this process; prometheus_client's own, with our pages."""
-
-    def __init__(self, server: WSGIServer) -> None:
-        self._server = server
-        self._pid = os.getpid()
-
-    @classmethod
-    def start(cls, app: WSGIApp, *, port: int, host: str = LOOPBACK, **tls: Any) -> Self:
-        """Listen, on loopback unless told otherwise; port 0 takes a free one.
-
-        `tls` goes to prometheus_client's `start_http_server`: `certfile` and `keyfile`, and
-        `client_cafile` or `client_capath` with `client_auth_required=True` to let in known clients
-        only. Raises MetricsError that names the address when it can't be had.
-        """
-        for name in ("certfile", "keyfile", "client_cafile", "client_capath"):
-            path = tls.get(name)
-            if path is not None and not os.access(path, os.R_OK):
-                raise MetricsError(f"metrics endpoint: {name} {path!r} can't be read")
-        try:
-            server, _ = start_http_server(port, host, registry=CollectorRegistry(), **tls)
-        except OSError as error:
-            address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-            raise MetricsError(f"metrics endpoint {address}: {error.strerror or error}") from error
-        if hasattr(server.socket, "do_handshake_on_connect"):
-            # In the request's thread: a client that never says hello would block all others.
-            server.socket.do_handshake_on_connect = False
-        server.handle_error = _note_error  # type: ignore[method-assign]  # the class is not ours
-        server.set_app(app)
-        return cls(server)
-
-    @property
-    def port(self) -> int:
-        """The port that it listens on."""
-        return int(self._server.server_port)
-
-    def close(self) -> None:
-        """Stop listening. In a forked child, which has no server thread, only close its socket."""
-        if self._pid == os.getpid():
-            self._server.shutdown()
-        self._server.server_close()
-
-
-def _note_error(request: Any, client_address: Any) -> None:  # noqa: ARG001 - socketserver's
-    """Log in a line what broke a connection off, above all a handshake: anybody can have one."""
-    error = sys.exception()
-    logger.warning(
-        "bufpool: metrics endpoint: a request from %s failed: %s",
-        client_address[0],
-        error,
-        exc_info=None if isinstance(error, OSError) else error,
-    )
 
 
 @dataclass(frozen=True, slots=True)

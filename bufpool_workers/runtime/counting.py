@@ -1,8 +1,4 @@
-"""Binds the pools of each process to its own counter file.
-
-Imports `bufpool_workers.metrics` where it uses it, because that imports prometheus_client, which
-must not happen before there is a metrics directory.
-"""
+"""Binds the pools of each process to its own counter file."""
 
 from __future__ import annotations
 
@@ -12,15 +8,22 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from bufpool_workers.celery import environment
+from bufpool_workers.counters import (
+    LOCKED_BYTES,
+    MAX_UNMERGED_FILES,
+    SECURE_LEVEL,
+    WARMED,
+    Catalog,
+    CounterFile,
+    compact_above,
+)
 from bufpool_workers.errors import MetricsError, PoolClosed
 from bufpool_workers.memory import BufferPool, bind_gauges, current_pools
-from bufpool_workers.settings import KINDS, Settings
-
-if TYPE_CHECKING:
-    from bufpool_workers.metrics import CounterFile
+from bufpool_workers.settings import Settings
+from bufpool_workers.stats import KINDS
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +56,7 @@ class Counting:
         """
         directory = environment.directory()
         if directory is not None:
-            file = self._draw(directory, labels=current_pools().regular.labels).placed()
+            file = self._allocate(directory, labels=current_pools().regular.labels).publish()
             file.path.unlink()
             file.close()
 
@@ -70,27 +73,26 @@ class Counting:
             if self._file is None or pool.kind in self._bound:
                 self._bound.clear()
                 before = self._file
-                self._place(self._draw(directory, labels=pool.labels))
+                self._publish(self._allocate(directory, labels=pool.labels))
                 if before is not None:
-                    before.retire()
+                    before.mark_stale()
             self._bound[pool.kind] = pool
             self._move(pool, self._file)
 
-    def keep(self) -> None:
-        """Make this process's file anew where it was removed, or could not be made before.
+    def ensure_file(self) -> None:
+        """Make this process's file again where it was removed, or could not be made before.
 
-        For the ends of tasks. The numbers move along, so that none is lost that this process
-        counted.
+        For the ends of tasks. All numbers that this process counted move along.
         """
         if self._file is None or self._file.is_there:
             return
         with self._lock:
-            self._place(self._file)
+            self._publish(self._file)
 
-    def _place(self, file: CounterFile) -> None:
+    def _publish(self, file: CounterFile) -> None:
         environment.restore()
         try:
-            file = file.placed()
+            file = file.publish()
         except MetricsError as error:
             if not self._is_lost:
                 logger.error(  # noqa: TRY400 - where it was tried says nothing
@@ -103,7 +105,7 @@ class Counting:
             if self._is_lost:
                 logger.info("bufpool: the buffers of this process are in the scrape again")
             self._is_lost = False
-            self._compact_if_crowded(file.path.parent)
+            self._compact(file.path.parent)
         self._bind_gauges(file)
         for pool in self._bound.values():
             self._move(pool, file)
@@ -117,12 +119,10 @@ class Counting:
 
     @staticmethod
     def _bind_gauges(file: CounterFile) -> None:
-        from bufpool_workers import metrics  # noqa: PLC0415 - see above
-
         bind_gauges(
             file.buffer,
-            level=file.gauge_offset(metrics.SECURE_LEVEL),
-            locked=file.gauge_offset(metrics.LOCKED_BYTES),
+            level=file.gauge_offset(SECURE_LEVEL),
+            locked=file.gauge_offset(LOCKED_BYTES),
         )
 
     def note_escape(self, kind: str, place: str) -> None:
@@ -131,12 +131,10 @@ class Counting:
             if self._file is not None:
                 self._file.count_escape(pool=kind, place=place)
 
-    def describe(self, *, warm: bool) -> None:
+    def set_warmed(self, *, warm: bool) -> None:
         """Tell the scrape whether the warm-up, which is over, was complete."""
         if self._file is not None:
-            from bufpool_workers import metrics  # noqa: PLC0415 - see above
-
-            self._file.set_gauge(metrics.WARMED, float(warm))
+            self._file.set_gauge(WARMED, float(warm))
 
     def is_trim_asked(self) -> bool:
         """Whether `celery control bufpool_trim` has asked this process since the last call."""
@@ -146,22 +144,18 @@ class Counting:
         self._trimmed = asked
         return True
 
-    def _draw(self, directory: Path, *, labels: tuple[str, ...]) -> CounterFile:
-        from bufpool_workers import metrics  # noqa: PLC0415 - see above
-
+    def _allocate(self, directory: Path, *, labels: tuple[str, ...]) -> CounterFile:
         settings = self.source()
-        return metrics.CounterFile.draw(
+        return CounterFile.allocate(
             directory,
-            catalog=metrics.Catalog(settings.metrics_namespace),
+            catalog=Catalog(settings.metrics_namespace),
             pools=dict.fromkeys(KINDS, labels),
             places=settings.debug,
         )
 
-    def _compact_if_crowded(self, directory: Path) -> None:
-        from bufpool_workers import metrics  # noqa: PLC0415 - see above
-
+    def _compact(self, directory: Path) -> None:
         try:
-            metrics.compact_if_crowded(directory, foreign=self.source().compact_foreign)
+            compact_above(MAX_UNMERGED_FILES, directory, foreign=self.source().compact_foreign)
         except OSError as error:
             logger.warning("bufpool: files of dead processes can't be merged: %s", error)
 

@@ -31,7 +31,7 @@ def ensure_pools() -> None:
     try:
         _warm(pools)
     except Exception:
-        counting.describe(warm=False)
+        counting.set_warmed(warm=False)
         logger.exception("bufpool: warm-up failed; buffers are mapped as tasks ask for them")
     if pools.settings.private_keys:
         _load_keys()
@@ -42,7 +42,7 @@ def _warm(pools: memory.Pools) -> None:
     warmth = pools.warm()
     if pools.settings.tune_malloc:  # pools count by now, so that a refusal shows as unwarmed
         malloc.tune()
-    counting.describe(warm=warmth.complete)
+    counting.set_warmed(warm=warmth.complete)
     seconds = time.perf_counter() - began
     numbers = {
         "event": "warmed",

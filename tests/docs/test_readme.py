@@ -292,8 +292,8 @@ def test_every_setting_is_in_its_table():
 def test_every_metric_is_in_its_table():
     from bufpool_workers.counters import catalog  # noqa: PLC0415
 
-    specs = {spec for spec in vars(catalog).values() if isinstance(spec, catalog.Spec)}
-    scraped = specs.union(catalog.POOL_GAUGES) - {catalog.ESCAPED_AT}
+    specs = {spec for spec in vars(catalog).values() if isinstance(spec, catalog.MetricSpec)}
+    scraped = specs.union(catalog.POOL_GAUGES, catalog.DERIVED) - {catalog.ESCAPED_AT}
     names = {spec.suffix for spec in scraped}
     names |= {f"{spec.suffix}_total" for spec in (*catalog.COUNTERS, catalog.ESCAPED_AT)}
     assert names <= set(re.findall(r"`(\w+)`", README.read_text()))

@@ -145,7 +145,7 @@ def test_file_cut_off_at_any_byte_of_its_entries_is_reported(made, name):
         path.write_bytes(image[:length])
         # prometheus_client's are empty when they are made, ours never are
         may_be_new = length < HEADER.size and name != hostile.OWN
-        assert bool(read_files([path]).skipped) != may_be_new
+        assert bool(read_files([path]).unreadable) != may_be_new
     made.scrape()
 
 

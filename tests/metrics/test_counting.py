@@ -32,7 +32,7 @@ def test_trying_whether_a_process_can_count_leaves_nothing(counting, tmp_path):
 def test_a_fork_counts_in_its_own_file_whichever_pool_it_uses_first(counting, tmp_path):
     pools = Pools(Settings(), prepare=counting.bind)
     use(pools.regular)
-    counting.describe(warm=True)
+    counting.set_warmed(warm=True)
 
     def work():
         use(pools.secure)
@@ -57,7 +57,7 @@ def test_when_its_file_was_removed_the_next_one_has_all_numbers_and_goes_on(coun
     use(pools.random)
     (file,) = tmp_path.glob("*.db")
     file.unlink()
-    counting.keep()
+    counting.ensure_file()
     assert total(tmp_path) == 2
     use(pools.regular)
     use(pools.random)

@@ -7,26 +7,27 @@ import itertools
 import pytest
 from rich.console import Console
 
+from bufpool_workers import PoolStats
 from bufpool_workers.celery.nodes import Node
 from bufpool_workers.console import top
 from bufpool_workers.console.tables import draw_node
 from bufpool_workers.errors import MetricsError
-from bufpool_workers.metrics import EscapePlace, Numbers, PoolNumbers, ProcessReport, Report
+from bufpool_workers.metrics import EscapePlace, ProcessReport, Report
 
 
 def node(gets, *, at=0.0, skipped=None, **others):
-    sizes = {"4kb": Numbers(gets=gets, hits=gets, **others)}
+    sizes = {"4kb": PoolStats(gets=gets, hits=gets, **others)}
     process = ProcessReport(
         pid=7,
         age_seconds=3725.0,
         warmed=False,
         secure_level="mlock",
         locked_bytes=8192,
-        pools={"regular": PoolNumbers.of(sizes)},
+        pools={"regular": PoolStats.of_sizes(sizes)},
     )
     report = Report(
         unix_seconds=at,
-        pools={"regular": PoolNumbers.of(sizes)},
+        pools={"regular": PoolStats.of_sizes(sizes)},
         processes=(process,),
         skipped=skipped or {},
     )
@@ -100,11 +101,11 @@ def frames(*answers):
 
 def busy_node():
     """Two children with numbers as large as a busy day's, three pools, many warm sizes unused."""
-    used = Numbers(gets=12345678, hits=12345670, misses=8, in_use=12, held_bytes=113561344)
-    warm = Numbers(idle=16, held_bytes=65536)
+    used = PoolStats(gets=12345678, hits=12345670, misses=8, in_use=12, held_bytes=113561344)
+    warm = PoolStats(idle=16, held_bytes=65536)
     labels = ("2kb", "8kb", "16kb", "32kb", "256kb", "4mb")
     sizes = {"4kb": used, "1mb": used, **dict.fromkeys(labels, warm)}
-    pools = {kind: PoolNumbers.of(sizes) for kind in ("regular", "secure", "random")}
+    pools = {kind: PoolStats.of_sizes(sizes) for kind in ("regular", "secure", "random")}
     process = ProcessReport(
         pid=4194303,
         age_seconds=86400 * 12.5,

@@ -9,12 +9,10 @@ from importlib.resources import files
 from typing import Final
 from xml.etree.ElementTree import Element
 
-from bufpool_workers.counters import catalog as names
-from bufpool_workers.counters.numbers import Numbers
 from bufpool_workers.counters.report import ProcessReport, Report
 from bufpool_workers.metrics.page.html import Content, Row, bar, element, render, section, table
+from bufpool_workers.stats import PROTECTION, TABLE, PoolStats
 from bufpool_workers.units import (
-    PROTECTION,
     format_age,
     format_bytes,
     format_count,
@@ -117,10 +115,10 @@ def _main(report: Report) -> Element:
 def _footer() -> Element:
     meanings = [
         part
-        for spec in (*names.COUNTERS, *names.POOL_GAUGES)
+        for counter in TABLE
         for part in (
-            element("dt", spec.suffix.replace("_", " ").capitalize()),
-            element("dd", spec.help + "."),
+            element("dt", counter.suffix.replace("_", " ").capitalize()),
+            element("dd", counter.meaning + "."),
         )
     ]
     return element(
@@ -232,7 +230,7 @@ def _summary(report: Report) -> Element:
 
 
 def _pools(report: Report) -> Iterator[Element]:
-    used = {name: pool for name, pool in report.pools.items() if pool.total}
+    used = {name: pool for name, pool in report.pools.items() if pool}
     if not used:
         yield element("p", "No buffer was asked for yet.")
         return
@@ -252,17 +250,17 @@ def _pools(report: Report) -> Iterator[Element]:
             caption=f"{title}, by size of buffer",
             heads=(*_POOL_HEADS, *_SECURE_HEADS) if secure else _POOL_HEADS,
             rows=rows,
-            total=_size_row("Together", pool.total, secure=secure) if len(rows) > 1 else (),
+            total=_size_row("Together", pool, secure=secure) if len(rows) > 1 else (),
         )
 
 
-def _size_row(name: str, numbers: Numbers, *, secure: bool) -> Row:
+def _size_row(name: str, numbers: PoolStats, *, secure: bool) -> Row:
     counts = [numbers.misses, numbers.discards, numbers.escapes, numbers.reclaims]
     counts += [numbers.limit_hits, *((numbers.unlocked, numbers.damages) if secure else ())]
     return [name, *_use_cells(numbers), *map(format_count, counts)]
 
 
-def _use_cells(numbers: Numbers) -> Row:
+def _use_cells(numbers: PoolStats) -> Row:
     use = f"{format_count(numbers.in_use)} of {format_count(numbers.in_use + numbers.idle)}"
     return [
         [_use_bar(numbers), element("span", use)],
@@ -276,7 +274,7 @@ def _processes(processes: Sequence[ProcessReport]) -> Element:
     if not processes:
         return element("p", "No process of a worker counts in this directory.")
     rows = []
-    for process in sorted(processes, key=lambda its: -its.age_seconds):
+    for process in sorted(processes, key=lambda process: -process.age_seconds):
         total = process.total
         use, held, gets, rate = _use_cells(total)
         warm = {True: "yes", False: "no", None: "as used"}[process.warmed]
@@ -292,7 +290,9 @@ def _processes(processes: Sequence[ProcessReport]) -> Element:
 
 def _escapes(report: Report) -> Iterator[Element]:
     if report.escape_places:
-        rows = [(its.place, its.pool, format_count(its.escapes)) for its in report.escape_places]
+        rows = [
+            (place.place, place.pool, format_count(place.escapes)) for place in report.escape_places
+        ]
         made = table(
             caption="Escapes, by where the buffer was acquired",
             heads=("Acquired at", "Pool", "Escapes"),
@@ -302,7 +302,7 @@ def _escapes(report: Report) -> Iterator[Element]:
         yield section("escapes", "Escapes", note, made)
 
 
-def _use_bar(numbers: Numbers) -> Element:
+def _use_bar(numbers: PoolStats) -> Element:
     held = numbers.in_use + numbers.idle
     return bar(("use", numbers.in_use / held if held else 0.0))
 

@@ -1,6 +1,10 @@
+"""How sizes, labels, percentages and ages are read and written."""
+
 import pytest
 
 from bufpool_workers import units
+from bufpool_workers.memory import _core
+from bufpool_workers.units import GiB, KiB, MiB, label_bytes, size_label
 
 
 @pytest.mark.parametrize(
@@ -25,6 +29,20 @@ def test_sizes(nbytes, expected):
 )
 def test_labels(label, expected):
     assert units.format_label(label) == expected
+
+
+@pytest.mark.parametrize(
+    ("nbytes", "label"),
+    [(0, "0b"), (100, "100b"), (1536, "1536b"), (4 * KiB, "4kb"), (3 * MiB, "3mb"), (GiB, "1gb")],
+)
+def test_labels_name_sizes_as_the_core_does(nbytes, label):
+    assert size_label(nbytes) == _core.label(nbytes) == label
+    assert label_bytes(label) == nbytes
+
+
+@pytest.mark.parametrize("text", ["larger", "", "-1kb", "kb", "1kb ", "1tb", "\u0661kb"])
+def test_other_text_is_no_label(text):
+    assert label_bytes(text) is None
 
 
 @pytest.mark.parametrize(
