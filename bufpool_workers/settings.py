@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from bufpool_workers.errors import SettingsError
-from bufpool_workers.stats import KINDS, LEVELS  # noqa: F401 - the core finds LEVELS here
+from bufpool_workers.pool_stats import KINDS, LEVELS  # noqa: F401 - the core finds LEVELS here
 from bufpool_workers.units import GiB, KiB, MiB, format_size, parse_size
 
 PREFIX = "bufpool_"
@@ -219,6 +219,18 @@ class Settings:
         if errors:
             raise SettingsError("\n  ".join(errors))
         return cls(**values)
+
+    @classmethod
+    def from_conf(cls, conf: Any) -> Settings:
+        """Make settings from an app's whole configuration, such as Celery's `app.conf`.
+
+        Keys count in upper case too, and with the configuration's own `prefix`, if it has one
+        (CELERY_BUFPOOL_WARM). Raises SettingsError as `read` does.
+        """
+        keys = list(conf)  # reads a configuration that is still pending: before, it has no prefix
+        prefix = (getattr(conf, "prefix", None) or "").lower()
+        names = {key: str(key).lower().removeprefix(prefix) for key in keys}
+        return cls.read({n: conf[key] for key, n in names.items() if n.startswith(PREFIX)})
 
 
 def _complete(values: dict[str, Any], *, given: Mapping[str, Any]) -> list[str]:

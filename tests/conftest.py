@@ -17,11 +17,19 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from support.celery_worker import CeleryWorker, StartWorker
 from support.redis_server import RedisServer, find_redis
 
+from bufpool_workers import testing
+
 LOOPBACK: Final = IPv4Address("127.0.0.1")
 
 if examples := os.environ.get("BUFPOOL_FUZZ_EXAMPLES"):
     hypothesis.settings.register_profile("fuzz", max_examples=int(examples), deadline=None)
     hypothesis.settings.load_profile("fuzz")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def own_process() -> None:
+    """Have each module begin as a process does that no app has configured."""
+    testing.reset()
 
 
 def pytest_report_header() -> str:

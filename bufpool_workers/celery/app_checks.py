@@ -13,12 +13,13 @@ from typing import Any
 from celery import Celery
 
 from bufpool_workers import memory
-from bufpool_workers.celery import environment
+from bufpool_workers.celery.environment import environment
 from bufpool_workers.celery.plugin import is_set_up
 from bufpool_workers.diagnostics.capacity import check_budget, check_recycling
 from bufpool_workers.diagnostics.finding import Finding, ok
 from bufpool_workers.diagnostics.limits import Process
 from bufpool_workers.errors import KeyFileError
+from bufpool_workers.runtime.directory import VARIABLE
 from bufpool_workers.sealing.keys import check_private, read_public
 from bufpool_workers.sealing.parameters import parameters_of, sealed_names
 from bufpool_workers.settings import Settings
@@ -69,15 +70,15 @@ def check_app(
 
 def check_early_import() -> Iterator[Finding]:
     """Whether a worker's own prometheus_client metrics would be each process's own."""
-    early = environment.early_importers()
-    if early and not os.environ.get(environment.VARIABLE):
+    early = environment.early_importers
+    if early and not os.environ.get(VARIABLE):
         yield Finding(
             "warning",
             "prometheus_client",
             f"prometheus_client was imported by {', '.join(early)} before setup: its metrics made "
             "until then are each process's own and will not be scraped",
             "call bufpool_workers.setup(app) before that import, or set "
-            f"{environment.VARIABLE} in the worker's environment",
+            f"{VARIABLE} in the worker's environment",
         )
 
 

@@ -150,21 +150,17 @@ def serve(context: click.Context, port: int | None, host: str | None) -> None:
     It reads the directory that they count in, PROMETHEUS_MULTIPROC_DIR or bufpool_metrics_dir:
     one that is set for the workers and for this command.
     """
-    from dataclasses import replace  # noqa: PLC0415 - see the module's docstring
+    from bufpool_workers.runtime import current_runtime  # noqa: PLC0415 - see the module's docstring
 
-    from bufpool_workers.celery import environment, metrics  # noqa: PLC0415 - as above
-
+    runtime = current_runtime()
     settings = _settings(_app(context))
-    options: dict[str, Any] = {"metrics_port": port, "metrics_host": host}
-    options = {name: value for name, value in options.items() if value is not None}
-    settings = replace(settings, **options)
-    if settings.metrics_port is None:
+    if port is None and settings.metrics_port is None:
         raise click.UsageError("no port: give --port, or set bufpool_metrics_port")
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
 
     def start() -> Any:
-        environment.settle(settings.metrics_dir)
-        return metrics.serve(settings, options=options)
+        runtime.directory.apply_setting(settings.metrics_dir)
+        return runtime.serve_metrics(host=host, port=port)
 
     endpoint = _or_fail(start)
     click.echo(f"metrics at {endpoint.url}")

@@ -12,10 +12,10 @@ from typing import Any
 
 from celery.worker.control import control_command, inspect_command
 
-from bufpool_workers.celery import environment
 from bufpool_workers.counters import ask_to_trim, read_report
 from bufpool_workers.errors import MetricsError
-from bufpool_workers.runtime.counting import counting
+from bufpool_workers.runtime import current_runtime
+from bufpool_workers.runtime.directory import VARIABLE
 
 STATS = "bufpool_stats"
 TRIM = "bufpool_trim"
@@ -47,14 +47,14 @@ def bufpool_trim(state: Any) -> dict[str, Any]:
 
 
 def _directory() -> Path:
-    directory = environment.directory()
+    directory = current_runtime().metrics_directory
     if directory is None:
         raise MetricsError(
             f"this node counts in no metrics directory; start it with `celery worker`, or set "
-            f"{environment.VARIABLE}"
+            f"{VARIABLE}"
         )
     return directory
 
 
 def _namespace() -> str:
-    return counting.source().metrics_namespace
+    return current_runtime().settings.metrics_namespace

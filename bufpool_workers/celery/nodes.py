@@ -10,10 +10,12 @@ from typing import Any
 
 from celery import Celery
 
-from bufpool_workers.celery import control, environment
+from bufpool_workers.celery import control
 from bufpool_workers.celery.plugin import is_set_up
+from bufpool_workers.counters import private_directory
 from bufpool_workers.errors import MetricsError
 from bufpool_workers.metrics import Report, read_report
+from bufpool_workers.runtime.directory import VARIABLE
 from bufpool_workers.settings import Settings
 
 
@@ -66,12 +68,12 @@ class Finder:
 
     @property
     def _directory(self) -> str | None:
-        return os.environ.get(environment.VARIABLE) or self.settings.metrics_dir
+        return os.environ.get(VARIABLE) or self.settings.metrics_dir
 
     def _local(self) -> list[Node]:
         only = self.app.main if is_set_up(self.app) else None
         nodes = []
-        for path, sign in environment.find_private():
+        for path, sign in private_directory.discover():
             if sign.node in self.names if self.names else only in {None, sign.app}:
                 try:
                     report = self._read(path)
@@ -122,7 +124,7 @@ class Finder:
             raise BrokerError(
                 f"broker {url}: {_said(error)}; and no worker of this app counts in a "
                 "private directory on this host: start one, or set "
-                f"{environment.VARIABLE} as for the workers"
+                f"{VARIABLE} as for the workers"
             ) from error
         return {name: answer for each in answers or () for name, answer in each.items()}
 
@@ -135,7 +137,7 @@ class Finder:
         return (
             f"no answer from {who} within {self.timeout_seconds:g} s, and no worker of this app "
             "counts in a private directory on this host: start a worker, set "
-            f"{environment.VARIABLE} as it is set for the workers, or give --timeout more seconds"
+            f"{VARIABLE} as it is set for the workers, or give --timeout more seconds"
         )
 
 

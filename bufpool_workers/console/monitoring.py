@@ -6,7 +6,7 @@ import re
 from importlib.resources import files
 
 from bufpool_workers.metrics import DEFAULT_NAMESPACE
-from bufpool_workers.stats import LEVELS
+from bufpool_workers.pool_stats import LEVELS
 
 _JOB = f'"{DEFAULT_NAMESPACE}"'
 _DEMANDED = f"_secure_level{{job={_JOB}}} < "

@@ -12,7 +12,7 @@ from rich.text import Text
 from bufpool_workers import units
 from bufpool_workers.celery.nodes import Node
 from bufpool_workers.metrics import ProcessReport, Report
-from bufpool_workers.stats import PoolStats
+from bufpool_workers.pool_stats import PoolStats
 
 _PIPE_COLUMNS = 10_000  # never broken, however long a directory's name is
 _TROUBLES = {

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from bufpool_workers.stats import TABLE
+from bufpool_workers.pool_stats import TABLE
 
 DEFAULT_NAMESPACE: Final = "bufpool"
 

@@ -15,7 +15,7 @@ from bufpool_workers.counters.catalog import Catalog
 from bufpool_workers.counters.format import merge_numbers, parse_key
 from bufpool_workers.counters.liveness import ProcessIdentity
 from bufpool_workers.counters.snapshot import LiveProcess, Snapshot, read_directory
-from bufpool_workers.stats import KINDS, LEVELS, PoolStats
+from bufpool_workers.pool_stats import KINDS, LEVELS, PoolStats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bufpool_workers import memory
-from bufpool_workers.celery import environment
+from bufpool_workers.counters import private_directory
 from bufpool_workers.diagnostics.finding import Finding, ok
 from bufpool_workers.diagnostics.limits import Process
 from bufpool_workers.settings import Settings
@@ -110,7 +110,7 @@ def check_clock(*, state: int | None) -> Finding:
 def check_directory(directory: Path | None, *, mounts: str) -> Iterator[Finding]:
     """Whether processes can count there, and quickly; `mounts` is /proc/self/mounts."""
     name = "metrics_directory"
-    where = directory or environment.private_base()
+    where = directory or private_directory.base()
     shown = str(where) if directory else f"private ones in {where}"
     if not where.is_dir():
         yield Finding("error", name, f"{shown}: it does not exist", "create it, for the workers")
@@ -168,7 +168,7 @@ def check_host(settings: Settings, *, process: Process, level: str) -> Iterator[
     yield check_swap(settings, text=_read(Path("/proc/swaps")) or "", level=level)
     if settings.private_keys:
         yield check_clock(state=clock_state())
-    directory = os.environ.get(environment.VARIABLE) or settings.metrics_dir
+    directory = os.environ.get("PROMETHEUS_MULTIPROC_DIR") or settings.metrics_dir
     yield from check_directory(
         Path(directory) if directory else None, mounts=_read(Path("/proc/self/mounts")) or ""
     )

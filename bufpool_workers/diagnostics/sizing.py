@@ -16,8 +16,8 @@ from typing import Any
 
 from bufpool_workers.diagnostics.finding import Finding, ok
 from bufpool_workers.metrics import ProcessReport, Report
+from bufpool_workers.pool_stats import KINDS, PoolStats
 from bufpool_workers.settings import MAX_BYTES, WARM, Settings
-from bufpool_workers.stats import KINDS, PoolStats
 from bufpool_workers.units import MiB, format_size, label_bytes
 
 ENOUGH_GETS = 1000

@@ -15,16 +15,9 @@ from bufpool_workers.memory._core import (
     secure_level,
     secure_locked_bytes,
 )
-from bufpool_workers.memory.pools import (
-    Pools,
-    begin_task,
-    close_current_pools,
-    configure,
-    current_pools,
-    stats,
-)
+from bufpool_workers.memory.pools import Pools
 from bufpool_workers.memory.protection import lock_limit, secure_warm_bytes, unmet
-from bufpool_workers.stats import FIELDS, PoolsStats, PoolStats, Warmth
+from bufpool_workers.pool_stats import FIELDS, PoolsStats, PoolStats, Warmth
 
 __all__ = [
     "FIELDS",
@@ -35,12 +28,8 @@ __all__ = [
     "Pools",
     "PoolsStats",
     "Warmth",
-    "begin_task",
     "bind_gauges",
     "buffer",
-    "close_current_pools",
-    "configure",
-    "current_pools",
     "grants_memfd",
     "leave",
     "lock_limit",
@@ -51,6 +40,5 @@ __all__ = [
     "secure_level",
     "secure_locked_bytes",
     "secure_warm_bytes",
-    "stats",
     "unmet",
 ]

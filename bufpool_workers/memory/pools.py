@@ -11,8 +11,8 @@ from types import CodeType
 
 from bufpool_workers.memory import _core
 from bufpool_workers.memory._core import BufferPool
+from bufpool_workers.pool_stats import KINDS, PoolsStats, Warmth
 from bufpool_workers.settings import Settings
-from bufpool_workers.stats import KINDS, PoolsStats, Warmth
 
 _PACKAGE = str(Path(__file__).parent.parent)
 
@@ -105,17 +105,6 @@ class Pools:
         return len(taken)
 
 
-def begin_task(task_id: str, *, nested: bool = True) -> None:
-    """Note that a task begins in this context, so that `Pools.end_task` finds what it holds.
-
-    Unless it may be `nested` in another one, tasks that are open here have ended without a word,
-    as one does that an exception interrupts outside of its body: they are ended first.
-    """
-    while not nested and (open_task := _core.outermost_scope()):
-        current_pools().end_task(open_task, name=open_task)
-    _core.enter_scope(task_id)
-
-
 def _warn_reclaimed(message: str, code: CodeType | None) -> None:
     if code is None:
         warnings.warn(message, ResourceWarning, stacklevel=3)
@@ -134,49 +123,3 @@ def _caller() -> str:
             return f"{lent_to.co_filename}:{lent_to.co_firstlineno}"
         frame = frame.f_back
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
-
-
-_source: Callable[[], Settings] = Settings
-_prepare: Callable[[BufferPool], None] | None = None
-
-
-def configure(
-    source: Callable[[], Settings], *, prepare: Callable[[BufferPool], None] | None = None
-) -> None:
-    """Say where this process's pools get their settings from; read when they are first used.
-
-    Pools that exist already are forgotten: buffers that are out stay valid, numbers begin anew.
-    """
-    global _source, _prepare
-    _source, _prepare = source, prepare
-    _core.uninstall()
-
-
-def current_pools() -> Pools:
-    """Give this process's pools; the first use makes them.
-
-    Raises what the settings raise: ImproperlyConfigured under Celery.
-    """
-    return _core.installed_pools() or _core.install(Pools(_source(), prepare=_prepare))
-
-
-def close_current_pools() -> PoolsStats | None:
-    """Close this process's pools and give their last numbers; None when there were none.
-
-    A later use makes new ones: the process may go on, as one with an embedded worker does.
-    """
-    pools = _core.installed_pools()
-    if pools is None:
-        return None
-    _core.uninstall()
-    numbers = pools.stats()
-    pools.close()
-    return numbers
-
-
-def stats() -> PoolsStats:
-    """Give the numbers of this process's pools: short for `current_pools().stats()`."""
-    return current_pools().stats()
-
-
-_core.on_first_use(current_pools)

@@ -10,7 +10,10 @@ from base64 import urlsafe_b64encode
 from typing import NamedTuple, Self
 
 from bufpool_workers.errors import DamagedToken, NotSealed
-from bufpool_workers.sealing.hpke import ENC_BYTES, TAG_BYTES
+
+# of HPKE with X25519, and of its AEADs
+ENC_BYTES = 32
+TAG_BYTES = 16
 
 _PREFIX = "bps1."
 _TEXT = re.compile(r"bps1\.([0-9a-f]{16})\.([A-Za-z0-9_-]+)", re.ASCII)

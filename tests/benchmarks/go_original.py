@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 import bufpool_workers as bp
+from bufpool_workers import testing
 
 from .prepared import Names
 from .report import Table
@@ -39,7 +40,7 @@ def build(folder: Path) -> Path:
 def pools() -> Names:
     levels = {"4KiB": 4}
     conf = {"bufpool_warm": {"regular": levels, "secure": levels, "random": levels}}
-    bp.memory.configure(lambda: bp.Settings.read(conf))
+    testing.configure(bp.Settings.read(conf))
     current = bp.current_pools()
     current.warm()
     return {kind: getattr(current, kind) for kind in REACH}

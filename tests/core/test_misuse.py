@@ -10,7 +10,7 @@ import pytest
 from pools import KINDS, block_offsets, check_numbers, make_pool, run_script
 
 from bufpool_workers import Buffer, LimitExceeded, PoolClosed
-from bufpool_workers.memory import Pools, _core, begin_task, leave
+from bufpool_workers.memory import Pools, _core, leave
 from bufpool_workers.settings import Settings
 
 
@@ -113,7 +113,7 @@ def test_none_is_no_buffer_and_no_scope(call):
 
 def test_end_of_an_unknown_task_takes_back_nothing():
     pool = make_pool()
-    begin_task("mine")
+    _core.enter_scope("mine")
     with pool.acquire(64) as buf:
         assert _core.end_scope("other", pool) == []
         assert not buf.released
@@ -236,7 +236,7 @@ def test_finalizers_may_use_the_pool_during_a_reclaim(kind):
             pool.acquire(64).release()
 
     before = gc.get_threshold()
-    begin_task("t")
+    _core.enter_scope("t")
     held.extend(pool.acquire(n) for n in (64, 2048, 60_000) * 20)
     gc.disable()
     try:
@@ -278,7 +278,7 @@ def test_a_warnings_hook_may_use_the_pool(monkeypatch):
 @pytest.mark.parametrize("kind", KINDS)
 def test_reclaim_warnings_made_errors_leave_no_pool_out(kind):
     pools = Pools(Settings.read({}))
-    begin_task("t")
+    _core.enter_scope("t")
     held = [pools.regular.acquire(64), pools.secure.acquire(64), pools.random.acquire(64)]
     with pytest.raises(ResourceWarning, match="ended holding a buffer of 64 bytes"):
         pools.end_task("t", name="shop.pay")

@@ -8,10 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from counting import POOLS, Workers, killed_at, names, run_forked, total
+from counting import POOLS, Workers, killed_at, names, total
 from prometheus_client import Counter, Gauge, Histogram, Summary
 from prometheus_client.values import close_all_multiprocess_files
 from support.folders import open_to_all
+from support.forked import run_forked
 
 from bufpool_workers.counters import compaction
 from bufpool_workers.counters import liveness as owners

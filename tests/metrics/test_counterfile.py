@@ -6,19 +6,20 @@ import struct
 import sys
 
 import pytest
-from counting import POOLS, killed_at, names, run_forked, total
+from counting import POOLS, killed_at, names, total
 from prometheus_client import CollectorRegistry
 from prometheus_client.multiprocess import MultiProcessCollector
 from support.folders import open_to_all
+from support.forked import run_forked
 
-from bufpool_workers import memory
 from bufpool_workers.counters.catalog import SECURE_LEVEL, WARMED, Catalog
 from bufpool_workers.counters.compaction import compact
 from bufpool_workers.counters.counterfile import CounterFile
 from bufpool_workers.counters.report import make_report
 from bufpool_workers.counters.snapshot import read_directory
 from bufpool_workers.errors import MetricsError
-from bufpool_workers.stats import FIELDS
+from bufpool_workers.pool_stats import FIELDS
+from bufpool_workers.runtime import current_runtime
 
 
 def create(directory):
@@ -43,7 +44,7 @@ def test_every_key_is_there_before_anything_is_counted(workers, tmp_path):
 
 
 def test_a_pool_counts_in_it_without_a_call(tmp_path):
-    pool = memory.current_pools().regular
+    pool = current_runtime().pools.regular
     file = CounterFile.create(tmp_path, catalog=Catalog(), pools={"regular": pool.labels})
     pool.bind_counters(file.buffer, file.offsets("regular"))
     before = total(tmp_path)

@@ -6,7 +6,8 @@ import os
 
 import psutil
 import pytest
-from counting import POOLS, run_forked
+from counting import POOLS
+from support.forked import run_forked
 
 from bufpool_workers.counters import ask_to_trim, compact, compact_above
 from bufpool_workers.counters.catalog import (

@@ -9,7 +9,7 @@ import pytest
 
 from bufpool_workers.counters.report import EscapePlace, ProcessReport, Report
 from bufpool_workers.metrics.page import status as statuspage
-from bufpool_workers.stats import LEVELS, PROTECTION, PoolStats
+from bufpool_workers.pool_stats import LEVELS, PROTECTION, PoolStats
 
 
 def make_report(*, level="memfd", **fields) -> Report:

@@ -10,7 +10,7 @@ from support.waiting import wait_until
 from bufpool_workers.counters.catalog import Catalog
 from bufpool_workers.counters.counterfile import CounterFile
 from bufpool_workers.metrics import Endpoint, wsgi_app
-from bufpool_workers.stats import FIELDS
+from bufpool_workers.pool_stats import FIELDS
 
 HOSTILE = "<img src=x onerror=alert(1)>\"'&</script><script>alert(2)</script>"
 LABELS = ("2kb", "4kb", "8kb", "16kb", "32kb", "64kb", "256kb", "1mb", "4mb", "16mb", "larger")

@@ -14,7 +14,8 @@ from support.celery_worker import STOP_SECONDS
 from support.processes import LocalProcess
 from support.waiting import wait_until
 
-from bufpool_workers.celery import environment
+from bufpool_workers.counters import private_directory
+from bufpool_workers.runtime.directory import VARIABLE
 
 READY = r"^.* ready\.$"
 READY_SECONDS = 60
@@ -22,7 +23,7 @@ READY_SECONDS = 60
 
 @pytest.fixture
 def env(redis_server, monkeypatch):
-    monkeypatch.delenv(environment.VARIABLE, raising=False)
+    monkeypatch.delenv(VARIABLE, raising=False)
     broker = redis_server.celery_url()
     return os.environ | {"CELERY_BROKER_URL": broker, "TEST_WORKER_SETTINGS": "{}"}
 
@@ -62,7 +63,7 @@ def detach(env, request, tmp_path):
 
 def private(process):
     """The one private directory that a main process has signed, and has locked."""
-    (path,) = [path for path, sign in environment.find_private() if sign.pid == process.pid]
+    (path,) = [path for path, sign in private_directory.discover() if sign.pid == process.pid]
     return path
 
 
@@ -86,7 +87,7 @@ def stop(processes):
 def test_each_detached_worker_has_a_directory_that_ends_with_it(detach, command, names):
     processes = detach(*command, names=names)
     # what the process that is gone has made nobody would remove
-    assert not any(environment.VARIABLE in process.environ() for process in processes)
+    assert not any(VARIABLE in process.environ() for process in processes)
     directories = {private(process) for process in processes}
     assert len(directories) == len(names)
     stop(processes)

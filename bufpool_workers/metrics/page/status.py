@@ -11,7 +11,7 @@ from xml.etree.ElementTree import Element
 
 from bufpool_workers.counters.report import ProcessReport, Report
 from bufpool_workers.metrics.page.html import Content, Row, bar, element, render, section, table
-from bufpool_workers.stats import PROTECTION, TABLE, PoolStats
+from bufpool_workers.pool_stats import PROTECTION, TABLE, PoolStats
 from bufpool_workers.units import (
     format_age,
     format_bytes,
