@@ -40,7 +40,7 @@ SECURE_LEVEL: Final = MetricSpec(
     "Lowest level of memory protection of a living process: 0 none, 1 mlock, 2 memfd_secret",
 )
 WARMED: Final = MetricSpec(
-    "warmed", "warmed_processes", "Living processes that are warm, or that nobody is to warm"
+    "warmed", "warmed_processes", "Living processes that are warm or need no warming"
 )
 LOCKED_BYTES: Final = MetricSpec(
     "locked_bytes", "locked_bytes", "Bytes of secure memory that living processes have locked"

@@ -29,18 +29,18 @@ logger = logging.getLogger(__name__)
 
 
 class Counting:
-    """Where the pools of this process count, one file for each set of pools.
+    """The counter files of this process, one for each set of pools.
 
-    After a fork, and when pools are made anew, counting begins at zero in another file, and what
-    the first one says stays in the sums.
+    After a fork, and when new pools replace the old ones, counting begins at zero in another file;
+    the numbers of the first one stay in the sums.
     """
 
     def __init__(self) -> None:
         self.source: Callable[[], Settings] = Settings
-        self._begin_anew()
-        os.register_at_fork(after_in_child=self._begin_anew)
+        self._reset()
+        os.register_at_fork(after_in_child=self._reset)
 
-    def _begin_anew(self) -> None:
+    def _reset(self) -> None:
         # one that a thread held at the fork would stay locked; what is collected while it is held
         # may escape a buffer
         self._lock = threading.RLock()
@@ -61,10 +61,10 @@ class Counting:
             file.close()
 
     def bind(self, pool: BufferPool) -> None:
-        """Let the pool count in this process's file; in private memory where there is none.
+        """Make the pool count in this process's file; in private memory where there is none.
 
-        Is called before the pool's first store in a process. A file that can't be had is logged,
-        not raised: it costs numbers, while an exception here would cost tasks.
+        Is called before the pool's first store in a process. A file that can't be made is
+        logged, not raised: it costs numbers, while an exception here would cost tasks.
         """
         directory = environment.directory()
         if directory is None:
@@ -132,14 +132,14 @@ class Counting:
                 self._file.count_escape(pool=kind, place=place)
 
     def set_warmed(self, *, warm: bool) -> None:
-        """Tell the scrape whether the warm-up, which is over, was complete."""
+        """Record for the scrape whether the warm-up was complete."""
         if self._file is not None:
             self._file.set_gauge(WARMED, float(warm))
 
     def is_trim_asked(self) -> bool:
-        """Whether `celery control bufpool_trim` has asked this process since the last call."""
+        """Return whether a trim was asked of this process since the last call."""
         asked = 0.0 if self._file is None else self._file.trim_asked()
-        if asked in {0.0, self._trimmed}:  # zero: a file of new pools, which nobody asked yet
+        if asked in {0.0, self._trimmed}:  # zero: a file of new pools, not asked yet
             return False
         self._trimmed = asked
         return True
