@@ -8,8 +8,8 @@ from collections.abc import Collection
 from pathlib import Path
 
 from bufpool_workers.counters.catalog import DEFAULT_NAMESPACE, Catalog
-from bufpool_workers.counters.counterfile import TRIM_ASKED, gauge_place
 from bufpool_workers.counters.format import DamagedFileError
+from bufpool_workers.counters.layout import TRIM_ASKED, gauge_place
 from bufpool_workers.counters.liveness import current_host_id
 from bufpool_workers.counters.names import FileName, list_names, read_used
 from bufpool_workers.errors import MetricsError
