@@ -161,7 +161,7 @@ class CounterFile:
         Two threads may not call it at once.
         """
         text = place.encode("utf-8", "backslashreplace").decode()  # a file's name may be anything
-        key = self._layout.catalog.place_key(pool, text[-_PLACE_CHARACTERS:])
+        key = self._layout.catalog.key(names.ESCAPED_AT, pool=pool, place=text[-_PLACE_CHARACTERS:])
         at = self._added.get(key) or self._add(key)
         if at:
             (value,) = DOUBLE.unpack_from(self.buffer, at)

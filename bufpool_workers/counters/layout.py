@@ -17,7 +17,7 @@ from bufpool_workers.counters.format import (
 PoolSizes = tuple[tuple[str, tuple[str, ...]], ...]
 
 TRIM_ASKED: Final = names.MetricSpec(
-    "trim_asked", "trim_asked_seconds", "When a process was last asked to trim its pools"
+    "trim_asked_seconds", "When a process was last asked to trim its pools"
 )
 """Never scraped: the worker's main process writes it into the files of its children."""
 
@@ -39,7 +39,7 @@ class Layout:
 
         counters = {
             (pool, label): [
-                add(catalog.counter_key(spec, pool=pool, size=label)) for spec in names.COUNTERS
+                add(catalog.key(spec, pool=pool, size=label)) for spec in names.COUNTERS
             ]
             for pool, label in sizes
         }
@@ -50,15 +50,12 @@ class Layout:
         unsaid = Number(math.nan)
         first = {names.SECURE_LEVEL: unsaid, names.WARMED: unsaid}
         self.gauge_offsets = {
-            spec: add(catalog.process_gauge_key(spec), first.get(spec, ZERO))
+            spec: add(catalog.key(spec), first.get(spec, ZERO))
             for spec in (*names.PROCESS_GAUGES, TRIM_ASKED)
         }
         self.pool_offsets: dict[str, list[int]] = {pool: [] for pool, _ in pools}
         for pool, label in sizes:
-            gauges = [
-                add(catalog.pool_gauge_key(spec, pool=pool, size=label))
-                for spec in names.POOL_GAUGES
-            ]
+            gauges = [add(catalog.key(spec, pool=pool, size=label)) for spec in names.POOL_GAUGES]
             self.pool_offsets[pool] += counters[pool, label] + gauges
         self.image = bytes(image)
         self.catalog = catalog

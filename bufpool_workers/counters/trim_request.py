@@ -27,7 +27,7 @@ def ask_to_trim(
     Returns how many of `pids` were asked: those that count there. Raises MetricsError when the
     directory can't be listed, or a file of theirs is damaged or not to be written.
     """
-    key = Catalog(namespace).process_gauge_key(TRIM_ASKED)
+    key = Catalog(namespace).key(TRIM_ASKED)
     asked, directory = set(), Path(directory)
     try:
         for name in list_names(directory):

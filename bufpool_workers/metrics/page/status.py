@@ -212,12 +212,7 @@ def _summary(report: Report) -> Element:
             f"{format_bytes(report.locked_bytes)} locked",
             (),
         ),
-        (
-            "Secure memory",
-            level or "none yet",
-            PROTECTION.get(level or "", "no process holds any"),
-            (),
-        ),
+        ("Secure memory", level or "none yet", PROTECTION.get(level or "", "not in use"), ()),
     )
     return element(
         "dl",
