@@ -152,7 +152,7 @@ TABLE: Final = tuple(
     if f.metadata
 )
 """The table: every number of a pool."""
-FIELDS: Final = tuple(counter.name for counter in TABLE if counter.kind != "derived")
+FIELDS: Final = tuple(c.name for kind in ("counter", "gauge") for c in TABLE if c.kind == kind)
 """The numbers that the core keeps for a size class, in its order."""
 
 

@@ -183,7 +183,7 @@ class _Reader:
         specs = names.COUNTERS + names.POOL_GAUGES
         self._fields = {catalog.name(spec): spec.field for spec in specs}
         self._places = catalog.name(names.ESCAPED_AT)
-        self._keys = [catalog.process_gauge_key(spec) for spec in names.PROCESS_GAUGES]
+        self._keys = [catalog.key(spec) for spec in names.PROCESS_GAUGES]
 
     def is_ours(self, live: LiveProcess) -> bool:
         """Return whether it counts in this namespace; several may share a directory."""

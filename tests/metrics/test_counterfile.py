@@ -60,8 +60,8 @@ def test_gauges_of_the_process_are_seen_while_it_lives(tmp_path):
     file.set_gauge(SECURE_LEVEL, 2.0)
     (process,) = read_directory(tmp_path).live
     assert process.owner.pid == os.getpid()
-    assert process.gauges[Catalog().process_gauge_key(WARMED)] == 1.0
-    assert process.gauges[Catalog().process_gauge_key(SECURE_LEVEL)] == 2.0
+    assert process.gauges[Catalog().key(WARMED)] == 1.0
+    assert process.gauges[Catalog().key(SECURE_LEVEL)] == 2.0
     file.close()
     assert read_directory(tmp_path).live == []
 
@@ -124,7 +124,7 @@ def test_places_are_bounded_and_their_text_is_made_fit(tmp_path):
     assert sum(place.endswith("long/app.py:1") for _, place in found) == 1
     file.set_gauge(WARMED, 1.0)  # what lies behind them is whole
     (process,) = read_directory(tmp_path).live
-    assert process.gauges[Catalog().process_gauge_key(WARMED)] == 1.0
+    assert process.gauges[Catalog().key(WARMED)] == 1.0
     file.close()
 
 

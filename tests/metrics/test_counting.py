@@ -45,7 +45,7 @@ def test_a_fork_counts_in_its_own_file_whichever_pool_it_uses_first(runtime, tmp
         assert sum(parents.counters.values()) == before
 
     def is_warm(process):
-        return process.gauges[Catalog().process_gauge_key(WARMED)] == 1  # or not told: NaN
+        return process.gauges[Catalog().key(WARMED)] == 1  # or not told: NaN
 
     (process,) = read_directory(tmp_path).live
     before = sum(process.counters.values())
@@ -67,7 +67,7 @@ def test_when_its_file_was_removed_the_next_one_has_all_numbers_and_goes_on(runt
     use(pools.secure)
     assert total(tmp_path) == 5
     (process,) = read_directory(tmp_path).live
-    locked = process.gauges[Catalog().process_gauge_key(LOCKED_BYTES)]
+    locked = process.gauges[Catalog().key(LOCKED_BYTES)]
     assert locked == memory.secure_locked_bytes()
 
 

@@ -1,4 +1,4 @@
-"""The page that the endpoint shows to people: whole without scripts, and renewed by one."""
+"""The status page: it works without JavaScript; with it, it refreshes itself."""
 
 import base64
 import hashlib
@@ -59,7 +59,7 @@ def show(report: Report) -> bytes:
 
 @cache
 def policy() -> str:
-    """Give the Content-Security-Policy under which the page works, and nothing else does.
+    """Return the Content-Security-Policy under which the page works, and nothing else does.
 
     https://www.w3.org/TR/CSP3/
     """
@@ -212,7 +212,7 @@ def _summary(report: Report) -> Element:
             f"{format_bytes(report.locked_bytes)} locked",
             (),
         ),
-        ("Secure memory", level or "none yet", PROTECTION.get(level or "", "nobody holds any"), ()),
+        ("Secure memory", level or "none yet", PROTECTION.get(level or "", "not in use"), ()),
     )
     return element(
         "dl",
