@@ -44,10 +44,10 @@ def _of_nodes(command: Callable[..., None]) -> Callable[..., None]:
     )
     @click.pass_context
     def with_nodes(context: click.Context, /, **options: Any) -> None:
-        from bufpool_workers.celery.nodes import Finder  # noqa: PLC0415 - see the module's docstring
+        from bufpool_workers.celery.nodes import NodeFinder  # noqa: PLC0415 - see the module's docstring
 
         app = _app(context)
-        finder = Finder(
+        finder = NodeFinder(
             app=app,
             settings=_settings(app),
             names=options.pop("names"),

@@ -13,7 +13,7 @@ from celery import bootsteps
 from celery.concurrency.prefork import TaskPool as PreforkPool
 
 from bufpool_workers.celery import environment
-from bufpool_workers.celery.startup_error import refusing
+from bufpool_workers.celery.startup_error import startup_errors
 from bufpool_workers.errors import MetricsError
 from bufpool_workers.runtime.counting import counting
 from bufpool_workers.settings import PREFIX
@@ -33,7 +33,7 @@ class MetricsStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ship
 
     name = "bufpool_workers.Metrics"
 
-    @refusing()
+    @startup_errors()
     def __init__(self, parent: Any, **kwargs: Any) -> None:
         super().__init__(parent, **kwargs)
         settings = counting.source()

@@ -7,9 +7,9 @@ import itertools
 import pytest
 from rich.console import Console
 
-from bufpool_workers.celery.nodes import Node
 from bufpool_workers.console import top
 from bufpool_workers.console.tables import draw_node
+from bufpool_workers.diagnostics.nodes import Node
 from bufpool_workers.errors import MetricsError
 from bufpool_workers.metrics import EscapePlace, Numbers, PoolNumbers, ProcessReport, Report
 

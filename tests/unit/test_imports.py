@@ -19,7 +19,7 @@ BELOW = {
     "memory": {"errors", "units", "settings", "stats"},
     "counters": {"errors", "units", "settings", "stats"},
     "sealing": {"errors", "settings", "signatures", "memory"},
-    "metrics": {"errors", "units", "settings", "stats", "counters"},
+    "metrics": {"errors", "units", "settings", "stats", "counters", "diagnostics"},
     "diagnostics": {"errors", "units", "settings", "stats", "memory", "counters", "metrics"}
     | {"celery", "sealing"},
     "runtime": {"errors", "units", "settings", "memory", "counters", "sealing", "metrics"}

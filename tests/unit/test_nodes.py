@@ -38,7 +38,7 @@ def test_a_worker_that_ends_while_it_is_looked_at_is_no_error(tmp_path, monkeypa
     living.mkdir()
     signs = [(tmp_path / "gone", ENDED), (living, ENDED._replace(node="other@host"))]
     monkeypatch.setattr(environment, "find_private", lambda: iter(signs))
-    finder = nodes.Finder(app=Celery(set_as_current=False), settings=Settings())
+    finder = nodes.NodeFinder(app=Celery(set_as_current=False), settings=Settings())
     assert [node.name for node in finder.find()] == ["other@host"]
 
 
@@ -50,7 +50,7 @@ def ask(monkeypatch):
     def ask(broker):
         app = Celery("asked", broker=broker, set_as_current=False)
         bp.setup(app)
-        nodes.Finder(app=app, settings=Settings(), timeout_seconds=0.2).find()
+        nodes.NodeFinder(app=app, settings=Settings(), timeout_seconds=0.2).find()
 
     return ask
 
