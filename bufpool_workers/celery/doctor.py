@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
-from bufpool_workers.celery.app_checks import check_app, level_of
+from bufpool_workers.celery import environment
+from bufpool_workers.celery.app_checks import check_app
 from bufpool_workers.celery.nodes import BrokerError, NodeFinder
-from bufpool_workers.diagnostics.capacity import check_locking
+from bufpool_workers.diagnostics.capacity import check_locking, level_when_warm
 from bufpool_workers.diagnostics.finding import Finding, ok
 from bufpool_workers.diagnostics.host import check_host
 from bufpool_workers.diagnostics.nodes import Node, read_limits, secure_level
@@ -26,7 +29,7 @@ def diagnose(finder: NodeFinder) -> Iterator[Finding]:
     settings = finder.settings
     nodes, unseen = _nodes(finder)
     process, whose = read_limits(nodes)
-    level = secure_level(nodes) or level_of(settings)
+    level = secure_level(nodes) or level_when_warm(settings)
     yield ok("limits", f"limits as seen by {whose}")
     yield from check_locking(
         settings,
@@ -34,7 +37,14 @@ def diagnose(finder: NodeFinder) -> Iterator[Finding]:
         soft_limit=process.memlock_bytes,
         may_lock_any=process.may_lock_any,
     )
-    yield from check_host(settings, process=process, level=level)
+    directory = os.environ.get(environment.VARIABLE) or settings.metrics_dir
+    yield from check_host(
+        settings,
+        process=process,
+        level=level,
+        directory=Path(directory) if directory else environment.private_base(),
+        holds_private=not directory,
+    )
     here = sum(len(node.report.processes) for node in nodes if node.pid is not None)
     yield from check_app(finder.app, settings, process=process, processes=here)
     yield from unseen

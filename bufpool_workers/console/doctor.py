@@ -11,7 +11,6 @@ from rich.text import Text
 from bufpool_workers.console.tables import make_console, printable
 from bufpool_workers.diagnostics.finding import SEVERITIES, Finding
 
-EXIT_STATUS = {"ok": 0, "note": 0, "warning": 1, "error": 2}
 _STYLES = {"ok": "green", "note": "cyan", "warning": "yellow", "error": "bold red"}
 _INDENT = 9
 
@@ -30,11 +29,6 @@ def show(findings: Sequence[Finding], *, no_color: bool, show_all: bool) -> None
             console.print(Text(" " * _INDENT + finding.snippet, style="bold"), soft_wrap=True)
     counts = Counter(finding.severity for finding in findings)
     console.print(", ".join(f"{level} {counts[level]}" for level in reversed(SEVERITIES)))
-
-
-def exit_status(findings: Sequence[Finding]) -> int:
-    """Give the status of the worst of them."""
-    return max((EXIT_STATUS[finding.severity] for finding in findings), default=0)
 
 
 def _lines(finding: Finding, width: int) -> list[str]:

@@ -6,6 +6,7 @@ import subprocess
 from importlib.resources import files
 from types import SimpleNamespace
 
+import click
 import pytest
 from celery import Celery
 from click.testing import CliRunner
@@ -112,7 +113,11 @@ def test_a_job_that_would_break_the_rules_is_refused(job):
 
 
 def test_help_of_every_command_is_there():
-    for name, command in bufpool.commands.items():
+    context = click.Context(bufpool)
+    overview = CliRunner().invoke(bufpool, ["--help"]).output
+    for name in bufpool.list_commands(context):
+        command = bufpool.get_command(context, name)
+        assert f"{name} {command.get_short_help_str(limit=60)}" in " ".join(overview.split())
         done = CliRunner().invoke(bufpool, [name, "--help"])
         assert done.exit_code == 0
         assert "Usage: " in done.output

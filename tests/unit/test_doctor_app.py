@@ -10,6 +10,7 @@ from celery import Celery
 import bufpool_workers as bp
 from bufpool_workers import MiB, Settings
 from bufpool_workers.celery import app_checks as checks
+from bufpool_workers.diagnostics.capacity import check_memory
 from bufpool_workers.diagnostics.limits import Process
 
 HERE = Process(pid=os.getpid())
@@ -126,7 +127,7 @@ def test_nothing_is_said_of_them_where_nothing_is_sealed(app):
     ("limit", "level"), [(None, "ok"), (300 * MiB, "ok"), (200 * MiB, "warning"), (MiB, "error")]
 )
 def test_pools_are_held_against_the_memory_of_the_cgroup(limit, level):
-    assert checks.check_memory(Settings(), processes=2, limit=limit).severity == level
+    assert check_memory(Settings(), processes=2, limit=limit).severity == level
 
 
 def test_children_that_would_be_recycled_are_warned_of(app):

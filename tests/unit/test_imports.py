@@ -20,12 +20,10 @@ BELOW = {
     "counters": {"errors", "units", "settings", "stats"},
     "sealing": {"errors", "settings", "signatures", "memory"},
     "metrics": {"errors", "units", "settings", "stats", "counters", "diagnostics"},
-    "diagnostics": {"errors", "units", "settings", "stats", "memory", "counters", "metrics"}
-    | {"celery", "sealing"},
+    "diagnostics": {"errors", "units", "settings", "stats", "memory", "counters"},
     "runtime": {"errors", "units", "settings", "memory", "counters", "sealing", "metrics"}
     | {"celery"},
-    "console": {"errors", "units", "settings", "stats", "counters", "metrics", "diagnostics"}
-    | {"celery"},
+    "console": {"errors", "units", "settings", "stats", "counters", "sealing", "diagnostics"},
     "decorators": {"errors", "settings", "signatures", "memory", "sealing"},
 }
 
@@ -58,6 +56,61 @@ def test_memory_and_metrics_know_nothing_of_celery(room):
         text = file.read_text(encoding="utf-8")
         assert "import celery" not in text
         assert "from celery" not in text
+
+
+STUBBED = """
+import sys, types
+package = types.ModuleType("bufpool_workers")
+package.__path__ = [{root!r}]
+sys.modules["bufpool_workers"] = package
+for name in {blocked!r}:
+    sys.modules[name] = None
+"""
+
+
+def run_stubbed(script, blocked=()):
+    """Run a script beside the package's own modules, without what its __init__ loads."""
+    script = STUBBED.format(root=str(ROOT), blocked=blocked) + script
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def modules_of(room):
+    files = sorted((ROOT / room).rglob("*.py"))
+    assert files
+    for file in files:
+        parts = file.relative_to(ROOT.parent).with_suffix("").parts
+        yield ".".join(parts).removesuffix(".__init__")
+
+
+def test_diagnostics_and_console_work_without_celery():
+    names = [
+        name
+        for room in ("diagnostics", "console")
+        for name in modules_of(room)
+        # cryptography's user, which imports Celery's backends beside it
+        if not name.endswith("commands.keygen")
+    ]
+    run_stubbed("".join(f"import {name}\n" for name in names), blocked=("celery", "kombu"))
+
+
+def test_celery_command_loads_little_of_ours():
+    script = """
+import click, pkgutil
+before = set(sys.modules)
+from bufpool_workers.celery.commands import bufpool
+from click.testing import CliRunner
+loaded = set(sys.modules) - before
+ours = {name for name in loaded if name.startswith("bufpool_workers")}
+assert not loaded & {"celery", "redis", "rich", "prometheus_client", "cryptography"}, loaded
+result = CliRunner().invoke(bufpool, ["--help"])
+assert "Show pools and processes, once." in result.output
+assert ours == {name for name in sys.modules if name.startswith("bufpool_workers.")}
+print(len(ours))
+"""
+    assert int(run_stubbed(script)) <= 15
 
 
 def test_import_has_no_side_effects():
