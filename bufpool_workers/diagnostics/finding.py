@@ -1,4 +1,4 @@
-"""What a look at a host or an app has found, for a log and for `celery bufpool doctor`."""
+"""The result of a check of a host or an app, for a log and for `celery bufpool doctor`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the system allows a process, read from its /proc; see proc(5)."""
+"""The system's limits of a process, read from its /proc; see proc(5)."""
 
 from __future__ import annotations
 

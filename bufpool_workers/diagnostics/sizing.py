@@ -1,4 +1,4 @@
-"""What the traffic says about `bufpool_warm` and `bufpool_max_bytes`.
+"""Suggestions for `bufpool_warm` and `bufpool_max_bytes` from the traffic.
 
 A process's warm levels fit a size when no get has to map memory. How many buffers a process needs
 at once is not counted; but what it mapped beyond its warm level stays with it until a trim, so the

@@ -1,4 +1,4 @@
-"""What the nodes' numbers say of tasks that misuse buffers, and of processes that are not well."""
+"""The doctor's look at a node's numbers: warmth, misuse of buffers, unreadable files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the doctor makes of an app."""
+"""The doctor's checks of an app."""
 
 import functools
 import logging
@@ -43,7 +43,7 @@ def test_a_plain_app_is_fine(app):
     assert {finding.severity for finding in found(app).values()} == {"ok"}
 
 
-def test_modules_that_can_not_be_imported_are_named_with_their_error(app, monkeypatch, tmp_path):
+def test_import_error_of_task_modules_is_reported(app, monkeypatch, tmp_path):
     (tmp_path / "wrong_order.py").write_text(
         "import bufpool_workers as bp\n"
         "from celery import shared_task\n"
@@ -58,7 +58,7 @@ def test_modules_that_can_not_be_imported_are_named_with_their_error(app, monkey
     assert "pooled_buffer stands below @app.task" in finding.message
 
 
-def test_a_decorator_that_hides_what_is_sealed_is_an_error(app):
+def test_decorator_that_hides_sealed_is_an_error(app):
     def hides(function):
         def call(*args, **kwargs):
             return function(*args, **kwargs)
@@ -95,7 +95,7 @@ def test_sealed_arguments_without_a_key_are_an_error(app, tmp_path):
     assert str(path) in finding.message
 
 
-def test_a_public_key_that_is_none_is_an_error(app, tmp_path):
+def test_invalid_public_key_is_an_error(app, tmp_path):
     path = tmp_path / "worker.pub"
     path.write_text("")  # as a redirection leaves it, when the command fails
     finding = found(app, Settings(public_key=str(path)))["public_key"]
@@ -105,7 +105,7 @@ def test_a_public_key_that_is_none_is_an_error(app, tmp_path):
     assert found(app, Settings(public_key=str(path)))["public_key"].severity == "ok"
 
 
-def test_what_shows_sealed_tokens_is_warned_of(app, monkeypatch):
+def test_settings_that_show_tokens_are_warned_of(app, monkeypatch):
     app.task(bp.sealed("password")(login), name="login", shared=False)
     debug = Process(pid=1, arguments=("celery", "worker", "-l", "debug"))
     assert not {"result_extended", "logging"} & found(app).keys()
@@ -117,7 +117,7 @@ def test_what_shows_sealed_tokens_is_warned_of(app, monkeypatch):
     assert found(app)["logging"].severity == "warning"
 
 
-def test_nothing_is_said_of_them_where_nothing_is_sealed(app):
+def test_settings_that_show_tokens_are_fine_without_sealed_tasks(app):
     app.task(login, name="login", shared=False)
     app.conf.result_extended = True
     assert not {"result_extended", "logging", "keys"} & found(app).keys()
@@ -126,7 +126,7 @@ def test_nothing_is_said_of_them_where_nothing_is_sealed(app):
 @pytest.mark.parametrize(
     ("limit", "level"), [(None, "ok"), (300 * MiB, "ok"), (200 * MiB, "warning"), (MiB, "error")]
 )
-def test_pools_are_held_against_the_memory_of_the_cgroup(limit, level):
+def test_pools_are_compared_with_cgroup_memory(limit, level):
     assert check_memory(Settings(), processes=2, limit=limit).severity == level
 
 

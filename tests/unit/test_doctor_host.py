@@ -1,4 +1,4 @@
-"""What the doctor makes of a host: this one's real facts, and others' as their files have them."""
+"""The doctor's checks of a host: this one's real facts, and others' from their files."""
 
 import os
 import resource
@@ -133,7 +133,7 @@ def test_swap_is_warned_of_where_secrets_go_there(settings, text, level, expecte
 
 
 @pytest.mark.parametrize(("state", "level"), [(0, "ok"), (5, "note"), (None, "note")])
-def test_a_clock_that_nobody_keeps_right_is_noted(state, level):
+def test_unsynchronized_clock_is_noted(state, level):
     assert host.check_clock(state=state).severity == level
 
 
@@ -149,7 +149,7 @@ def test_file_systems_are_found_by_the_longest_mount_point():
     assert host.filesystem(Path("/"), mounts="") is None
 
 
-def test_a_directory_that_can_not_be_counted_in_is_an_error(tmp_path):
+def test_missing_directory_is_an_error(tmp_path):
     (gone,) = host.check_directory(tmp_path / "gone", mounts=MOUNTS)
     assert (gone.severity, gone.hint) == ("error", "create it, for the workers")
     (slow,) = host.check_directory(tmp_path, mounts=MOUNTS)
@@ -157,7 +157,7 @@ def test_a_directory_that_can_not_be_counted_in_is_an_error(tmp_path):
     assert "on ext4" in slow.message
 
 
-def test_a_directory_that_may_not_be_written_is_an_error(tmp_path):
+def test_directory_without_write_permission_is_an_error(tmp_path):
     tmp_path.chmod(0o500)
     pid = os.fork()
     if pid == 0:  # root may write everywhere, so this child becomes nobody
@@ -198,7 +198,7 @@ def locking(**facts):
     return [finding.severity for finding in check_locking(settings, **facts)]
 
 
-def test_locked_memory_is_held_against_what_is_allowed():
+def test_locked_memory_is_compared_with_its_limit():
     assert locking() == ["warning"]
     assert locking(may_lock_any=True) == ["ok"]
     assert locking(soft_limit=resource.RLIM_INFINITY) == ["ok"]

@@ -1,4 +1,4 @@
-"""What the doctor suggests for the traffic that was counted."""
+"""The doctor's suggestions from the traffic that was counted."""
 
 import dataclasses
 
@@ -61,7 +61,7 @@ def pasted(finding):
     return eval(finding.snippet.partition(" = ")[2])  # noqa: S307 - a dictionary of our own making
 
 
-def test_little_traffic_is_no_reason_to_suggest_anything():
+def test_little_traffic_gives_no_suggestion():
     finding = found(process(**{"64kb": numbers(64 * KiB, gets=999, misses=999)}))["sizing_regular"]
     assert (finding.severity, finding.snippet) == ("note", "")
     assert "999 gets, 1000 are needed" in finding.message
@@ -88,14 +88,14 @@ def test_a_size_that_misses_is_raised_to_what_a_process_holds():
     Settings.read({"bufpool_warm": pasted(finding)})
 
 
-def test_what_was_trimmed_since_counts_once_for_each_trim():
+def test_trimmed_memory_counts_once_for_each_trim():
     # five more at once, mapped and given back ten times in ten minutes
     sizes = {"1mb": numbers(MiB, gets=2000, misses=50, held=2, mapped=52)}
     finding = found(process(age_seconds=600, **sizes))["sizing_regular"]
     assert pasted(finding)["regular"]["1MiB"] == 2 + 5
 
 
-def test_what_was_lent_beyond_the_cap_was_not_kept():
+def test_buffers_beyond_the_cap_do_not_raise_warm_levels():
     sizes = {"1mb": numbers(MiB, gets=2000, misses=500, held=3, mapped=502, discards=499)}
     sizes["1mb"] += Numbers(limit_hits=499)
     findings = found(process(age_seconds=0, **sizes))
@@ -112,7 +112,7 @@ def test_a_size_that_is_not_warm_and_seldom_misses_is_left_alone():
     assert found(process(**sizes))["sizing_regular"].severity == "ok"
 
 
-def test_sizes_that_nobody_asks_for_are_left_out():
+def test_unused_sizes_are_left_out():
     finding = found(process(**{"1mb": numbers(MiB, gets=1000, held=2, mapped=2)}))["sizing_regular"]
     assert finding.severity == "note"
     assert pasted(finding) == {"regular": {"1MiB": 2}}
@@ -169,7 +169,7 @@ def test_requests_above_the_largest_size_are_told_of_with_their_average():
         ("damages", "error"),
     ],
 )
-def test_misuse_is_told_with_its_number(field, level):
+def test_misuse_is_reported_with_its_number(field, level):
     sizes = {"1mb": numbers(MiB, gets=10, **{field: 7})}
     findings = check_node(Node(name="shop", report=report(process(**sizes))))
     (finding,) = [finding for finding in findings if finding.check == field]
@@ -178,7 +178,7 @@ def test_misuse_is_told_with_its_number(field, level):
     assert finding.message.endswith(": 7")
 
 
-def test_processes_that_are_not_warm_are_told_of():
+def test_cold_processes_are_reported():
     cold = process(warmed=False)
     (finding,) = check_node(Node(name="shop", report=report(cold, process())))
     assert finding.severity == "warning"

@@ -1,4 +1,4 @@
-"""What the commands share: the host that they run for, and how they report an error."""
+"""Shared by the commands: the host that they run for, their options, their errors."""
 
 from __future__ import annotations
 

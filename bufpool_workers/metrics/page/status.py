@@ -61,7 +61,7 @@ def show(report: Report) -> bytes:
 
 @cache
 def policy() -> str:
-    """Give the Content-Security-Policy under which the page works, and nothing else does.
+    """Return the Content-Security-Policy that allows what the page contains, nothing else.
 
     https://www.w3.org/TR/CSP3/
     """
@@ -190,7 +190,12 @@ def _summary(report: Report) -> Element:
             f"{format_bytes(report.locked_bytes)} locked",
             (),
         ),
-        ("Secure memory", level or "none yet", PROTECTION.get(level or "", "nobody holds any"), ()),
+        (
+            "Secure memory",
+            level or "none yet",
+            PROTECTION.get(level or "", "no process holds any"),
+            (),
+        ),
     )
     return element(
         "dl",
