@@ -15,7 +15,7 @@ from celery.exceptions import ImproperlyConfigured
 from bufpool_workers import memory
 from bufpool_workers.celery import control
 from bufpool_workers.celery.environment import environment
-from bufpool_workers.celery.startup_error import refusing
+from bufpool_workers.celery.startup_error import startup_errors
 from bufpool_workers.diagnostics.capacity import (
     check_budget,
     check_locking,
@@ -35,7 +35,7 @@ class MetricsStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ship
 
     name = "bufpool_workers.Metrics"
 
-    @refusing()
+    @startup_errors()
     def __init__(self, parent: Any, **kwargs: Any) -> None:
         super().__init__(parent, **kwargs)
         control.register()
@@ -62,7 +62,7 @@ class PoolStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ships n
     name = "bufpool_workers.Pools"
     requires = ("celery.worker.components:Pool",)
 
-    @refusing()
+    @startup_errors()
     def __init__(self, parent: Any, **kwargs: Any) -> None:
         super().__init__(parent, **kwargs)
         runtime = current_runtime()
@@ -86,9 +86,9 @@ class PoolStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ships n
             check_budget(settings, alive_seconds=parent.app.conf.worker_proc_alive_timeout),
             *check_secure_memory(settings),
         ):
-            if finding.level == "error":
+            if finding.severity == "error":
                 raise ImproperlyConfigured(str(finding))
-            if finding.level == "warning":
+            if finding.severity == "warning":
                 logger.warning("bufpool: %s", finding)
 
     def start(self, parent: Any) -> None:
