@@ -1,4 +1,4 @@
-# Included by _core.pyx: tasks at work, and what they still hold when they end.
+# Included by _core.pyx: running tasks, and the buffers that they hold when they end.
 
 cdef object scope_variable = ContextVar("bufpool_scope")
 cdef uint64_t last_scope = 0
@@ -7,7 +7,7 @@ cdef bint scopes_used = False
 
 @cython.final
 cdef class Scope:
-    """One task at work: what it acquires and still holds at its end is reclaimed."""
+    """A running task: buffers that it acquires and still holds at its end are reclaimed."""
 
     cdef uint64_t number
     cdef readonly Scope outer
@@ -22,14 +22,14 @@ cdef class Scope:
 
 
 cdef inline uint64_t scope_number():
-    """The number of the task at work in this context, 0 for none."""
+    """Return the number of the task that runs in this context, 0 for none."""
     if not scopes_used:
         return 0
     scope = get_value(scope_variable)
     return 0 if scope is None else (<Scope>scope).number
 
 
-def enter_scope(str name):
+def enter_scope(str name, /):
     """Begin a task in this context; scopes nest, as eager tasks do."""
     global scopes_used
     scopes_used = True
@@ -37,7 +37,7 @@ def enter_scope(str name):
 
 
 def outermost_scope():
-    """The name of the first task that began in this context and was not ended; None for none."""
+    """Return the name of the first task of this context that was not ended, or None."""
     scope = get_value(scope_variable)
     if scope is None:
         return None
@@ -49,15 +49,15 @@ def outermost_scope():
 def end_scope(str name not None, *pools):
     """End the innermost task of that name and take back what it still holds.
 
-    Tasks inside it that were not ended end with it. All in one call, so that no exception comes
-    in between; gives (kind, bytes, viewed, place) of each buffer.
+    Tasks inside it that were not ended end with it. One call does it all, so that no exception
+    can come in between. Return (kind, bytes, viewed, place) of each buffer.
     """
     cdef Scope innermost = get_value(scope_variable)
     cdef Scope scope = innermost
     cdef BufferPool pool
     for pool in pools:
         if pool is None:
-            raise TypeError("a pool is needed, not None")
+            raise TypeError("pool must not be None")
     while scope is not None and scope.name != name:
         scope = scope.outer
     if scope is None:
@@ -67,12 +67,12 @@ def end_scope(str name not None, *pools):
     found = []
     while innermost is not last:
         for pool in pools:
-            if pool.arena.made_in == generation:
+            if pool.arena.generation == generation:
                 found += pool.arena.reclaim(innermost.number, False)
         innermost = innermost.outer
     for pool in pools:
-        if pool.arena.damaged >= 0:
-            pool.arena.report_damage()
-        if pool.arena.beyond_cap:
+        if pool.arena.damaged_bytes >= 0:
+            report_damage(pool.arena)
+        if pool.arena.over_cap:
             pool.arena.report_cap()
     return found
