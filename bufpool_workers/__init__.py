@@ -108,5 +108,7 @@ _HOMES = {
 }
 
 __getattr__, __dir__ = _lazy.attach(
-    __name__, {name: f"{__name__}.{_HOMES.get(name, 'errors')}" for name in __all__}
+    __name__,
+    {name: f"{__name__}.{_HOMES.get(name, 'errors')}" for name in __all__},
+    submodules=("errors", "memory", "metrics", "sealing", "settings", "testing"),
 )

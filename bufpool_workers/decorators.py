@@ -49,7 +49,7 @@ def pooled_buffer(
 
     def decorate(function: Function) -> Function:
         signature = hidden_signature(function, name, decorator="pooled_buffer")
-        lent_to = _code(function)  # by this name memory.pools finds it, as where it was acquired
+        blame = _code(function)  # memory.pools finds it by this name, as the place of acquisition
         nbytes = _size_of_call(size, signature, function)
 
         @functools.wraps(function)
@@ -65,7 +65,7 @@ def pooled_buffer(
                 kwargs[name] = buffer
                 return function(*args, **kwargs)
             finally:
-                memory.leave(buffer, lent_to)
+                memory.release_on_exit(buffer, blame)
 
         call.__signature__ = signature  # type: ignore[attr-defined]  # read by inspect and Celery
         return call
@@ -98,7 +98,7 @@ def sealed(*names: str) -> Callable[[Function], Function]:
         if twice := set(names) & set(sealed_names(function)):
             raise ValueError(f"sealed: {function.__qualname__}: {min(twice)!r} is sealed already")
         inner = inspect.unwrap(function)
-        lent_to = _code(function)  # as in pooled_buffer
+        blame = _code(function)  # as in pooled_buffer
 
         @functools.wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -110,7 +110,7 @@ def sealed(*names: str) -> Callable[[Function], Function]:
                     if token is MISSING:
                         continue
                     buffer = _unseal(token, job, parameter.name)
-                    opened.callback(memory.leave, buffer, lent_to)
+                    opened.callback(memory.release_on_exit, buffer, blame)
                     if parameter.name in kwargs:
                         kwargs[parameter.name] = buffer
                     elif parameter.position is not None:

@@ -71,7 +71,9 @@ def check_locking(
     warm = memory.secure_warm_bytes(settings)
     most = settings.max_bytes["secure"] + settings.max_bytes["random"]
     if is_below(level, settings.secure_level):
-        error = memory.unmet("secure and random pool", nbytes=warm, level=settings.secure_level)
+        error = memory.level_error(
+            "secure and random pool", nbytes=warm, level=settings.secure_level
+        )
         yield Finding("error", "secure_level", *str(error).split("; ", 1))
     elif soft_limit != RLIM_INFINITY and most > soft_limit and not may_lock_any:
         yield Finding(

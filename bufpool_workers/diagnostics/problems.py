@@ -1,7 +1,7 @@
 """The conditions that need attention: one list for the page, the commands and the alerts.
 
 `deploy/prometheus/rules.yml` says the same of those alerts that this list names; a test compares
-them. To add a condition, count it in `bufpool_workers.stats`, describe it here and write its alert.
+them. To add a condition, count it in `pool_stats`, describe it here and write its alert.
 """
 
 from __future__ import annotations

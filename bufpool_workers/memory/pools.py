@@ -6,22 +6,22 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from types import CodeType
 
 from bufpool_workers.memory import _core
 from bufpool_workers.memory._core import BufferPool
-from bufpool_workers.pool_stats import KINDS, PoolsStats, Warmth
+from bufpool_workers.memory._mapping import secure_level
+from bufpool_workers.pool_stats import KINDS, PoolsStats, WarmupResult
 from bufpool_workers.settings import Settings
 
-_PACKAGE = str(Path(__file__).parent.parent)
+_PACKAGE = "bufpool_workers"
 
 
 class Pools:
     """The `regular`, `secure` and `random` pool of a process, made from one `Settings`.
 
     `prepare` is called with each pool before its first use in a process, also in a forked child:
-    the place to bind its counters.
+    it can bind the pool's counters.
     """
 
     __slots__ = ("_trim_at", "random", "regular", "secure", "settings")
@@ -50,41 +50,45 @@ class Pools:
         return self.regular, self.secure, self.random
 
     def stats(self) -> PoolsStats:
-        """Give this process's numbers."""
+        """Return this process's numbers."""
         regular, secure, random = (pool.stats() for pool in self._all())
         return PoolsStats(
             regular=regular,
             secure=secure,
             random=random,
             total=regular + secure + random,
-            secure_level=_core.secure_level(),
+            secure_level=secure_level(),
         )
 
-    def warm(self, *, seconds: float | None = None) -> Warmth:
+    def warm(self, *, seconds: float | None = None) -> WarmupResult:
         """Warm every pool to its level within `bufpool_warm_seconds`, or within `seconds`."""
         deadline = time.monotonic() + (self.settings.warm_seconds if seconds is None else seconds)
-        warmth = Warmth(0, 0, complete=True)
+        warmth = WarmupResult(0, 0, complete=True)
         # credentials first: the memory that may be locked can be short
         for pool in (self.secure, self.random, self.regular):
             warmth += pool.warm(seconds=max(deadline - time.monotonic(), 0.0))
         return warmth
 
     def trim(self) -> int:
-        """Give all idle memory above the warm levels back to the system; returns its bytes."""
+        """Return all idle memory above the warm levels to the system; return its bytes."""
         return sum(pool.trim() for pool in self._all())
 
     def close(self) -> None:
-        """Lend no more; memory of regular buffers that are out goes when they do.
+        """Close all three. Regular buffers that are out stay valid until they are released.
 
-        Secure and random buffers that are out are taken back and overwritten.
+        Secure and random ones are taken back and overwritten.
         """
         for pool in self._all():
             pool.close()
 
-    def end_task(self, task_id: str, *, name: str, code: CodeType | None = None) -> int:
-        """Take back what the task still holds, count it and warn; returns the number of buffers.
+    def __repr__(self) -> str:
+        pools = ", ".join(f"{pool.kind}={pool!r}" for pool in self._all())
+        return f"<bufpool_workers.Pools, {pools}>"
 
-        Now and then, every `bufpool_trim_after_seconds`, it also gives memory back that was not
+    def end_task(self, task_id: str, *, name: str, code: CodeType | None = None) -> int:
+        """Take back what the task still holds, count it and warn; return the number of buffers.
+
+        Every `bufpool_trim_after_seconds`, it also returns memory to the system that was not
         needed since the last time.
         """
         taken = _core.end_scope(task_id, *self._all())
@@ -113,13 +117,17 @@ def _warn_reclaimed(message: str, code: CodeType | None) -> None:
 
 
 def _caller() -> str:
-    """Where the nearest frame outside this package stands, or the function that a decorator calls.
+    """Return the place of the nearest frame outside this package, or a decorated function's.
 
-    That one has no frame yet when its buffer is acquired, and above it are only those of Celery.
+    That function has no frame yet when its buffer is acquired; only Celery's frames are above it.
     """
     frame = sys._getframe()  # noqa: SLF001 - the documented way to the caller's frame
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
-        if (lent_to := frame.f_locals.get("lent_to")) is not None:
-            return f"{lent_to.co_filename}:{lent_to.co_firstlineno}"
+    while frame.f_back is not None and _is_ours(frame.f_globals.get("__name__", "")):
+        if (blame := frame.f_locals.get("blame")) is not None:
+            return f"{blame.co_filename}:{blame.co_firstlineno}"
         frame = frame.f_back
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+def _is_ours(module: str) -> bool:
+    return module.partition(".")[0] == _PACKAGE

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from bufpool_workers.counters import compact, private_directory, read_report
 from bufpool_workers.errors import MetricsError, SealError, SettingsError
-from bufpool_workers.memory import BufferPool, Pools, _core
+from bufpool_workers.memory import BufferPool, Pools, _core, load_keystream
 from bufpool_workers.runtime import warmup
 from bufpool_workers.runtime.counting import CounterBinding
 from bufpool_workers.runtime.directory import VARIABLE, MetricsDirectory
@@ -180,7 +180,8 @@ class Runtime:
 
         A signal that strikes in an import can leave its lock held, and a fork copies a held lock.
         """
-        if any(map(self.settings.warm.get, ("secure", "random"))) or self.settings.private_keys:
+        load_keystream()
+        if self.settings.private_keys:
             import_module("bufpool_workers.sealing.keyring")
         if self.settings.metrics_port is not None:
             import_module("bufpool_workers.metrics.server")

@@ -79,6 +79,7 @@ def test_lending_imports_nothing():
     run_script("""
 import sys
 import bufpool_workers as bp
+bp.memory.load_keystream()
 pools = bp.current_pools()
 before = set(sys.modules)
 for lend in (bp.buffer, bp.secure_buffer, bp.random_buffer):

@@ -10,7 +10,7 @@ import pytest
 from pools import KINDS, block_offsets, check_numbers, make_pool, run_script
 
 from bufpool_workers import Buffer, LimitExceeded, PoolClosed
-from bufpool_workers.memory import Pools, _core, leave
+from bufpool_workers.memory import Pools, _core, release_on_exit
 from bufpool_workers.settings import Settings
 
 
@@ -101,11 +101,13 @@ def test_a_pool_refuses_size_classes_that_cannot_be(sizes):
 
 
 def test_a_pool_refuses_a_kind_that_is_none():
-    with pytest.raises(ValueError, match="one of regular, secure, random is needed"):
+    with pytest.raises(ValueError, match=r"must be one of regular, secure, random, got .bogus"):
         make_pool("bogus")
 
 
-@pytest.mark.parametrize("call", [lambda: leave(None, None), lambda: _core.end_scope(None)])
+@pytest.mark.parametrize(
+    "call", [lambda: release_on_exit(None, None), lambda: _core.end_scope(None)]
+)
 def test_none_is_no_buffer_and_no_scope(call):
     with pytest.raises(TypeError):
         call()

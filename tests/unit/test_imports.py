@@ -83,11 +83,12 @@ def modules_of(room):
 @pytest.mark.parametrize(
     ("room", "without"),
     [
-        *((room, FOREIGN) for room in ("units", "pool_stats", "settings", "counters")),
+        *((room, FOREIGN) for room in ("units", "pool_stats", "settings", "memory", "counters")),
+        *((room, FOREIGN) for room in ("diagnostics", "decorators", "testing")),
+        ("runtime", FOREIGN),
         ("sealing", ("celery", "kombu", "redis", "prometheus_client")),
         ("metrics", ("celery", "kombu", "redis", "cryptography")),
         ("console", ("celery", "kombu", "redis", "prometheus_client")),
-        ("diagnostics", ("celery", "kombu", "redis", "prometheus_client")),
     ],
 )
 def test_room_does_without(room, without):

@@ -1,4 +1,4 @@
-# Included by _core.pyx, not a module of its own: jobs at work, and what they still hold when they end.
+# Included by _core.pyx: running jobs, and the buffers that they hold when they end.
 
 cdef object scope_variable = ContextVar("bufpool_scope")
 cdef uint64_t last_scope = 0
@@ -7,7 +7,7 @@ cdef bint scopes_used = False
 
 @cython.final
 cdef class Scope:
-    """A job at work: what it acquires and still holds at its end is reclaimed."""
+    """A running job: buffers that it acquires and still holds at its end are reclaimed."""
 
     cdef uint64_t number
     cdef readonly Scope outer
@@ -25,7 +25,7 @@ cdef class Scope:
 
 
 cdef inline uint64_t scope_number():
-    """Return the number of the job at work in this context, 0 for none."""
+    """Return the number of the job that runs in this context, 0 for none."""
     if not scopes_used:
         return 0
     scope = get_value(scope_variable)
@@ -58,15 +58,15 @@ def outermost_scope():
 def end_scope(str name not None, *pools):
     """End the innermost job of that name and take back what it still holds.
 
-    Jobs inside it that were not ended end with it. One call does it all, so that no exception can
-    come in between. Return (kind, bytes, viewed, place) of each buffer.
+    Jobs inside it that were not ended end with it. One call does it all, so that no exception
+    can come in between. Return (kind, bytes, viewed, place) of each buffer.
     """
     cdef Scope innermost = get_value(scope_variable)
     cdef Scope scope = innermost
     cdef BufferPool pool
     for pool in pools:
         if pool is None:
-            raise TypeError("a pool is needed, not None")
+            raise TypeError("pool must not be None")
     while scope is not None and scope.name != name:
         scope = scope.outer
     if scope is None:
@@ -77,12 +77,12 @@ def end_scope(str name not None, *pools):
     while innermost is not last:
         innermost.ended = True
         for pool in pools:
-            if pool.arena.made_in == generation:
+            if pool.arena.generation == generation:
                 found += pool.arena.reclaim(innermost.number, False)
         innermost = innermost.outer
     for pool in pools:
-        if pool.arena.damaged >= 0:
-            pool.arena.report_damage()
-        if pool.arena.beyond_cap:
+        if pool.arena.damaged_bytes >= 0:
+            report_damage(pool.arena)
+        if pool.arena.over_cap:
             pool.arena.report_cap()
     return found
