@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from difflib import get_close_matches
 from itertools import pairwise
 from types import MappingProxyType
 from typing import Any
@@ -22,6 +21,8 @@ WarmLevels = Mapping[str, Mapping[int, int]]
 
 
 def _meant(name: str, known: Iterable[str]) -> str:
+    from difflib import get_close_matches  # noqa: PLC0415 - for mistakes only
+
     near = get_close_matches(name, list(known), n=1)
     return f", did you mean {near[0]}?" if near else ""
 

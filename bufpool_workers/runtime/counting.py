@@ -8,15 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bufpool_workers.counters import (
-    LOCKED_BYTES,
-    MAX_UNMERGED_FILES,
-    SECURE_LEVEL,
-    WARMED,
-    Catalog,
-    CounterFile,
-    compact_above,
-)
+from bufpool_workers import counters
 from bufpool_workers.errors import MetricsError, PoolClosed
 from bufpool_workers.memory import BufferPool, bind_gauges
 from bufpool_workers.pool_stats import KINDS
@@ -37,7 +29,7 @@ class CounterBinding:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._lock = threading.RLock()  # what is collected while it is held may escape a buffer
-        self._file: CounterFile | None = None
+        self._file: counters.CounterFile | None = None
         self._bound: dict[str, BufferPool] = {}
         self._is_lost = False
         self._trimmed = 0.0
@@ -83,7 +75,7 @@ class CounterBinding:
         with self._lock:
             self._publish(self._file)
 
-    def _publish(self, file: CounterFile) -> None:
+    def _publish(self, file: counters.CounterFile) -> None:
         self._runtime.directory.recreate()
         try:
             file = file.publish()
@@ -106,17 +98,17 @@ class CounterBinding:
         self._file = file  # last: an exception on the way, such as a time limit, has it done again
 
     @staticmethod
-    def _move(pool: BufferPool, file: CounterFile | None) -> None:
+    def _move(pool: BufferPool, file: counters.CounterFile | None) -> None:
         if file is not None:
             with suppress(PoolClosed):  # its last numbers are in the file already
                 pool.bind_counters(file.buffer, file.offsets(pool.kind))
 
     @staticmethod
-    def _bind_gauges(file: CounterFile) -> None:
+    def _bind_gauges(file: counters.CounterFile) -> None:
         bind_gauges(
             file.buffer,
-            level=file.gauge_offset(SECURE_LEVEL),
-            locked=file.gauge_offset(LOCKED_BYTES),
+            level=file.gauge_offset(counters.SECURE_LEVEL),
+            locked=file.gauge_offset(counters.LOCKED_BYTES),
         )
 
     def note_escape(self, kind: str, place: str) -> None:
@@ -128,7 +120,7 @@ class CounterBinding:
     def set_warmed(self, *, warm: bool) -> None:
         """Record for the scrape whether the warm-up was complete."""
         if self._file is not None:
-            self._file.set_gauge(WARMED, float(warm))
+            self._file.set_gauge(counters.WARMED, float(warm))
 
     def is_trim_asked(self) -> bool:
         """Return whether a trim was asked of this process since the last call."""
@@ -138,19 +130,18 @@ class CounterBinding:
         self._trimmed = asked
         return True
 
-    def _allocate(self, directory: Path, *, labels: tuple[str, ...]) -> CounterFile:
+    def _allocate(self, directory: Path, *, labels: tuple[str, ...]) -> counters.CounterFile:
         settings = self._runtime.settings
-        return CounterFile.allocate(
+        return counters.CounterFile.allocate(
             directory,
-            catalog=Catalog(settings.metrics_namespace),
+            catalog=counters.Catalog(settings.metrics_namespace),
             pools=dict.fromkeys(KINDS, labels),
             places=settings.debug,
         )
 
     def _compact(self, directory: Path) -> None:
         try:
-            compact_above(
-                MAX_UNMERGED_FILES, directory, foreign=self._runtime.settings.compact_foreign
-            )
+            foreign = self._runtime.settings.compact_foreign
+            counters.compact_above(counters.MAX_UNMERGED_FILES, directory, foreign=foreign)
         except OSError as error:
             logger.warning("bufpool: files of dead processes can't be merged: %s", error)

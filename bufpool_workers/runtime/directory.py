@@ -6,7 +6,7 @@ import os
 import warnings
 from pathlib import Path
 
-from bufpool_workers.counters import private_directory
+from bufpool_workers import counters
 from bufpool_workers.errors import MetricsError
 
 VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
@@ -44,7 +44,7 @@ class MetricsDirectory:
             os.environ[VARIABLE] = str(path)  # absolute, for prometheus_client and for children
         elif private:
             self.is_private = True
-            self._set(private_directory.make())
+            self._set(counters.private_directory.make())
 
     def apply_setting(self, metrics_dir: str | None) -> None:
         """Take the directory that the setting `bufpool_metrics_dir` names, for a private one.
@@ -64,7 +64,7 @@ class MetricsDirectory:
     def recreate(self) -> None:
         """Make it again if something has removed it under a running node."""
         if self.path is not None:
-            private_directory.recreate(self.path)
+            counters.private_directory.recreate(self.path)
 
     @property
     def is_set_here(self) -> bool:

@@ -7,11 +7,10 @@ import os
 import threading
 from collections.abc import Callable
 from dataclasses import fields
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from bufpool_workers.counters import compact, private_directory, read_report
+from bufpool_workers import _loading, counters
 from bufpool_workers.errors import MetricsError, SealError, SettingsError
 from bufpool_workers.memory import BufferPool, Pools, _core, load_keystream
 from bufpool_workers.runtime import warmup
@@ -26,6 +25,10 @@ if TYPE_CHECKING:
     from bufpool_workers.sealing.keyring import Keyring
 
 logger = logging.getLogger(__name__)
+
+_COUNTING: Final = tuple(
+    f"bufpool_workers.counters.{name}" for name in ("catalog", "counterfile", "compaction")
+)
 
 
 class Host(Protocol):
@@ -138,6 +141,8 @@ class Runtime:
     def pools(self) -> Pools:
         """Return the pools of this process; the first use makes them."""
         settings = self.settings
+        if self._pools is None:
+            _loading.load(*_COUNTING)
         made = _core.installed_pools() or self._pools or Pools(settings, prepare=self._bind)
         self._pools = _core.install(made)  # of two threads that made some, the first one's
         return self._pools
@@ -176,15 +181,14 @@ class Runtime:
             pools.close()
 
     def load_late_imports(self) -> None:
-        """Import what is otherwise imported at its first use; for main processes, before they fork.
-
-        A signal that strikes in an import can leave its lock held, and a fork copies a held lock.
-        """
+        """Import what is else imported at its first use; for main processes, before they fork."""
         load_keystream()
+        if self.settings.tune_malloc:
+            _loading.load("bufpool_workers.runtime.malloc")
         if self.settings.private_keys:
-            import_module("bufpool_workers.sealing.keyring")
+            _loading.load("bufpool_workers.sealing.keyring")
         if self.settings.metrics_port is not None:
-            import_module("bufpool_workers.metrics.server")
+            _loading.load("bufpool_workers.metrics.server")
 
     # keys
 
@@ -267,11 +271,12 @@ class Runtime:
         if directory is None:
             return
         if self.directory.is_private:
+            private_directory = counters.private_directory
             manifest = private_directory.NodeManifest(node, app, os.getpid())
             private_directory.advertise(directory, manifest)
         self.counters.check()
         try:
-            compact(directory, foreign=self.settings.compact_foreign)
+            counters.compact(directory, foreign=self.settings.compact_foreign)
         except OSError as error:
             logger.warning("bufpool: files of dead processes can't be merged: %s", error)
 
@@ -316,7 +321,7 @@ class Runtime:
         if directory is None:
             return
         try:
-            report = read_report(directory, namespace=self.settings.metrics_namespace)
+            report = counters.read_report(directory, namespace=self.settings.metrics_namespace)
         except MetricsError as error:
             logger.warning("bufpool: no totals: %s", error)
             return

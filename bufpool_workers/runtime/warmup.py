@@ -6,7 +6,6 @@ import logging
 import time
 
 from bufpool_workers import memory
-from bufpool_workers.runtime import malloc
 from bufpool_workers.runtime.counting import CounterBinding
 
 logger = logging.getLogger(__name__)
@@ -25,6 +24,8 @@ def _warm(pools: memory.Pools, counters: CounterBinding) -> None:
     began = time.perf_counter()
     warmth = pools.warm()
     if pools.settings.tune_malloc:  # pools count by now, so that a refusal shows as unwarmed
+        from bufpool_workers.runtime import malloc  # noqa: PLC0415 - ctypes
+
         malloc.tune()
     counters.set_warmed(warm=warmth.complete)
     seconds = time.perf_counter() - began

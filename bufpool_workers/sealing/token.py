@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import binascii
-import hashlib
 import re
 import struct
 from base64 import urlsafe_b64encode
@@ -104,6 +103,8 @@ class Token(NamedTuple):
         HPKE's encapsulated key is fresh for each message and bound into its key, so that no other
         random number is needed.
         """
+        import hashlib  # noqa: PLC0415 - loaded with the keys
+
         return hashlib.sha256(self.sealed[:ENC_BYTES]).hexdigest()[:32]
 
     def text(self) -> str:
