@@ -76,7 +76,7 @@ def random_buffer(nbytes):
 # The interpreter calls a function of one argument without keywords in the quickest way. So these
 # stay such ones, and a call with a keyword comes here.
 cdef extern from "Python.h":
-    ctypedef object (*vectorcallfunc)(object, PyObject**, size_t, PyObject*)
+    ctypedef object (*vectorcallfunc)(object, PyObject* const*, size_t, PyObject*)
     ctypedef struct PyCFunctionObject:
         vectorcallfunc vectorcall
     Py_ssize_t PyVectorcall_NARGS(size_t)
@@ -84,7 +84,7 @@ cdef extern from "Python.h":
 cdef vectorcallfunc call_positional = (<PyCFunctionObject*>buffer).vectorcall
 
 
-cdef object call(object function, PyObject** arguments, size_t n, PyObject* keywords):
+cdef object call(object function, PyObject* const* arguments, size_t n, PyObject* keywords):
     if keywords != NULL and <tuple>keywords == ("nbytes",) and PyVectorcall_NARGS(n) == 0:
         return call_positional(function, arguments, 1, NULL)
     return call_positional(function, arguments, n, keywords)
