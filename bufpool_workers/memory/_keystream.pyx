@@ -11,7 +11,8 @@ from cpython.buffer cimport PyBUF_WRITE
 from cpython.memoryview cimport PyMemoryView_FromMemory
 from libc.string cimport memcpy
 
-from threading import Thread
+import os
+from threading import RLock, Thread
 
 from bufpool_workers.memory cimport _os
 from bufpool_workers.memory._mapping cimport (MLOCK, RANDOM, Level, Mapping, can_map, generation,
@@ -33,12 +34,17 @@ cdef bint block_busy = False           # a thread is between the old block and t
 
 cdef object new_encryptor = None       # of a key; set when cryptography is loaded
 
+# a fork waits for a load to end, since its child would wait for ever for the locks of the import
+cdef object loading = RLock()
+os.register_at_fork(before=loading.acquire, after_in_parent=loading.release,
+                    after_in_child=loading.release)
+
 
 def load_keystream():
     """Load cryptography, which the random pool needs; calls after the first do nothing.
 
-    The first use of a random pool does this before it lends. A process that forks while it has
-    threads calls it before: the child could wait for ever for a lock that a thread held.
+    The first use of a random pool does this before it lends. A process that is going to fork calls
+    it before, so that its children share what is loaded.
     """
     if new_encryptor is not None:
         return
@@ -56,16 +62,17 @@ def load_cipher(outcome, /):
     """Import what makes keystream, and use it once; append an error to `outcome`."""
     global new_encryptor
     try:
-        from cryptography.hazmat.primitives.ciphers import Cipher
-        from cryptography.hazmat.primitives.ciphers.algorithms import AES256
-        from cryptography.hazmat.primitives.ciphers.modes import CTR
+        with loading:
+            from cryptography.hazmat.primitives.ciphers import Cipher
+            from cryptography.hazmat.primitives.ciphers.algorithms import AES256
+            from cryptography.hazmat.primitives.ciphers.modes import CTR
 
-        # a key makes one block and is gone, so the counter may begin at zero each time
-        counter = CTR(bytes(16))
-        made = lambda key: Cipher(AES256(key), counter).encryptor()
-        # cryptography makes its tables at their first use, under a lock as well
-        made(bytes(KEY_BYTES)).update_into(ZEROS[:KEY_BYTES], bytearray(KEY_BYTES))
-        new_encryptor = made
+            # a key makes one block and is gone, so the counter may begin at zero each time
+            counter = CTR(bytes(16))
+            made = lambda key: Cipher(AES256(key), counter).encryptor()
+            # cryptography makes its tables at their first use, under a lock as well
+            made(bytes(KEY_BYTES)).update_into(ZEROS[:KEY_BYTES], bytearray(KEY_BYTES))
+            new_encryptor = made
     except BaseException as error:
         outcome.append(error)
 

@@ -73,8 +73,8 @@ def random_buffer(nbytes):
     return pool.checkout(nbytes)
 
 
-# The interpreter calls a function of one argument without keywords in the quickest way. So these
-# stay such ones, and a call with a keyword comes here.
+# The interpreter has its quickest call for functions of one argument that take no keywords. These
+# stay such functions, and only calls in other ways, as with a keyword, come through here.
 cdef extern from "Python.h":
     ctypedef object (*vectorcallfunc)(object, PyObject* const*, size_t, PyObject*)
     ctypedef struct PyCFunctionObject:
