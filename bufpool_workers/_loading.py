@@ -9,36 +9,40 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
+from collections.abc import Callable
 from importlib import import_module
+from threading import RLock, Thread
 
-_lock = threading.Lock()
+_lock = RLock()
 os.register_at_fork(
     before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release
 )
 
 
-def load(*modules: str) -> None:
-    """Import the modules that are not imported yet.
+def run(work: Callable[[], object]) -> None:
+    """Run `work`, which imports, to its end; raise what it raises.
 
-    It is done in a thread, since signal handlers run in the main one, and no fork begins
-    meanwhile. Raises what an import raises.
+    A thread does it, since signal handlers run in the main one (under gevent it is a greenlet, and
+    a signal can still interrupt it). A fork waits for it, as for the locks of logging.
     """
-    missing = [name for name in modules if name not in sys.modules]
-    if not missing:
-        return
     errors: list[BaseException] = []
 
-    def work() -> None:
+    def in_thread() -> None:
         with _lock:
             try:
-                for name in missing:
-                    import_module(name)
+                work()
             except BaseException as error:  # noqa: BLE001 - raised below
                 errors.append(error)
 
-    thread = threading.Thread(target=work, name="bufpool-import")
+    thread = Thread(target=in_thread, name="bufpool-import")
     thread.start()
     thread.join()
     if errors:
         raise errors.pop()
+
+
+def load(*modules: str) -> None:
+    """Import those of the modules that are not imported yet."""
+    missing = [name for name in modules if name not in sys.modules]
+    if missing:
+        run(lambda: [import_module(name) for name in missing])

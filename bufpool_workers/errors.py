@@ -23,7 +23,7 @@ class LimitExceeded(BufpoolError, ValueError):
 
 
 class SecureLevelUnmet(BufpoolError):
-    """Secure memory can't be had at the level that `bufpool_secure_level` demands."""
+    """Secure memory is not available at the level that `bufpool_secure_level` demands."""
 
 
 class SealError(BufpoolError, ValueError):

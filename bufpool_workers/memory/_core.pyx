@@ -41,6 +41,7 @@ from bufpool_workers.memory._keystream cimport (KEY_BYTES, ensure_keystream, fil
 from bufpool_workers.memory._mapping cimport (MEMFD, MLOCK, PLAIN, RANDOM, REGULAR, SECURE, Kind,
                                               Level, Mapping, can_map, generation, map_memory,
                                               page_bytes, touch, unmap_memory)
+from bufpool_workers import _loading
 from bufpool_workers.memory import _keystream
 from bufpool_workers.memory.protection import level_error
 from bufpool_workers.settings import LEVELS, parse_size  # LEVELS: as the enum Level

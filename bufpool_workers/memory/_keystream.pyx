@@ -11,12 +11,11 @@ from cpython.buffer cimport PyBUF_WRITE
 from cpython.memoryview cimport PyMemoryView_FromMemory
 from libc.string cimport memcpy
 
-from threading import Thread
-
 from bufpool_workers.memory cimport _os
 from bufpool_workers.memory._mapping cimport (MLOCK, RANDOM, Level, Mapping, can_map, generation,
                                               map_memory, unmap_memory)
 
+from bufpool_workers import _loading
 from bufpool_workers.memory.protection import level_error
 from bufpool_workers.settings import LEVELS
 
@@ -37,37 +36,26 @@ cdef object new_encryptor = None       # of a key; set when cryptography is load
 def load_keystream():
     """Load cryptography, which the random pool needs; calls after the first do nothing.
 
-    The first use of a random pool does this before it lends. A process that forks while it has
-    threads calls it before: the child could wait for ever for a lock that a thread held.
+    The first use of a random pool does this before it lends. A process that is going to fork calls
+    it before, so that its children share what is loaded.
     """
-    if new_encryptor is not None:
-        return
-    outcome = []
-    # Signals run in the main thread. An exception that they raise in an import can leave the
-    # import's lock held, on which other threads then wait for ever; a thread's import ends.
-    loader = Thread(target=load_cipher, args=(outcome,), name="bufpool-load-keystream")
-    loader.start()
-    loader.join()
-    if outcome:
-        raise outcome.pop()
+    if new_encryptor is None:
+        _loading.run(load_cipher)
 
 
-def load_cipher(outcome, /):
-    """Import what makes keystream, and use it once; append an error to `outcome`."""
+def load_cipher():
+    """Import what makes keystream, and use it once."""
     global new_encryptor
-    try:
-        from cryptography.hazmat.primitives.ciphers import Cipher
-        from cryptography.hazmat.primitives.ciphers.algorithms import AES256
-        from cryptography.hazmat.primitives.ciphers.modes import CTR
+    from cryptography.hazmat.primitives.ciphers import Cipher
+    from cryptography.hazmat.primitives.ciphers.algorithms import AES256
+    from cryptography.hazmat.primitives.ciphers.modes import CTR
 
-        # a key makes one block and is gone, so the counter may begin at zero each time
-        counter = CTR(bytes(16))
-        made = lambda key: Cipher(AES256(key), counter).encryptor()
-        # cryptography makes its tables at their first use, under a lock as well
-        made(bytes(KEY_BYTES)).update_into(ZEROS[:KEY_BYTES], bytearray(KEY_BYTES))
-        new_encryptor = made
-    except BaseException as error:
-        outcome.append(error)
+    # a key makes one block and is gone, so the counter may begin at zero each time
+    counter = CTR(bytes(16))
+    made = lambda key: Cipher(AES256(key), counter).encryptor()
+    # cryptography makes its tables at their first use, under a lock as well
+    made(bytes(KEY_BYTES)).update_into(ZEROS[:KEY_BYTES], bytearray(KEY_BYTES))
+    new_encryptor = made
 
 
 def rekey(block, /):

@@ -1,7 +1,8 @@
 """The libc calls that the memory core uses, all of them callable without the GIL."""
 
 cdef extern from "<sys/mman.h>" nogil:
-    void* mmap(void* address, size_t length, int protection, int flags, int fd, long offset) noexcept
+    void* mmap(void* address, size_t length, int protection, int flags, int fd,
+               long offset) noexcept
     int munmap(void* address, size_t length) noexcept
     int mprotect(void* address, size_t length, int protection) noexcept
     int madvise(void* address, size_t length, int advice) noexcept
@@ -86,5 +87,6 @@ cdef extern from *:
     # not a plain memset: the compiler may not leave it out as a dead store
     void wipe "bufpool_wipe"(void* memory, size_t length) noexcept nogil
     int memfd_secret "bufpool_memfd_secret"(unsigned int flags) noexcept nogil
-    int exclude_from_dump_and_fork "bufpool_exclude_from_dump_and_fork"(void* memory, size_t length) noexcept nogil
+    int exclude_from_dump_and_fork "bufpool_exclude_from_dump_and_fork"(
+        void* memory, size_t length) noexcept nogil
     int remap_zeros "bufpool_remap_zeros"(void* memory, size_t length, bint hole) noexcept nogil

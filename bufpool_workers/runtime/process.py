@@ -150,7 +150,8 @@ class Runtime:
     def _bind(self, pool: BufferPool) -> None:
         self.counters.bind(pool)
 
-    def _note_escape(self, kind: str, place: str) -> None:
+    def note_escape(self, kind: str, place: str) -> None:
+        """Count an escape by the place where its buffer was acquired; the core calls it."""
         self.counters.note_escape(kind, place)
 
     def start_process(self) -> None:
@@ -183,6 +184,7 @@ class Runtime:
     def load_late_imports(self) -> None:
         """Import what is else imported at its first use; for main processes, before they fork."""
         load_keystream()
+        _loading.load(*_COUNTING)
         if self.settings.tune_malloc:
             _loading.load("bufpool_workers.runtime.malloc")
         if self.settings.private_keys:
@@ -344,5 +346,4 @@ def current_runtime() -> Runtime:
     return _runtime
 
 
-_core.on_first_use(lambda: _runtime.pools)
-_core.on_escape(_runtime._note_escape)  # noqa: SLF001 - its only caller is the core
+_core.set_owner(_runtime)

@@ -17,8 +17,9 @@ import pytest
 from pools import KINDS, KiB, make_pool
 
 import bufpool_workers as bp
-from bufpool_workers import memory, testing
+from bufpool_workers import testing
 from bufpool_workers.memory import _core
+from bufpool_workers.runtime import current_runtime
 
 
 @pytest.mark.parametrize("nbytes", [0, 1, 2048, 2049, 65536, 65537])
@@ -304,27 +305,27 @@ def test_debug_names_the_place_of_acquisition(process_pools):
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.parametrize("kind", KINDS)
-def test_escapes_are_told_with_the_place_of_acquisition_when_it_is_known(process_pools, kind):
+def test_escapes_are_told_with_the_place_of_acquisition_when_it_is_known(
+    process_pools, monkeypatch, kind
+):
     del process_pools
     told = []
-    memory.on_escape(lambda *escape: told.append(escape))
-    try:
-        for debug in (False, True):
-            testing.configure(bp.Settings(debug=debug))
-            pools = bp.current_pools()
-            with getattr(pools, kind).acquire(10) as buffer:
-                view = buffer[:]
-            view.release()
-            _core.enter_scope("task")
-            held = getattr(pools, kind).acquire(10)
-            view = held[:]
-            pools.end_task("task", name="task")
-            view.release()
-            with getattr(pools, kind).acquire(10):
-                pass  # no escape
-            assert pools.stats().total.escapes == 2
-    finally:
-        memory.on_escape(None)
+    for debug in (False, True):
+        testing.configure(bp.Settings(debug=debug))
+        note = lambda *escape: told.append(escape)  # noqa: E731
+        monkeypatch.setattr(current_runtime().counters, "note_escape", note)
+        pools = bp.current_pools()
+        with getattr(pools, kind).acquire(10) as buffer:
+            view = buffer[:]
+        view.release()
+        _core.enter_scope("task")
+        held = getattr(pools, kind).acquire(10)
+        view = held[:]
+        pools.end_task("task", name="task")
+        view.release()
+        with getattr(pools, kind).acquire(10):
+            pass  # no escape
+        assert pools.stats().total.escapes == 2
     assert [pool for pool, _ in told] == [kind, kind]
     assert all(place.startswith(f"{__file__}:") for _, place in told)
 

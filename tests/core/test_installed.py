@@ -11,7 +11,7 @@ LENDERS = {"regular": "buffer", "secure": "secure_buffer", "random": "random_buf
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_pools_may_go_while_a_size_is_made_out(kind):
+def test_pools_closed_while_a_size_is_computed(kind):
     run_script(
         f"import gc, bufpool_workers as bp\n"
         f"from bufpool_workers.runtime import current_runtime\n"
@@ -71,7 +71,7 @@ def test_threads_may_use_pools_while_others_close_them():
     )
 
 
-def test_first_use_that_is_interrupted_is_made_up_for():
+def test_interrupted_first_use_is_retried():
     prepared = []
 
     def prepare(pool):

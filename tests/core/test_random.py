@@ -321,11 +321,48 @@ assert len(lent) == 1 and any(lent[0]) and interrupt.seen == 1, (lent, interrupt
     )
 
 
+def test_fork_during_the_load_of_the_cipher_waits_for_its_end():
+    run_script(
+        BARE_PACKAGE
+        + """
+import os, signal, threading, warnings
+from bufpool_workers import memory, settings
+warnings.simplefilter("ignore", DeprecationWarning)   # fork from a process with threads
+begun, forking = threading.Event(), threading.Event()
+sys.addaudithook(lambda event, _: forking.set() if event == "os.fork" else None)
+class Wait:
+    def find_spec(self, name, *_):
+        if name == "cryptography.hazmat.primitives.ciphers":
+            begun.set()
+            forking.wait(30)
+sys.meta_path.insert(0, Wait())
+pool = memory.Pools(settings.Settings()).random
+def lend():
+    with pool.acquire(100) as buffer:
+        assert any(buffer)
+thread = threading.Thread(target=lend)
+thread.start()
+begun.wait(30)
+pid = os.fork()
+if pid == 0:
+    signal.alarm(30)
+    code = 1
+    try:
+        lend()
+        code = 0
+    finally:
+        os._exit(code)
+thread.join()
+assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+"""
+    )
+
+
 def test_child_of_a_process_that_loaded_the_cipher_imports_nothing():
     run_script("""
 import os, sys
 from bufpool_workers import memory, runtime
-memory.load_keystream()
+runtime.current_runtime().load_late_imports()
 before = set(sys.modules)
 pid = os.fork()
 with memory.random_buffer(100) as buffer:

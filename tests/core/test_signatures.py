@@ -55,25 +55,32 @@ def test_public_functions_and_methods_have_docstrings():
             assert inspect.getdoc(found), name
 
 
-@pytest.mark.parametrize(
-    ("name", "node", "found"), [p for p in ALL if callable(p.values[2]) and "__" not in p.values[0]]
-)
-def test_signature_is_that_of_the_stub(name, node, found):
-    if isinstance(node, ast.ClassDef):
-        return
-    of_stub = {"inspect": inspect}
+def parameters(node):
+    """Give the parameters of a stub's function, without `self`'s kind and annotations."""
+    namespace = {}
     node = ast.parse(ast.unparse(node)).body[0]
     for argument in ast.walk(node.args):
         if isinstance(argument, ast.arg):
             argument.annotation = None
     node.returns, node.decorator_list = None, []
-    exec(ast.unparse(node), of_stub)  # noqa: S102 - our own stub
-    expected = inspect.signature(of_stub[node.name])
-    parameters = [
+    exec(ast.unparse(node), namespace)  # noqa: S102 - our own stub
+    return [
         p.replace(kind=p.POSITIONAL_ONLY) if p.name == "self" else p
-        for p in expected.parameters.values()
+        for p in inspect.signature(namespace[node.name]).parameters.values()
     ]
-    assert list(inspect.signature(found).parameters.values()) == parameters
+
+
+@pytest.mark.parametrize(
+    ("name", "node", "found"),
+    [p for p in ALL if inspect.isroutine(p.values[2]) and "__" not in p.values[0]],
+)
+def test_signature_is_that_of_the_stub(name, node, found):
+    assert list(inspect.signature(found).parameters.values()) == parameters(node)
+
+
+def test_signature_of_a_pool_is_that_of_its_constructor_in_the_stub():
+    (node,) = [node for name, node, _ in definitions(_core) if name == "BufferPool.__init__"]
+    assert list(inspect.signature(bp.BufferPool).parameters.values()) == parameters(node)[1:]
 
 
 @pytest.mark.parametrize("lend", [bp.buffer, bp.secure_buffer, bp.random_buffer])

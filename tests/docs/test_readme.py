@@ -140,8 +140,8 @@ def test_log_line_has_the_numbers_that_it_shows(tmp_path):
         "import json, logging\n"
         "logging.basicConfig(level='INFO', handlers=[handler := logging.Handler()])\n"
         "handler.emit = lambda record: print(json.dumps(record.bufpool))\n"
-        "from bufpool_workers.runtime.warmup import ensure_pools\n"
-        "ensure_pools()"
+        "from bufpool_workers.runtime import current_runtime\n"
+        "current_runtime().start_process()"
     )
     told, shown = json.loads(run_python(code, tmp_path)), json.loads(block.text)
     assert told.keys() == shown.keys()

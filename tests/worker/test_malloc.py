@@ -5,8 +5,8 @@ import signal
 import sys
 
 import pytest
-from celery.exceptions import ImproperlyConfigured
 
+from bufpool_workers.errors import SettingsError
 from bufpool_workers.runtime import malloc
 
 PAIRS = 20
@@ -54,14 +54,14 @@ def c_library(monkeypatch):
 @pytest.mark.parametrize("use", [malloc.check, malloc.tune])
 def test_it_is_refused_on_another_c_library(c_library, use):
     c_library(OtherLibrary())
-    with pytest.raises(ImproperlyConfigured, match="bufpool_tune_malloc = True: it needs glibc"):
+    with pytest.raises(SettingsError, match="bufpool_tune_malloc = True: it needs glibc"):
         use()
 
 
 @pytest.mark.parametrize("use", [malloc.check, malloc.tune])
 def test_it_is_refused_on_another_system(monkeypatch, use):
     monkeypatch.setattr(sys, "platform", "darwin")
-    with pytest.raises(ImproperlyConfigured, match=r"\(darwin\)"):
+    with pytest.raises(SettingsError, match=r"\(darwin\)"):
         use()
 
 

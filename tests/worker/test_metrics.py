@@ -62,7 +62,7 @@ from pathlib import Path
 from celery import Celery
 import bufpool_workers as bp
 from bufpool_workers.metrics import read_report
-from bufpool_workers.runtime import malloc, warmup
+from bufpool_workers.runtime import current_runtime, malloc
 
 app = Celery("script")
 bp.setup(app)
@@ -76,7 +76,7 @@ with bp.buffer(4096):
 WARM_IN_VAIN = """
 app.conf.bufpool_tune_malloc = True
 del malloc.tune  # tuning fails
-warmup.ensure_pools()
+current_runtime().start_process()
 (process,) = (report := read_report(Path.cwd())).processes
 assert process.warmed is False
 assert report.warmed_processes == 0

@@ -146,7 +146,7 @@ cdef class Arena:
         if not map_memory(&slab.mapping, stride * nslots, self.kind, self.min_level):
             if self.min_level > PLAIN:
                 raise level_error(f"{self.name} pool", nbytes=stride * nslots,
-                            level=LEVELS[<int>self.min_level])
+                                  level=LEVELS[<int>self.min_level])
             raise MemoryError(f"{self.name} pool: the system refused {stride * nslots} bytes")
         slab.size_class, slab.kind = c, kind
         for i in range(nslots):
@@ -306,8 +306,8 @@ cdef class Arena:
         cdef Py_ssize_t i, n, before = self.held_bytes
         while slab != NULL:
             c = slab.size_class
-            if (slab.mapping.memory != NULL and ONE_SHOT < slab.kind <= highest and all_idle_in(slab)
-                    and (all_idle or slab.nslots <= c.low_water)):
+            if (slab.mapping.memory != NULL and ONE_SHOT < slab.kind <= highest
+                    and all_idle_in(slab) and (all_idle or slab.nslots <= c.low_water)):
                 n = 0
                 if self.kind != REGULAR and slab.mapping.level == PLAIN:
                     for i in range(c.nplain):
@@ -372,9 +372,9 @@ cdef class Arena:
                 there += slab.nslots
             slab = slab.next
         if there < nslots and nslots - there > self.slots_within_cap(c.size):
-            raise LimitExceeded(f"{self.name} pool: {nslots} buffers of {c.size} bytes to be warmed "
-                                f"while {self.max_bytes - self.headroom()} of at most {self.max_bytes} "
-                                "(bufpool_max_bytes) are held")
+            raise LimitExceeded(f"{self.name} pool: {nslots} buffers of {c.size} bytes to warm "
+                                f"while {self.max_bytes - self.headroom()} of at most "
+                                f"{self.max_bytes} (bufpool_max_bytes) are held")
         # one slab, or two near the limit on locked memory: a locked one and another
         while there < nslots and now() < deadline:
             slab = self.add_slab(c, slots_to_lock(self, c, nslots - there), c.size, PREWARMED)

@@ -72,7 +72,7 @@ cdef class Buffer:
     cdef int end_secure(self, blame) except -1:
         if self.arena.kind == RANDOM:
             ensure_keystream(self.slot.nbytes, self.arena.min_level)
-            if self.slot.checkout_id != self.checkout_id:       # another thread released it meanwhile
+            if self.slot.checkout_id != self.checkout_id:    # another thread released it meanwhile
                 return 0
         self.end_any(blame)
         return report_damage(self.arena) if self.arena.damaged_bytes >= 0 else 0
@@ -162,8 +162,8 @@ cdef void drop(Arena arena, Slot* slot) noexcept:
     report.arena, report.slot = arena, slot
 
 
-# Not Cython's `__dealloc__`, which keeps the current exception apart each time: that is a seventh of
-# the cost of a buffer, and only dropped ones need it.
+# Not Cython's `__dealloc__`, which keeps the current exception apart each time: that is a seventh
+# of the cost of a buffer, and only dropped ones need it.
 cdef destructor free_handle = (<PyTypeObject*>Buffer).tp_dealloc
 
 

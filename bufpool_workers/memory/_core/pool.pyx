@@ -16,7 +16,9 @@ NO_ARENA.generation = NO_ARENA.open_generation = 0
 @cython.final
 @cython.no_gc_clear     # finalizers in the same cycle may use it
 cdef class BufferPool:
-    """A pool of one kind ("regular", "secure" or "random"), its bounds, and its memory.
+    """BufferPool(kind, *, size_classes, max_bytes, max_buffer_bytes, warm=None, \
+lend_at_limit=True, secure_level="any", prepare=None, locate=None)\n--\n
+    A pool of one kind ("regular", "secure" or "random"), its bounds, and its memory.
 
     One pool serves all threads of its process; after a fork the child's begins empty. It shows its
     `kind`, `size_classes`, their `labels`, `max_bytes`, `max_buffer_bytes` and `warm_levels`.

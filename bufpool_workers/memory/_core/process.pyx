@@ -1,27 +1,26 @@
-# Included by _core.pyx: this process's default pools, and the hooks of those that set them up.
+# Included by _core.pyx: this process's default pools, which their owner makes.
 
 cdef BufferPool regular_pool, secure_pool, random_pool
 cdef object installed = None
-cdef object make_pools = None
-cdef object escape_hook = None
+cdef object owner = None
 
 
-def on_escape(hook, /):
-    """Call `hook(kind, place)` at each escape of a buffer acquired at a known place."""
-    global escape_hook
-    escape_hook = hook
+def set_owner(runtime, /):
+    """Let `runtime` make the default pools (its `pools`) and count escapes (`note_escape`)."""
+    global owner
+    owner = runtime
+
+
+cdef object pools_of_owner():
+    if owner is None:
+        _loading.load("bufpool_workers.runtime")      # it sets the owner
+    return owner.pools
 
 
 def note_escape(str kind not None, str place):
-    """Call the hook of `on_escape`, if there is one and the place is known."""
-    if place is not None and escape_hook is not None:
-        escape_hook(kind, place)
-
-
-def on_first_use(factory, /):
-    """Call `factory` when a buffer is asked for and no pools are installed."""
-    global make_pools
-    make_pools = factory
+    """Tell the owner of an escape of a buffer acquired at a known place."""
+    if place is not None and owner is not None:
+        owner.note_escape(kind, place)
 
 
 def install(pools not None, /):
@@ -53,7 +52,7 @@ def buffer(nbytes):
     """
     cdef BufferPool pool = regular_pool     # a reference: code that runs meanwhile may uninstall it
     if pool is None:
-        pool = make_pools().regular
+        pool = pools_of_owner().regular
     return pool.checkout(nbytes)
 
 
@@ -61,7 +60,7 @@ def secure_buffer(nbytes):
     """Return a buffer of zeros, as `buffer` does, from the secure pool: zeroed on release too."""
     cdef BufferPool pool = secure_pool     # a reference: code that runs meanwhile may uninstall it
     if pool is None:
-        pool = make_pools().secure
+        pool = pools_of_owner().secure
     return pool.checkout(nbytes)
 
 
@@ -69,14 +68,14 @@ def random_buffer(nbytes):
     """Return a buffer of random bytes, as `buffer` does; others overwrite them on release."""
     cdef BufferPool pool = random_pool     # a reference: code that runs meanwhile may uninstall it
     if pool is None:
-        pool = make_pools().random
+        pool = pools_of_owner().random
     return pool.checkout(nbytes)
 
 
-# The interpreter calls a function of one argument without keywords in the quickest way. So these
-# stay such ones, and a call with a keyword comes here.
+# The interpreter has its quickest call for functions of one argument that take no keywords. These
+# stay such functions, and only calls in other ways, as with a keyword, come through here.
 cdef extern from "Python.h":
-    ctypedef object (*vectorcallfunc)(object, PyObject**, size_t, PyObject*)
+    ctypedef object (*vectorcallfunc)(object, PyObject* const*, size_t, PyObject*)
     ctypedef struct PyCFunctionObject:
         vectorcallfunc vectorcall
     Py_ssize_t PyVectorcall_NARGS(size_t)
@@ -84,7 +83,7 @@ cdef extern from "Python.h":
 cdef vectorcallfunc call_positional = (<PyCFunctionObject*>buffer).vectorcall
 
 
-cdef object call(object function, PyObject** arguments, size_t n, PyObject* keywords):
+cdef object call(object function, PyObject* const* arguments, size_t n, PyObject* keywords):
     if keywords != NULL and <tuple>keywords == ("nbytes",) and PyVectorcall_NARGS(n) == 0:
         return call_positional(function, arguments, 1, NULL)
     return call_positional(function, arguments, n, keywords)
