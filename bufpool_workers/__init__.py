@@ -1,5 +1,6 @@
 """Pooled, warm, leak-proof buffers for Celery workers."""
 
+from bufpool_workers.celery.plugin import setup
 from bufpool_workers.decorators import pooled_buffer, sealed
 from bufpool_workers.errors import (
     BufpoolError,
@@ -30,8 +31,8 @@ from bufpool_workers.memory import (
     stats,
 )
 from bufpool_workers.sealing import Keyring, generate_key, seal
-from bufpool_workers.settings import GiB, KiB, MiB, Settings
-from bufpool_workers.worker.plugin import setup
+from bufpool_workers.settings import Settings
+from bufpool_workers.units import GiB, KiB, MiB
 
 __all__ = [  # noqa: RUF022 - in reading order
     # wiring

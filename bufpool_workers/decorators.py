@@ -13,11 +13,11 @@ from celery import current_task, uuid
 
 from bufpool_workers import memory
 from bufpool_workers.errors import SealError
-from bufpool_workers.sealing import replay
-from bufpool_workers.sealing.arguments import MISSING, mark, sealed_names, sealed_parameters
+from bufpool_workers.sealing import single_use
 from bufpool_workers.sealing.keyring import current_keyring
-from bufpool_workers.settings import parse_size
+from bufpool_workers.sealing.parameters import MISSING, record, sealed_names, sealed_parameters
 from bufpool_workers.signatures import signature_of
+from bufpool_workers.units import parse_size
 
 Size = int | str | Callable[..., int | str]
 Function = Callable[..., Any]
@@ -119,7 +119,7 @@ def sealed(*names: str) -> Callable[[Function], Function]:
                         positional[parameter.position] = buffer
                 return function(*positional, **kwargs)
 
-        mark(call, names)
+        record(call, parameters)
         return call
 
     return decorate
@@ -137,7 +137,7 @@ def _running_task(inner: Function) -> Any:
 
 def _unseal(token: Any, task: Any, name: str) -> memory.Buffer:
     request = task.request
-    claim = functools.partial(replay.claim, app=task.app, task_id=request.id or uuid())
+    claim = functools.partial(single_use.claim, app=task.app, task_id=request.id or uuid())
     try:
         return current_keyring().unseal(token, task=task.name, argument=name, claim=claim)
     except SealError:

@@ -11,47 +11,14 @@ from types import MappingProxyType
 from typing import Any
 
 from bufpool_workers.errors import SettingsError
+from bufpool_workers.stats import KINDS, LEVELS  # noqa: F401 - the core finds LEVELS here
+from bufpool_workers.units import GiB, KiB, MiB, format_size, parse_size
 
-KiB = 1024
-MiB = 1024 * KiB
-GiB = 1024 * MiB
-
-KINDS = ("regular", "secure", "random")
-LEVELS = ("plain", "mlock", "memfd")
-"""Of the protection of secure memory, from the lowest."""
 PREFIX = "bufpool_"
 
 _PAGE = 4 * KiB
-_UNITS = {"": 1, "B": 1, "KIB": KiB, "MIB": MiB, "GIB": GiB}
-_SIZE = re.compile(r"\s*(\d{1,18})\s*([a-z]*)\s*", re.IGNORECASE | re.ASCII)
 
 WarmLevels = Mapping[str, Mapping[int, int]]
-
-
-def parse_size(size: object) -> int:
-    """Give a size in bytes from an int or from text such as "64KiB".
-
-    Units are B, KiB, MiB and GiB (IEC 80000-13, powers of 1024); "KB" and the like are refused,
-    since they mean two things. Raises TypeError for other types, ValueError for other text.
-    """
-    if isinstance(size, str):
-        match = _SIZE.fullmatch(size)
-        if match is None or match[2].upper() not in _UNITS:
-            raise ValueError(
-                f'{size!r} is not a size: a whole number with B, KiB, MiB or GiB, such as "64KiB"'
-            )
-        return int(match[1]) * _UNITS[match[2].upper()]
-    if isinstance(size, bool) or not isinstance(size, int):
-        raise TypeError(f'a size is an int or text such as "64KiB", not {type(size).__name__}')
-    return size
-
-
-def format_size(nbytes: int) -> str:
-    """Write a size as `parse_size` reads it: 65536 is "64KiB"."""
-    for name, unit in (("GiB", GiB), ("MiB", MiB), ("KiB", KiB)):
-        if nbytes >= unit and nbytes % unit == 0:
-            return f"{nbytes // unit}{name}"
-    return f"{nbytes}B"
 
 
 def _meant(name: str, known: Iterable[str]) -> str:

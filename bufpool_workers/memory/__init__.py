@@ -24,7 +24,7 @@ from bufpool_workers.memory.pools import (
     stats,
 )
 from bufpool_workers.memory.protection import lock_limit, secure_warm_bytes, unmet
-from bufpool_workers.memory.stats import FIELDS, PoolsStats, PoolStats, Warmth
+from bufpool_workers.stats import FIELDS, PoolsStats, PoolStats, Warmth
 
 __all__ = [
     "FIELDS",

@@ -5,7 +5,7 @@ from types import CodeType, TracebackType
 from typing import Any, Literal, Self, SupportsIndex, final, overload
 
 from bufpool_workers.memory.pools import Pools
-from bufpool_workers.memory.stats import PoolStats, Warmth
+from bufpool_workers.stats import PoolStats, Warmth
 
 LEVELS: tuple[str, ...]
 

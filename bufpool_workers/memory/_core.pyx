@@ -43,7 +43,7 @@ from bufpool_workers.memory._mapping cimport (MEMFD, MLOCK, PLAIN, RANDOM, REGUL
 # import's lock held, on which other threads then wait for ever
 from bufpool_workers.memory import keystream
 from bufpool_workers.memory.protection import unmet
-from bufpool_workers.memory.stats import FIELDS, PoolStats, Warmth
+from bufpool_workers.stats import FIELDS, PoolStats, Warmth
 from bufpool_workers.settings import LEVELS, parse_size  # LEVELS: as the enum Level
 
 cdef extern from "Python.h":

@@ -11,8 +11,8 @@ from types import CodeType
 
 from bufpool_workers.memory import _core
 from bufpool_workers.memory._core import BufferPool
-from bufpool_workers.memory.stats import PoolsStats, Warmth
-from bufpool_workers.settings import KINDS, Settings
+from bufpool_workers.settings import Settings
+from bufpool_workers.stats import KINDS, PoolsStats, Warmth
 
 _PACKAGE = str(Path(__file__).parent.parent)
 

@@ -1,25 +1,24 @@
-"""Counter files, their compaction, and the scrape. Knows nothing of the memory pools."""
+"""The scrape and the status page, with the counter files that they are made from."""
 
-from bufpool_workers.metrics.catalog import (
+from bufpool_workers.counters import (
     DEFAULT_NAMESPACE,
     LOCKED_BYTES,
     SECURE_LEVEL,
     WARMED,
     Catalog,
-)
-from bufpool_workers.metrics.collector import Collector, make_registry
-from bufpool_workers.metrics.compaction import compact, compact_if_crowded
-from bufpool_workers.metrics.counterfile import CounterFile
-from bufpool_workers.metrics.exporter import Endpoint, asgi_app, wsgi_app
-from bufpool_workers.metrics.numbers import Numbers, PoolNumbers
-from bufpool_workers.metrics.report import (
+    CounterFile,
     EscapePlace,
     ProcessReport,
     Report,
+    ask_to_trim,
+    compact,
+    compact_above,
     make_report,
     read_report,
 )
-from bufpool_workers.metrics.trimming import ask_to_trim
+from bufpool_workers.metrics.apps import asgi_app, wsgi_app
+from bufpool_workers.metrics.collector import Collector, make_registry
+from bufpool_workers.metrics.server import Endpoint, serve
 
 __all__ = [  # noqa: RUF022 - grouped by topic
     # counting
@@ -33,18 +32,17 @@ __all__ = [  # noqa: RUF022 - grouped by topic
     # scraping
     "Collector",
     "compact",
-    "compact_if_crowded",
+    "compact_above",
     "make_registry",
     # describing
     "EscapePlace",
-    "Numbers",
-    "PoolNumbers",
     "ProcessReport",
     "Report",
     "make_report",
     "read_report",
     # serving
     "Endpoint",
+    "serve",
     "asgi_app",
     "wsgi_app",
 ]

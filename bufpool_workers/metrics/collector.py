@@ -10,14 +10,13 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from bufpool_workers.metrics import catalog as names
-from bufpool_workers.metrics.catalog import Catalog
-from bufpool_workers.metrics.compaction import compact
-from bufpool_workers.metrics.entries import parse_key
-from bufpool_workers.metrics.numbers import Numbers
-from bufpool_workers.metrics.report import Report, make_report
-from bufpool_workers.metrics.snapshot import Snapshot, read_directory, read_files
-from bufpool_workers.settings import LEVELS
+from bufpool_workers.counters import catalog as names
+from bufpool_workers.counters.catalog import Catalog
+from bufpool_workers.counters.compaction import compact
+from bufpool_workers.counters.format import parse_key
+from bufpool_workers.counters.report import Report, make_report
+from bufpool_workers.counters.snapshot import Snapshot, read_directory, read_files
+from bufpool_workers.stats import LEVELS, PoolStats
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +48,7 @@ class Collector(MultiProcessCollector):
         return _to_metrics(read_files([Path(file) for file in files]), accumulate=accumulate)
 
     def collect(self) -> Iterator[Metric]:
-        """Give everything as it is at this moment."""
+        """Yield everything as it is at this moment."""
         snapshot = self.snapshot()
         yield from _to_metrics(snapshot, accumulate=True)
         yield from self._derive(make_report(snapshot, catalog=self._catalog))
@@ -61,32 +60,31 @@ class Collector(MultiProcessCollector):
     def snapshot(self) -> Snapshot:
         """Compact, then read; a compaction that fails is logged and changes no number."""
         directory = Path(self._path)
-        skipped: dict[str, str] = {}
+        unmerged: dict[str, str] = {}
         try:
-            skipped = compact(directory, foreign=self._compact_foreign).skipped
+            unmerged = compact(directory, foreign=self._compact_foreign).unmerged
         except OSError as error:
-            skipped = {"": f"files of dead processes can't be merged: {error.strerror}"}
+            unmerged = {"": f"files of dead processes can't be merged: {error.strerror}"}
         snapshot = read_directory(directory)
-        self._name_once({**skipped, **snapshot.skipped})
+        self._name_once({**unmerged, **snapshot.unreadable})
         return snapshot
 
-    def _name_once(self, skipped: dict[str, str]) -> None:
-        for name, reason in skipped.items():
+    def _name_once(self, reasons: dict[str, str]) -> None:
+        for name, reason in reasons.items():
             if name not in self._named:
                 where = repr(os.path.join(self._path, name))[1:-1]  # noqa: PTH118 - names may hold anything
                 logger.warning("bufpool: metrics: %s: %s", where, reason)
-        self._named = set(skipped)
+        self._named = set(reasons)
 
     def _derive(self, report: Report) -> Iterator[Metric]:
         total, processes = report.total, report.processes
         level = report.secure_level
-        yield self._by_size(names.HIT_RATE, report, lambda numbers: numbers.hit_rate)
+        yield self._by_size(names.HIT_RATE, report, attrgetter("hit_rate"))
         yield self._gauge(names.GLOBAL_HIT_RATE, total.hit_rate)
         yield self._gauge(names.MEMORY_ALLOCATED, total.bytes_allocated)
         yield self._gauge(names.MEMORY_REUSED, total.bytes_reused)
         yield self._gauge(names.REUSE_EFFICIENCY, total.reuse_efficiency)
-        yield self._by_size(names.IN_USE, report, attrgetter("in_use"))
-        for spec in names.POOL_GAUGES:
+        for spec in (*names.DERIVED, *names.POOL_GAUGES):
             yield self._by_size(spec, report, attrgetter(spec.field))
         yield self._gauge(names.SECURE_LEVEL, None if level is None else LEVELS.index(level))
         yield self._gauge(names.LOCKED_BYTES, report.locked_bytes)
@@ -94,16 +92,16 @@ class Collector(MultiProcessCollector):
         yield self._gauge(names.PROCESSES, len(processes))
         yield self._gauge(names.SKIPPED_FILES, len(report.skipped))
 
-    def _gauge(self, spec: names.Spec, value: float | None) -> Metric:
+    def _gauge(self, spec: names.MetricSpec, value: float | None) -> Metric:
         return GaugeMetricFamily(self._catalog.name(spec), spec.help, value=value)
 
     def _by_size(
-        self, spec: names.Spec, report: Report, number: Callable[[Numbers], float | None]
+        self, spec: names.MetricSpec, report: Report, number: Callable[[PoolStats], float | None]
     ) -> Metric:
         metric = GaugeMetricFamily(self._catalog.name(spec), spec.help, labels=("pool", "size"))
-        for pool, numbers in report.pools.items():
-            for size, its in numbers.sizes.items():
-                value = number(its)
+        for pool, stats in report.pools.items():
+            for size, numbers in stats.sizes.items():
+                value = number(numbers)
                 if value is not None:
                     metric.add_metric((pool, size), value)
         return metric
@@ -128,7 +126,10 @@ def _to_metrics(snapshot: Snapshot, *, accumulate: bool) -> list[Metric]:
         type_, _, mode = kind.partition("_")
         metric = metrics.get(family)
         if metric is None:
-            metric = metrics[family] = Metric(family, text, type_)
+            metric = metrics[family] = Metric("_", text, type_)
+            metric.name = family  # checked by its writer, whose rules may not be this process's
+        if metric.type == "histogram" != type_:
+            continue  # another program's metric of the same name, whose `le` may be any text
         if type_ == "gauge":
             metric._multiprocess_mode = mode  # type: ignore[attr-defined]  # noqa: SLF001 - its collector's own mark
             pid = ("pid", process)

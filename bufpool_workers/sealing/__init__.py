@@ -2,7 +2,7 @@
 
 from bufpool_workers.sealing.keyring import Keyring
 from bufpool_workers.sealing.keys import PublicKey, generate_key, read_public
-from bufpool_workers.sealing.producer import seal
+from bufpool_workers.sealing.seal import seal
 from bufpool_workers.sealing.token import Token
 
 __all__ = [

@@ -13,7 +13,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.values import MultiProcessValue
 
 import bufpool_workers as bp
-from bufpool_workers.metrics import Catalog, CounterFile, compact_if_crowded, make_registry
+from bufpool_workers.metrics import Catalog, CounterFile, compact_above, make_registry
 from bufpool_workers.settings import KINDS
 
 from .prepared import Names, pools
@@ -90,7 +90,7 @@ def after(gone: int, *, merge: bool) -> Path:
     for _ in range(gone):
         create(directory).close()
         if merge:
-            compact_if_crowded(directory)
+            compact_above(100, directory)
     return directory
 
 

@@ -7,8 +7,8 @@ import numpy as np
 
 import bufpool_workers as bp
 from bufpool_workers import KiB, MiB
+from bufpool_workers.runtime import malloc
 from bufpool_workers.settings import KINDS
-from bufpool_workers.worker import malloc
 
 Names = Mapping[str, Any]
 

@@ -358,4 +358,4 @@ def test_stats_add_up(process_pools):
 
 def test_fresh_numbers_are_zero():
     stats = make_pool().stats()
-    assert (stats.hit_rate, stats.reuse_efficiency, stats.gets) == (0.0, 0.0, 0)
+    assert (stats.hit_rate, stats.reuse_efficiency, stats.gets) == (None, None, 0)

@@ -140,7 +140,7 @@ def test_log_line_has_the_numbers_that_it_shows(tmp_path):
         "import json, logging\n"
         "logging.basicConfig(level='INFO', handlers=[handler := logging.Handler()])\n"
         "handler.emit = lambda record: print(json.dumps(record.bufpool))\n"
-        "from bufpool_workers.worker.warmup import ensure_pools\n"
+        "from bufpool_workers.runtime.warmup import ensure_pools\n"
         "ensure_pools()"
     )
     told, shown = json.loads(run_python(code, tmp_path)), json.loads(block.text)
@@ -290,10 +290,10 @@ def test_every_setting_is_in_its_table():
 
 
 def test_every_metric_is_in_its_table():
-    from bufpool_workers.metrics import catalog  # noqa: PLC0415
+    from bufpool_workers.counters import catalog  # noqa: PLC0415
 
-    specs = {spec for spec in vars(catalog).values() if isinstance(spec, catalog.Spec)}
-    scraped = specs.union(catalog.POOL_GAUGES) - {catalog.ESCAPED_AT}
+    specs = {spec for spec in vars(catalog).values() if isinstance(spec, catalog.MetricSpec)}
+    scraped = specs.union(catalog.POOL_GAUGES, catalog.DERIVED) - {catalog.ESCAPED_AT}
     names = {spec.suffix for spec in scraped}
     names |= {f"{spec.suffix}_total" for spec in (*catalog.COUNTERS, catalog.ESCAPED_AT)}
     assert names <= set(re.findall(r"`(\w+)`", README.read_text()))

@@ -9,7 +9,7 @@ from typing import Any
 import psutil
 from node import Node
 
-from bufpool_workers.metrics.entries import HEADER, unpack_entries
+from bufpool_workers.counters.format import HEADER, unpack_entries
 
 ONE_TASK = ("--max-tasks-per-child=1",)
 NOT_IN_TIME = ("was over; the rest is mapped", "Timed out waiting for UP message")

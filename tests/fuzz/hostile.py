@@ -13,11 +13,11 @@ from wsgiref.util import setup_testing_defaults
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from bufpool_workers.metrics.catalog import Catalog
-from bufpool_workers.metrics.compaction import compact
-from bufpool_workers.metrics.counterfile import CounterFile
-from bufpool_workers.metrics.entries import HEADER, Number, pack_entry
-from bufpool_workers.metrics.exporter import WSGIApp, wsgi_app
+from bufpool_workers.counters.catalog import Catalog
+from bufpool_workers.counters.compaction import compact
+from bufpool_workers.counters.counterfile import CounterFile
+from bufpool_workers.counters.format import HEADER, Number, pack_entry
+from bufpool_workers.metrics.apps import WSGIApp, wsgi_app
 
 POOLS = {"regular": ("2kb",)}
 KEY = b'["%s", "%s", {"path": "/"}, "Help"]'

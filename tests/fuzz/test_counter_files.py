@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bufpool_workers.metrics.entries import HEADER, Number, pack_entry
-from bufpool_workers.metrics.files import LOCK
-from bufpool_workers.metrics.snapshot import read_files
+from bufpool_workers.counters.format import HEADER, Number, pack_entry
+from bufpool_workers.counters.names import LOCK
+from bufpool_workers.counters.snapshot import read_files
 
 IMAGES = hostile.images()
 JOBS = b'["jobs", "jobs_total", {}, "Help"]'
@@ -145,7 +145,7 @@ def test_file_cut_off_at_any_byte_of_its_entries_is_reported(made, name):
         path.write_bytes(image[:length])
         # prometheus_client's are empty when they are made, ours never are
         may_be_new = length < HEADER.size and name != hostile.OWN
-        assert bool(read_files([path]).skipped) != may_be_new
+        assert bool(read_files([path]).unreadable) != may_be_new
     made.scrape()
 
 

@@ -9,8 +9,8 @@ from celery.app.trace import build_tracer
 
 import bufpool_workers as bp
 from bufpool_workers import memory
+from bufpool_workers.runtime import counting
 from bufpool_workers.settings import KINDS, Settings
-from bufpool_workers.worker import counting
 
 NBYTES = 3000
 WARM = {kind: {4096: 4} for kind in KINDS}

@@ -5,9 +5,10 @@ import os
 import signal
 from pathlib import Path
 
-from bufpool_workers.metrics.catalog import POOL_FIELDS, Catalog
-from bufpool_workers.metrics.counterfile import CounterFile
-from bufpool_workers.metrics.snapshot import read_directory
+from bufpool_workers.counters.catalog import Catalog
+from bufpool_workers.counters.counterfile import CounterFile
+from bufpool_workers.counters.snapshot import read_directory
+from bufpool_workers.stats import FIELDS
 
 POOLS = {"regular": ("2kb", "4kb"), "secure": ("2kb",)}
 
@@ -22,10 +23,10 @@ class Workers:
     def count(self, *, pool="regular", label="2kb", **fields) -> CounterFile:
         """A living process's file, with these numbers in it."""
         file = CounterFile.create(self.directory, catalog=Catalog(), pools=POOLS)
-        at = POOLS[pool].index(label) * len(POOL_FIELDS)
+        at = POOLS[pool].index(label) * len(FIELDS)
         with memoryview(file.buffer) as bytes_, bytes_.cast("d") as doubles:
             for field, value in fields.items():
-                doubles[file.offsets(pool)[at + POOL_FIELDS.index(field)] // 8] = value
+                doubles[file.offsets(pool)[at + FIELDS.index(field)] // 8] = value
         self.living.append(file)
         return file
 

@@ -20,11 +20,11 @@ from pathlib import Path
 
 from prometheus_client import Counter
 
-from bufpool_workers.metrics.catalog import Catalog
-from bufpool_workers.metrics.compaction import compact
-from bufpool_workers.metrics.counterfile import CounterFile
-from bufpool_workers.metrics.files import read_used
-from bufpool_workers.metrics.snapshot import read_directory, read_entries
+from bufpool_workers.counters.catalog import Catalog
+from bufpool_workers.counters.compaction import compact
+from bufpool_workers.counters.counterfile import CounterFile
+from bufpool_workers.counters.names import FileName, read_used
+from bufpool_workers.counters.snapshot import read_directory, read_entries
 
 ALIVE = 3
 BURST = 3000
@@ -58,7 +58,7 @@ class Writer:
         if self._file is None:
             return 0.0
         data, used = read_used(self._file, whole=False)
-        entries = read_entries(data, used=used, own=False)
+        entries = read_entries(data, used=used, name=FileName.parse("counter_1.db"))
         os.close(self._file)
         return sum(number.value for (number,) in entries.values())
 
@@ -102,8 +102,8 @@ def compact_forever(directory):
 
 def total_of(directory):
     snapshot = read_directory(directory)
-    if snapshot.skipped:
-        raise AssertionError(f"files skipped: {snapshot.skipped}")
+    if snapshot.unreadable:
+        raise AssertionError(f"files skipped: {snapshot.unreadable}")
     return sum(number.value for *_, number in snapshot.merged())
 
 

@@ -1,10 +1,8 @@
 import pytest
 
-from bufpool_workers import memory
-from bufpool_workers.metrics import catalog
-from bufpool_workers.metrics.catalog import Catalog
+from bufpool_workers.counters.catalog import Catalog
+from bufpool_workers.counters.counterfile import CounterFile
 from bufpool_workers.metrics.collector import make_registry
-from bufpool_workers.metrics.counterfile import CounterFile
 
 GO_COUNTERS = {
     "shockwave_buffer_pool_gets_total",
@@ -22,10 +20,6 @@ GO_GAUGES = {
     "shockwave_buffer_pool_memory_reused_bytes",
     "shockwave_buffer_pool_reuse_efficiency",
 }
-
-
-def test_pool_fields_are_those_of_the_core_in_its_order():
-    assert catalog.POOL_FIELDS == memory.FIELDS
 
 
 def test_names_of_the_go_original_are_exact(tmp_path):

@@ -8,10 +8,11 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.values import close_all_multiprocess_files
 
+from bufpool_workers.counters.catalog import LOCKED_BYTES, SECURE_LEVEL, WARMED
+from bufpool_workers.counters.format import HEADER, Number, pack_entry
+from bufpool_workers.counters.snapshot import read_directory
 from bufpool_workers.errors import MetricsError
-from bufpool_workers.metrics.catalog import LOCKED_BYTES, SECURE_LEVEL, WARMED
 from bufpool_workers.metrics.collector import Collector, make_registry
-from bufpool_workers.metrics.snapshot import read_directory
 
 SIZE = {"pool": "regular", "size": "2kb"}
 MODES = ("all", "liveall", "min", "livemin", "max", "livemax", "sum", "livesum")
@@ -70,7 +71,7 @@ def test_process_gauges_tell_the_lowest_level_what_is_locked_and_who_is_warm(wor
 def test_a_process_that_goes_on_in_another_file_is_described_by_that_one(workers, scrape):
     first, second = workers.count(gets=1), workers.count(gets=2)
     first.set_gauge(LOCKED_BYTES, 4096)
-    first.retire()
+    first.mark_stale()
     for gauge in (SECURE_LEVEL, LOCKED_BYTES, WARMED):
         second.set_gauge(gauge, 1.0)
     assert scrape("bufpool_gets_total", SIZE) == 3
@@ -138,7 +139,7 @@ def test_an_empty_file_and_one_that_vanishes_are_no_error(workers, tmp_path, scr
     gone = tmp_path / "histogram_2.db"
     gone.touch()
     monkeypatch.setattr(
-        "bufpool_workers.metrics.snapshot.current_instance",
+        "bufpool_workers.counters.snapshot.current_host_id",
         lambda: gone.unlink(missing_ok=True) or "00000000",
     )
     assert scrape("bufpool_gets_total", SIZE) == 1
@@ -249,3 +250,32 @@ def test_a_sum_of_fractions_does_not_step_back_when_files_are_merged(client, tmp
     close_all_multiprocess_files()
     assert set(seen) == {exact}
     assert names(tmp_path) == {"counter_bufpool-merged.db"}
+
+
+def write(directory, name, *keys):
+    entries = b"".join(pack_entry(key, Number(1.0)) for key in keys)
+    (directory / name).write_bytes(HEADER.pack(HEADER.size + len(entries)) + entries)
+
+
+def test_names_that_their_writer_allowed_are_scraped_where_legacy_rules_hold(tmp_path, monkeypatch):
+    monkeypatch.setattr("prometheus_client.validation._legacy_validation", True)
+    write(tmp_path, "counter_1.db", b'["jobs.done", "jobs.done_total", {"job.kind": "x"}, "help"]')
+    registry = make_registry(tmp_path)
+    assert registry.get_sample_value("jobs.done_total", {"job.kind": "x"}) == 1
+    assert registry.get_sample_value("bufpool_skipped_files") == 0
+    assert b"jobs_done" in generate_latest(registry)
+
+
+def test_label_le_of_a_metric_that_is_no_histogram_is_any_text(tmp_path):
+    key = b'["sold", "sold_total", {"le": "ACME GmbH"}, "help"]'
+    write(tmp_path, "counter_1.db", key)
+    registry = make_registry(tmp_path)
+    assert registry.get_sample_value("sold_total", {"le": "ACME GmbH"}) == 1
+
+
+def test_counter_with_the_name_of_a_histogram_does_not_break_the_scrape(tmp_path):
+    write(tmp_path, "histogram_1.db", b'["sold", "sold_bucket", {"le": "5"}, "help"]')
+    write(tmp_path, "summary_2.db", b'["sold", "sold_sum", {"le": "ACME GmbH"}, "help"]')
+    registry = make_registry(tmp_path)
+    assert registry.get_sample_value("sold_bucket", {"le": "5.0"}) == 1
+    assert registry.get_sample_value("bufpool_skipped_files") == 0

@@ -13,13 +13,14 @@ from prometheus_client import Counter, Gauge, Histogram, Summary
 from prometheus_client.values import close_all_multiprocess_files
 from support.folders import open_to_all
 
-from bufpool_workers.metrics import compaction, owners
-from bufpool_workers.metrics.catalog import Catalog
+from bufpool_workers.counters import compaction
+from bufpool_workers.counters import liveness as owners
+from bufpool_workers.counters.catalog import Catalog
+from bufpool_workers.counters.compaction import compact, compact_above
+from bufpool_workers.counters.counterfile import CounterFile
+from bufpool_workers.counters.liveness import ProcessIdentity, has_writer
+from bufpool_workers.counters.snapshot import read_directory
 from bufpool_workers.metrics.collector import make_registry
-from bufpool_workers.metrics.compaction import compact, compact_if_crowded
-from bufpool_workers.metrics.counterfile import CounterFile
-from bufpool_workers.metrics.owners import Owner, has_writer
-from bufpool_workers.metrics.snapshot import read_directory
 
 MERGED = "counter_bufpool-merged.db"
 
@@ -29,7 +30,7 @@ def test_the_dead_become_one_file_and_the_total_stays(workers, tmp_path):
         workers.count_and_die(gets=count)
     living = workers.count(gets=10)
     assert total(tmp_path) == 16
-    assert compact(tmp_path).absorbed == 3
+    assert compact(tmp_path).merged == 3
     assert names(tmp_path) == {MERGED, living.path.name}
     assert total(tmp_path) == 16
 
@@ -54,7 +55,7 @@ def test_nothing_dead_means_nothing_written(workers, tmp_path):
     workers.count(gets=1)
     compact(tmp_path)
     before = tmp_path.stat().st_mtime_ns
-    assert compact(tmp_path).absorbed == 0
+    assert compact(tmp_path).merged == 0
     assert tmp_path.stat().st_mtime_ns == before
 
 
@@ -111,7 +112,7 @@ def test_a_directory_that_nobody_scrapes_does_not_fill(tmp_path):
     workers = Workers(tmp_path)
     for _ in range(250):
         workers.count_and_die(gets=1)
-        compact_if_crowded(tmp_path)
+        compact_above(100, tmp_path)
         assert len(names(tmp_path)) <= 101
     assert total(tmp_path) == 250
 
@@ -129,10 +130,10 @@ def test_only_one_compacts_at_a_time(workers, tmp_path):
             os.read(done, 1)
         os._exit(0)
     os.read(read, 1)
-    assert compact(tmp_path).absorbed == 0
+    assert compact(tmp_path).merged == 0
     os.close(finish)
     os.waitpid(pid, 0)
-    assert compact(tmp_path).absorbed == 1
+    assert compact(tmp_path).merged == 1
     for fd in (read, write, done):
         os.close(fd)
 
@@ -166,7 +167,7 @@ def test_a_child_forked_while_it_runs_does_not_keep_the_lock(workers, tmp_path, 
             os.waitpid(pid, 0)
 
 
-def as_owner(path: Path, owner: Owner) -> Path:
+def as_owner(path: Path, owner: ProcessIdentity) -> Path:
     name = f"counter_bufpool-{'-'.join(map(str, owner))}-0123abcd.db"
     return path.rename(path.with_name(name))
 
@@ -186,44 +187,44 @@ def lose_lock(path: Path):
 
 def test_a_living_process_that_lost_its_lock_is_left_alone(workers, tmp_path):
     lose_lock(workers.count(gets=1).path)
-    assert compact(tmp_path).absorbed == 0
+    assert compact(tmp_path).merged == 0
     assert len(read_directory(tmp_path).live) == 1
 
 
 @pytest.mark.skipif(not hasattr(fcntl, "F_SETLEASE"), reason="this system has no leases")
 def test_one_that_lost_its_lock_in_another_container_is_left_alone(workers, tmp_path):
     path = workers.count(gets=1).path
-    lose_lock(as_owner(path, Owner("feedc0de", 1, 1)))
-    assert compact(tmp_path).absorbed == 0
+    lose_lock(as_owner(path, ProcessIdentity("feedc0de", 1, 1)))
+    assert compact(tmp_path).merged == 0
     assert len(read_directory(tmp_path).live) == 1
 
 
 def test_a_dead_process_whose_file_a_child_holds_waits_but_does_not_live(workers, tmp_path):
-    me = Owner.current()
+    me = ProcessIdentity.current()
     path = workers.count(gets=2).path  # this process is the child
     as_owner(path, me._replace(started=me.started - 5))
-    assert compact(tmp_path).absorbed == 0
+    assert compact(tmp_path).merged == 0
     snapshot = read_directory(tmp_path)
     assert (snapshot.live, total(tmp_path)) == ([], 2)
 
 
 def test_a_pid_that_is_used_again_does_not_keep_the_dead(workers, tmp_path):
-    me = Owner.current()
+    me = ProcessIdentity.current()
     path = workers.count_and_die(gets=2)
     as_owner(path, me._replace(started=me.started - 5))
-    assert compact(tmp_path).absorbed == 1
+    assert compact(tmp_path).merged == 1
     assert total(tmp_path) == 2
 
 
 @pytest.mark.parametrize("leases", [True, False])
 def test_another_boot_or_container_is_judged_by_its_lock(workers, tmp_path, monkeypatch, leases):
     monkeypatch.setattr(owners, "_LEASES", leases)
-    elsewhere = Owner("feedc0de", os.getpid(), 1)
+    elsewhere = ProcessIdentity("feedc0de", os.getpid(), 1)
     dead = workers.count_and_die(gets=2)
     as_owner(dead, elsewhere)
     living = workers.count(gets=3)
     as_owner(living.path, elsewhere._replace(started=2))
-    assert compact(tmp_path).absorbed == 1
+    assert compact(tmp_path).merged == 1
     assert total(tmp_path) == 5
     assert len(read_directory(tmp_path).live) == 1
 
@@ -232,9 +233,9 @@ def test_without_leases_a_running_owner_keeps_its_file(workers, tmp_path, monkey
     monkeypatch.setattr(owners, "_LEASES", False)
     workers.count_and_die(gets=2)  # its name says this process, which runs
     result = compact(tmp_path)
-    assert (result.absorbed, result.skipped) == (0, {})
+    assert (result.merged, result.unmerged) == (0, {})
     assert run_forked(lambda: Workers(tmp_path).count_and_die(gets=2)) == 0
-    assert compact(tmp_path).absorbed == 1
+    assert compact(tmp_path).merged == 1
     assert total(tmp_path) == 4
 
 
@@ -310,7 +311,7 @@ def test_the_users_living_files_are_left_alone_whatever_their_pid(client, tmp_pa
     make_foreign(client, 999_999_999)
     before = names(tmp_path)
     result = compact(tmp_path, foreign=True)
-    assert (result.absorbed, result.dropped) == (0, 0)
+    assert (result.merged, result.dropped) == (0, 0)
     assert names(tmp_path) == before
 
 
@@ -352,11 +353,11 @@ def test_a_file_opened_again_while_it_is_claimed_is_kept_until_its_writer_ends(
 
     again: list[Counter] = []
     with before_the_claim(monkeypatch, "counter_111.db", open_first):
-        assert compact(tmp_path, foreign=True).absorbed == 0
+        assert compact(tmp_path, foreign=True).merged == 0
     again[0].inc(5)
     assert total(tmp_path, "jobs") == 7
     close_all_multiprocess_files()
-    assert compact(tmp_path, foreign=True).absorbed == 1
+    assert compact(tmp_path, foreign=True).merged == 1
     assert total(tmp_path, "jobs") == 7
 
 
@@ -371,7 +372,7 @@ def test_what_is_counted_just_before_a_file_is_claimed_is_in_the_sum(client, tmp
         close_all_multiprocess_files()
 
     with before_the_claim(monkeypatch, "counter_111.db", count_first):
-        assert compact(tmp_path, foreign=True).absorbed == 1
+        assert compact(tmp_path, foreign=True).merged == 1
     assert total(tmp_path, "jobs") == 7
 
 
@@ -431,14 +432,14 @@ def test_another_users_dead_files_are_not_merged_without_a_word(client, tmp_path
     def work():
         os.setuid(65534)
         result = compact(tmp_path, foreign=True)
-        assert (result.absorbed, result.dropped, list(result.skipped)) == (0, 0, [""])
+        assert (result.merged, result.dropped, list(result.unmerged)) == (0, 0, [""])
 
     open_to_all(tmp_path)
     tmp_path.chmod(0o777)
     assert run_forked(work) == 0
     result = compact(tmp_path, foreign=True)
-    assert result.absorbed > 0
-    assert not result.skipped
+    assert result.merged > 0
+    assert not result.unmerged
 
 
 def make_hostile(directory: Path) -> set[str]:
@@ -464,12 +465,12 @@ def test_hostile_files_are_skipped_and_named_and_stay(workers, tmp_path, client,
     dead = workers.count_and_die(gets=4)
     (tmp_path / "counter_8.db").touch()  # a process about to write its first entry
     result = compact(tmp_path, foreign=True)
-    assert result.absorbed == 0
+    assert result.merged == 0
     snapshot = read_directory(tmp_path)
-    assert set(snapshot.skipped) == hostile
+    assert set(snapshot.unreadable) == hostile
     assert names(tmp_path) == {*hostile, living.path.name, dead.name, "counter_8.db"}
     assert total(tmp_path) == 7
-    assert "remove it to begin again" in result.skipped[MERGED]
+    assert "remove it to begin again" in result.unmerged[MERGED]
 
 
 def test_a_damaged_file_does_not_keep_the_others_from_being_merged(workers, tmp_path):
@@ -479,7 +480,7 @@ def test_a_damaged_file_does_not_keep_the_others_from_being_merged(workers, tmp_
         file.write(b"\xff\xff\xff\xff")
     workers.count_and_die(gets=4)
     result = compact(tmp_path)
-    assert (result.absorbed, set(result.skipped)) == (1, {damaged.name})
+    assert (result.merged, set(result.unmerged)) == (1, {damaged.name})
     assert total(tmp_path) == 4
 
 
@@ -504,14 +505,14 @@ def test_a_directory_that_may_not_be_written_is_still_read(workers, tmp_path):
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs a second user")
 def test_another_users_file_in_a_sticky_directory_is_named_not_absorbed(workers, tmp_path):
     path = workers.count_and_die(gets=4)
-    path = as_owner(path, Owner("feedc0de", 1, 1))
+    path = as_owner(path, ProcessIdentity("feedc0de", 1, 1))
 
     def work():
         tmp_path.chmod(0o1777)
         os.setuid(65534)
         result = compact(tmp_path)
-        assert result.absorbed == 0
-        assert "another user" in result.skipped[path.name]
+        assert result.merged == 0
+        assert "another user" in result.unmerged[path.name]
         assert total(tmp_path) == 4
 
     open_to_all(tmp_path)
@@ -525,7 +526,7 @@ def test_a_process_that_dies_of_a_signal_is_merged_like_any_other(tmp_path):
         os.kill(os.getpid(), signal.SIGKILL)
 
     assert run_forked(work) == -signal.SIGKILL
-    assert compact(tmp_path).absorbed == 1
+    assert compact(tmp_path).merged == 1
     assert total(tmp_path) == 4
     assert sys.platform != "linux" or names(tmp_path) == {MERGED}
 

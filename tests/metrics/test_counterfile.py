@@ -12,12 +12,13 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from support.folders import open_to_all
 
 from bufpool_workers import memory
+from bufpool_workers.counters.catalog import SECURE_LEVEL, WARMED, Catalog
+from bufpool_workers.counters.compaction import compact
+from bufpool_workers.counters.counterfile import CounterFile
+from bufpool_workers.counters.report import make_report
+from bufpool_workers.counters.snapshot import read_directory
 from bufpool_workers.errors import MetricsError
-from bufpool_workers.metrics.catalog import POOL_FIELDS, SECURE_LEVEL, WARMED, Catalog
-from bufpool_workers.metrics.compaction import compact
-from bufpool_workers.metrics.counterfile import CounterFile
-from bufpool_workers.metrics.report import make_report
-from bufpool_workers.metrics.snapshot import read_directory
+from bufpool_workers.stats import FIELDS
 
 
 def create(directory):
@@ -38,7 +39,7 @@ def test_a_stock_collector_reads_the_counters_and_nothing_else(workers, tmp_path
 def test_every_key_is_there_before_anything_is_counted(workers, tmp_path):
     workers.count()
     keys = {key for _, _, key, _ in read_directory(tmp_path).merged()}
-    assert len(keys) == 3 * (len(POOL_FIELDS) - 2)
+    assert len(keys) == 3 * (len(FIELDS) - 2)
 
 
 def test_a_pool_counts_in_it_without_a_call(tmp_path):
@@ -67,7 +68,7 @@ def test_gauges_of_the_process_are_seen_while_it_lives(tmp_path):
 def test_values_are_aligned_and_their_blocks_are_there(tmp_path):
     file = create(tmp_path)
     offsets = [offset for pool in POOLS for offset in file.offsets(pool)]
-    assert len(set(offsets)) == len(offsets) == 3 * len(POOL_FIELDS)
+    assert len(set(offsets)) == len(offsets) == 3 * len(FIELDS)
     assert all(offset % 8 == 0 for offset in offsets)
     status = file.path.stat()
     assert status.st_blocks * 512 >= status.st_size == len(file.buffer)
@@ -85,7 +86,7 @@ def test_escapes_are_counted_by_place_and_outlive_their_process(tmp_path):
         for _ in range(3):
             file.count_escape(pool="regular", place="app.py:1")
         file.count_escape(pool="secure", place="app.py:2")
-        assert read_directory(tmp_path).skipped == {}
+        assert read_directory(tmp_path).unreadable == {}
         assert len(read_directory(tmp_path).live) == 1
         file.close()
     expected = {("regular", "app.py:1"): 6, ("secure", "app.py:2"): 2}
@@ -102,7 +103,7 @@ def test_places_that_are_known_count_on_in_a_new_file(tmp_path):
     first = CounterFile.create(tmp_path, catalog=Catalog(), pools=POOLS, places=True)
     first.count_escape(pool="regular", place="app.py:1")
     first.path.unlink()
-    second = first.placed()
+    second = first.publish()
     for line in (1, 2):
         second.count_escape(pool="regular", place=f"app.py:{line}")
     assert places(tmp_path) == {("regular", "app.py:1"): 2, ("regular", "app.py:2"): 1}
@@ -143,7 +144,7 @@ def test_a_place_is_seen_whole_or_not_at_all_whenever_its_process_is_killed(tmp_
     # all of the entry, and `used` still as it was
     file.path.write_bytes(before[:used] + after[used:])
     assert places(tmp_path) == {}
-    assert read_directory(tmp_path).skipped == {}
+    assert read_directory(tmp_path).unreadable == {}
 
 
 def test_its_lock_is_held_until_it_is_closed(tmp_path):
@@ -167,7 +168,7 @@ def test_a_process_killed_while_it_makes_its_file_leaves_a_whole_one_or_none(tmp
     while killed_at(step, lambda: create(tmp_path)):
         step += 1
         snapshot = read_directory(tmp_path)
-        assert not snapshot.skipped
+        assert not snapshot.unreadable
         assert {len(os.fspath(n)) > 0 and n.endswith((".db", ".tmp")) for n in names(tmp_path)} <= {
             True
         }
@@ -245,7 +246,7 @@ def test_numbers_move_into_a_new_file_when_the_first_is_gone(tmp_path):
     assert first.is_there
     first.path.unlink()
     assert not first.is_there
-    second = first.placed()
+    second = first.publish()
     assert second.is_there
     assert second.path == first.path
     assert total(tmp_path) == 7
@@ -254,14 +255,14 @@ def test_numbers_move_into_a_new_file_when_the_first_is_gone(tmp_path):
 
 
 def test_numbers_wait_in_memory_for_a_directory(tmp_path):
-    drawn = CounterFile.draw(tmp_path / "absent", catalog=Catalog(), pools=POOLS)
+    drawn = CounterFile.allocate(tmp_path / "absent", catalog=Catalog(), pools=POOLS)
     at = drawn.offsets("regular")[0]
     drawn.buffer[at : at + 8] = struct.pack("=d", 7.0)
     assert not drawn.is_there
     with pytest.raises(MetricsError, match="it does not exist"):
-        drawn.placed()
+        drawn.publish()
     drawn.path.parent.mkdir()
-    placed = drawn.placed()
+    placed = drawn.publish()
     assert total(drawn.path.parent) == 7
     drawn.close()
     placed.close()

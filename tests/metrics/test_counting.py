@@ -8,9 +8,9 @@ import pytest
 from counting import names, run_forked, total
 
 from bufpool_workers import Pools, Settings, memory
-from bufpool_workers.metrics.catalog import LOCKED_BYTES, WARMED, Catalog
-from bufpool_workers.metrics.snapshot import read_directory
-from bufpool_workers.worker.counting import Counting
+from bufpool_workers.counters.catalog import LOCKED_BYTES, WARMED, Catalog
+from bufpool_workers.counters.snapshot import read_directory
+from bufpool_workers.runtime.counting import Counting
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def test_trying_whether_a_process_can_count_leaves_nothing(counting, tmp_path):
 def test_a_fork_counts_in_its_own_file_whichever_pool_it_uses_first(counting, tmp_path):
     pools = Pools(Settings(), prepare=counting.bind)
     use(pools.regular)
-    counting.describe(warm=True)
+    counting.set_warmed(warm=True)
 
     def work():
         use(pools.secure)
@@ -57,7 +57,7 @@ def test_when_its_file_was_removed_the_next_one_has_all_numbers_and_goes_on(coun
     use(pools.random)
     (file,) = tmp_path.glob("*.db")
     file.unlink()
-    counting.keep()
+    counting.ensure_file()
     assert total(tmp_path) == 2
     use(pools.regular)
     use(pools.random)
@@ -76,7 +76,7 @@ app.conf.bufpool_warm = {"regular": {"4KiB": 1}, "secure": {}, "random": {}}
 app.conf.bufpool_warm_seconds = float(sys.argv[1])
 bp.setup(app)
 from bufpool_workers import metrics
-from bufpool_workers.worker import warmup
+from bufpool_workers.runtime import warmup
 warmup.ensure_pools()
 report = metrics.Collector(None).report()
 assert len(report.processes) == 1

@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bufpool_workers.metrics.entries import (
+from bufpool_workers.counters.format import (
     DamagedFileError,
     Number,
+    check_key,
     merge_numbers,
     pack_entry,
     parse_key,
@@ -75,7 +76,6 @@ def test_damage_is_reported_never_read(data, end):
         b'["a", "", {}, "help"]',
         b'["a", "a", {"l": "\\ud800"}, "help"]',
         b'["a", "a", {"\\udfff": "v"}, "help"]',
-        b'["a", "a_bucket", {"le": "wide"}, "help"]',
         b'["a", "a", {}, "help"',
         b"\xff\xfe",
         b"[" * 100_000,
@@ -84,3 +84,26 @@ def test_damage_is_reported_never_read(data, end):
 def test_a_key_that_is_no_metric_is_refused(key):
     with pytest.raises(DamagedFileError):
         parse_key(key)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        b'["s3_objects_per_bucket", "s3_objects_per_bucket", {}, "help"]',
+        b'["a", "a_total", {"le": "ACME GmbH"}, "help"]',
+        b'["http.requests", "http.requests_total", {"k8s.pod": "x", "": "y"}, ""]',
+        '["größe", "größe", {"straße": "ü"}, "help"]'.encode(),
+    ],
+)
+def test_key_that_prometheus_client_writes_is_read(key):
+    check_key(key, kind="counter")
+    check_key(key, kind="gauge_all")
+
+
+@pytest.mark.parametrize("le", ['"wide"', '""', '"0x1"'])
+def test_bound_of_a_histograms_bucket_is_a_number(le):
+    key = b'["a", "a_bucket", {"le": %s}, "help"]' % le.encode()
+    check_key(key, kind="counter")
+    with pytest.raises(DamagedFileError):
+        check_key(key, kind="histogram")
+    check_key(b'["a", "a_bucket", {"le": "+Inf"}, "help"]', kind="histogram")

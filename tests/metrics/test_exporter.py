@@ -1,5 +1,6 @@
 import asyncio
 import json
+import logging
 import os
 import socket
 import ssl
@@ -12,7 +13,7 @@ import pytest
 from support.waiting import wait_until
 
 from bufpool_workers.errors import MetricsError
-from bufpool_workers.metrics import Endpoint, asgi_app, wsgi_app
+from bufpool_workers.metrics import Endpoint, asgi_app, serve, wsgi_app
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*multi-threaded, use of fork:DeprecationWarning"  # a fork is what is tested
@@ -238,3 +239,28 @@ def test_a_taken_address_is_named_as_in_a_url(tmp_path):
             Endpoint.start(wsgi_app(tmp_path), port=endpoint.port, host="::1")
     finally:
         endpoint.close()
+
+
+def test_served_endpoint_knows_its_address_and_leaves_no_server_in_children(tmp_path, caplog):
+    with caplog.at_level(logging.INFO):
+        endpoint = serve(wsgi_app(tmp_path), port=0)
+    try:
+        assert endpoint.url == f"http://127.0.0.1:{endpoint.port}/"
+        assert caplog.messages == [f"bufpool: metrics at {endpoint.url}"]
+        pid = os.fork()
+        if pid == 0:
+            os._exit(0 if endpoint._server.socket.fileno() == -1 else 1)
+        assert os.waitpid(pid, 0)[1] == 0
+        assert fetch(endpoint, "/healthz") == "ok\n"
+    finally:
+        endpoint.close()
+
+
+def test_address_that_is_not_available_is_named_as_it_was_given(endpoint, tmp_path):
+    app, given = wsgi_app(tmp_path), {"port": "--port 9", "host": "metrics_host = '192.0.2.1'"}
+    with pytest.raises(MetricsError, match=f"^--port 9: .*:{endpoint.port}: Address already"):
+        serve(app, port=endpoint.port, given=given)
+    with pytest.raises(MetricsError, match=r"^metrics_host = '192.0.2.1': metrics endpoint 192"):
+        serve(app, port=0, host="192.0.2.1", given=given)
+    with pytest.raises(MetricsError, match=r"^metrics endpoint 192"):
+        serve(app, port=0, host="192.0.2.1")

@@ -1,6 +1,5 @@
 """The description of a node that everything people see is drawn from."""
 
-import dataclasses
 import json
 import math
 import os
@@ -9,28 +8,21 @@ import psutil
 import pytest
 from counting import POOLS, run_forked
 
-from bufpool_workers import KiB, MiB, Settings, memory
-from bufpool_workers.metrics.catalog import (
+from bufpool_workers.counters import ask_to_trim, compact, compact_above
+from bufpool_workers.counters.catalog import (
     LOCKED_BYTES,
-    POOL_FIELDS,
     SECURE_LEVEL,
     WARMED,
     Catalog,
-    label_bytes,
 )
-from bufpool_workers.metrics.counterfile import CounterFile
-from bufpool_workers.metrics.numbers import Numbers, PoolNumbers
-from bufpool_workers.metrics.report import Report, make_report
-from bufpool_workers.metrics.snapshot import read_directory
+from bufpool_workers.counters.counterfile import CounterFile
+from bufpool_workers.counters.report import Report, make_report, read_report
+from bufpool_workers.counters.snapshot import read_directory
 
 
 @pytest.fixture
 def report(tmp_path):
     return lambda: make_report(read_directory(tmp_path), catalog=Catalog())
-
-
-def test_numbers_have_every_field_of_the_catalog():
-    assert {field.name for field in dataclasses.fields(Numbers)} == {*POOL_FIELDS, "in_use"}
 
 
 def test_counters_are_of_all_and_gauges_of_the_living(workers, report):
@@ -44,21 +36,6 @@ def test_counters_are_of_all_and_gauges_of_the_living(workers, report):
     assert numbers.hit_rate == 60
     assert found.total.gets == 20
     assert found.total.hit_rate == 80
-
-
-def test_pools_and_sizes_come_in_their_order():
-    labels = ["larger", "16kb", "1mb", "2kb", "256kb", "odd"]
-    ordered = PoolNumbers.of(dict.fromkeys(labels, Numbers()))
-    assert list(ordered.sizes) == ["2kb", "16kb", "256kb", "1mb", "larger", "odd"]
-
-
-def test_labels_say_how_large_their_class_is():
-    settings = memory.Pools(Settings()).regular
-    assert tuple(map(label_bytes, settings.labels)) == (*settings.size_classes, None)
-    assert label_bytes("100b") == 100
-    assert label_bytes("3mb") == 3 * MiB
-    assert label_bytes("-1kb") is label_bytes("kb") is label_bytes("1kb ") is None
-    assert label_bytes("64kb") == 64 * KiB
 
 
 def test_a_process_is_described_with_what_it_uses(workers, report):
@@ -148,3 +125,13 @@ def test_a_report_of_a_later_version_can_be_read(workers, report):
     told["news"] = told["total"]["news"] = told["processes"][0]["news"] = 1
     told["pools"]["regular"]["sizes"]["2kb"]["news"] = 1
     assert Report.from_dict(told).total.gets == 8
+
+
+def test_directory_may_be_text_or_a_path(workers, tmp_path):
+    workers.count_and_die(gets=3)
+    for directory in (str(tmp_path), tmp_path):
+        assert read_report(directory).total.gets == 3
+        assert compact_above(0, directory) is None
+        assert compact(directory).merged == 0
+        assert ask_to_trim(directory, pids={os.getpid()}, unix_seconds=1.0) == 0
+    assert {path.suffix for path in tmp_path.iterdir()} == {".db", ".lock"}

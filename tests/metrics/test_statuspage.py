@@ -7,15 +7,15 @@ from html.parser import HTMLParser
 
 import pytest
 
-from bufpool_workers.metrics import statuspage
-from bufpool_workers.metrics.numbers import Numbers, PoolNumbers
-from bufpool_workers.metrics.report import EscapePlace, ProcessReport, Report
-from bufpool_workers.metrics.words import PROTECTION
-from bufpool_workers.settings import LEVELS
+from bufpool_workers.counters.report import EscapePlace, ProcessReport, Report
+from bufpool_workers.metrics.page import status as statuspage
+from bufpool_workers.stats import LEVELS, PROTECTION, PoolStats
 
 
 def make_report(*, level="memfd", **fields) -> Report:
-    pool = PoolNumbers.of({"4kb": Numbers(gets=8, puts=6, hits=6, misses=2, in_use=2, idle=6)})
+    pool = PoolStats.of_sizes(
+        {"4kb": PoolStats(gets=8, puts=6, hits=6, misses=2, in_use=2, idle=6)}
+    )
     process = ProcessReport(
         pid=41, age_seconds=3700, warmed=True, secure_level=level, locked_bytes=0, pools={}
     )
@@ -72,12 +72,12 @@ def test_a_calm_node_needs_no_attention():
     ],
 )
 def test_what_went_wrong_is_said_with_what_to_do(field, words):
-    page = read(pools={"secure": PoolNumbers.of({"4kb": Numbers(gets=3, **{field: 3})})})
+    page = read(pools={"secure": PoolStats.of_sizes({"4kb": PoolStats(gets=3, **{field: 3})})})
     assert words in page.text
 
 
 def test_each_advice_is_whole_beside_the_others():
-    page = read(pools={"secure": PoolNumbers.of({"4kb": Numbers(escapes=1, reclaims=1)})})
+    page = read(pools={"secure": PoolStats.of_sizes({"4kb": PoolStats(escapes=1, reclaims=1)})})
     text = " ".join(page.text.split())
     assert "a slice or an array after its with ; bufpool_debug shows where. Buffers" in text
     assert "They were taken back; use with . At a glance" in text
@@ -102,7 +102,7 @@ def test_a_process_that_nobody_is_to_warm_needs_no_attention():
 
 
 def test_places_of_escapes_are_shown_where_they_are_known():
-    pools = {"regular": PoolNumbers.of({"4kb": Numbers(gets=3, escapes=3)})}
+    pools = {"regular": PoolStats.of_sizes({"4kb": PoolStats(gets=3, escapes=3)})}
     assert "bufpool_debug shows where." in read(pools=pools).text
     place = EscapePlace(pool="regular", place="/srv/shop/images.py:118", escapes=3)
     page = read(pools=pools, escape_places=(place,))
@@ -111,7 +111,7 @@ def test_places_of_escapes_are_shown_where_they_are_known():
 
 def test_no_name_becomes_markup():
     hostile = "</script><b onclick='x'>&\"\ud800"
-    pool = PoolNumbers.of({hostile: Numbers(gets=1)})
+    pool = PoolStats.of_sizes({hostile: PoolStats(gets=1)})
     place = EscapePlace(pool=hostile, place=hostile, escapes=1)
     page = read(pools={hostile: pool}, skipped={hostile: hostile}, escape_places=(place,))
     assert "b" not in page.tags

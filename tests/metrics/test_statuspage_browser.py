@@ -7,9 +7,10 @@ import pytest
 from support.browser import chromium
 from support.waiting import wait_until
 
+from bufpool_workers.counters.catalog import Catalog
+from bufpool_workers.counters.counterfile import CounterFile
 from bufpool_workers.metrics import Endpoint, wsgi_app
-from bufpool_workers.metrics.catalog import POOL_FIELDS, Catalog
-from bufpool_workers.metrics.counterfile import CounterFile
+from bufpool_workers.stats import FIELDS
 
 HOSTILE = "<img src=x onerror=alert(1)>\"'&</script><script>alert(2)</script>"
 LABELS = ("2kb", "4kb", "8kb", "16kb", "32kb", "64kb", "256kb", "1mb", "4mb", "16mb", "larger")
@@ -52,10 +53,10 @@ class Node:
         return self._app(environ, start_response)
 
     def set(self, *, pool="regular", label="4kb", **fields):
-        at = LABELS.index(label) * len(POOL_FIELDS)
+        at = LABELS.index(label) * len(FIELDS)
         with memoryview(self.file.buffer) as bytes_, bytes_.cast("d") as doubles:
             for field, value in fields.items():
-                doubles[self.file.offsets(pool)[at + POOL_FIELDS.index(field)] // 8] = value
+                doubles[self.file.offsets(pool)[at + FIELDS.index(field)] // 8] = value
 
     def fill(self):
         for label in LABELS:

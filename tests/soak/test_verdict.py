@@ -18,9 +18,9 @@ from truth import Truth
 from verdict import Rest, judge
 from worker_node import Look, Node
 
-from bufpool_workers.metrics.entries import Number
-from bufpool_workers.metrics.files import merged_name
-from bufpool_workers.metrics.mergedfile import MergedFile
+from bufpool_workers.counters.format import Number
+from bufpool_workers.counters.mergedfile import MergedFile
+from bufpool_workers.counters.names import merged_name
 
 VANISHED = "what vanished in the broker's transport did so at a kill"
 LOST = "the workers lost no task"

@@ -16,7 +16,7 @@ from observer import Observer
 from support.waiting import wait_until
 from worker_node import CHILDREN, Node, Samples
 
-from bufpool_workers.metrics.files import LOCK, merged_name
+from bufpool_workers.counters.names import LOCK, merged_name
 
 _MOST_UNACKNOWLEDGED = 2 * CHILDREN  # of one node: worker_prefetch_multiplier is 2
 _MOST_COLD = 8

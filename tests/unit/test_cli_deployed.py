@@ -11,11 +11,12 @@ from celery import Celery
 from click.testing import CliRunner
 from support.prometheus_server import find_program
 
+from bufpool_workers.celery.commands import bufpool
+from bufpool_workers.console import monitoring
+from bufpool_workers.counters.catalog import COUNTERS
 from bufpool_workers.metrics import Catalog
-from bufpool_workers.metrics.catalog import COUNTERS
-from bufpool_workers.worker.cli import bufpool, deployed
 
-SHIPPED = files("bufpool_workers.worker.deploy")
+SHIPPED = files("bufpool_workers.console.deploy")
 
 
 def expressions(text):
@@ -28,12 +29,12 @@ def expressions(text):
 
 def test_the_rules_of_the_default_names_are_those_that_are_shipped():
     shipped = SHIPPED.joinpath("prometheus", "rules.yml").read_text()
-    printed = deployed.rules(secure_level="mlock")
+    printed = monitoring.rules(secure_level="mlock")
     assert expressions(printed) == expressions(shipped).lstrip()
 
 
 def test_rules_have_the_namespace_the_job_and_the_level_that_are_given():
-    printed = deployed.rules("shop", job="workers", secure_level="memfd")
+    printed = monitoring.rules("shop", job="workers", secure_level="memfd")
     assert printed.startswith("# For the namespace 'shop', the job 'workers' and the secure level")
     assert "bufpool_" not in expressions(printed)
     for counter in ("gets", "hits", "misses", "escapes"):
@@ -48,7 +49,7 @@ def test_rules_have_the_namespace_the_job_and_the_level_that_are_given():
 @pytest.mark.parametrize("namespace", ["bufpool", "shop"])
 def test_prometheus_accepts_the_rules(namespace, tmp_path):
     path = tmp_path / "rules.yml"
-    path.write_text(deployed.rules(namespace, job="a:b", secure_level="any"))
+    path.write_text(monitoring.rules(namespace, job="a:b", secure_level="any"))
     command = [find_program("promtool"), "check", "rules", path]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -57,7 +58,7 @@ def test_prometheus_accepts_the_rules(namespace, tmp_path):
 def test_rules_of_two_jobs_stand_side_by_side(tmp_path):
     levels = {"shop": "memfd", "mail": "mlock", "any": "any"}
     for job, level in levels.items():
-        (tmp_path / f"{job}.yml").write_text(deployed.rules(job=job, secure_level=level))
+        (tmp_path / f"{job}.yml").write_text(monitoring.rules(job=job, secure_level=level))
     labels = '{{job="{}", instance="a", pool="regular", size="4kb"}}'
     series = [
         (f"bufpool_{name}_total" + labels.format(job), f"0+{step}x30")
@@ -93,13 +94,13 @@ def test_rules_of_two_jobs_stand_side_by_side(tmp_path):
 
 
 def test_the_dashboard_asks_for_the_namespace():
-    printed = deployed.dashboard("shop")
+    printed = monitoring.dashboard("shop")
     board, shipped = json.loads(printed), SHIPPED.joinpath("grafana", "dashboard.json").read_text()
     assert len(board["panels"]) == len(json.loads(shipped)["panels"]) > 0
     assert "bufpool_" not in printed
     names = {Catalog("shop").name(counter) + "_total" for counter in COUNTERS}
     assert names - set(re.findall(r"shop_\w+", printed)) == {"shop_puts_total"}
-    assert deployed.dashboard() == shipped
+    assert monitoring.dashboard() == shipped
 
 
 @pytest.mark.parametrize("job", ["two words", 'quo"ted', "back\\slash", "a#b", ""])

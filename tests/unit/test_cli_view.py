@@ -7,26 +7,27 @@ import itertools
 import pytest
 from rich.console import Console
 
+from bufpool_workers import PoolStats
+from bufpool_workers.celery.nodes import Node
+from bufpool_workers.console import top
+from bufpool_workers.console.tables import draw_node
 from bufpool_workers.errors import MetricsError
-from bufpool_workers.metrics import EscapePlace, Numbers, PoolNumbers, ProcessReport, Report
-from bufpool_workers.worker.cli import live
-from bufpool_workers.worker.cli.view import draw_node
-from bufpool_workers.worker.nodes import Node
+from bufpool_workers.metrics import EscapePlace, ProcessReport, Report
 
 
 def node(gets, *, at=0.0, skipped=None, **others):
-    sizes = {"4kb": Numbers(gets=gets, hits=gets, **others)}
+    sizes = {"4kb": PoolStats(gets=gets, hits=gets, **others)}
     process = ProcessReport(
         pid=7,
         age_seconds=3725.0,
         warmed=False,
         secure_level="mlock",
         locked_bytes=8192,
-        pools={"regular": PoolNumbers.of(sizes)},
+        pools={"regular": PoolStats.of_sizes(sizes)},
     )
     report = Report(
         unix_seconds=at,
-        pools={"regular": PoolNumbers.of(sizes)},
+        pools={"regular": PoolStats.of_sizes(sizes)},
         processes=(process,),
         skipped=skipped or {},
     )
@@ -95,16 +96,16 @@ def frames(*answers):
             raise answer
         return [answer]
 
-    return [text_of(frame) for frame in itertools.islice(live._draw(find), 3)]
+    return [text_of(frame) for frame in itertools.islice(top._draw(find), 3)]
 
 
 def busy_node():
     """Two children with numbers as large as a busy day's, three pools, many warm sizes unused."""
-    used = Numbers(gets=12345678, hits=12345670, misses=8, in_use=12, held_bytes=113561344)
-    warm = Numbers(idle=16, held_bytes=65536)
+    used = PoolStats(gets=12345678, hits=12345670, misses=8, in_use=12, held_bytes=113561344)
+    warm = PoolStats(idle=16, held_bytes=65536)
     labels = ("2kb", "8kb", "16kb", "32kb", "256kb", "4mb")
     sizes = {"4kb": used, "1mb": used, **dict.fromkeys(labels, warm)}
-    pools = {kind: PoolNumbers.of(sizes) for kind in ("regular", "secure", "random")}
+    pools = {kind: PoolStats.of_sizes(sizes) for kind in ("regular", "secure", "random")}
     process = ProcessReport(
         pid=4194303,
         age_seconds=86400 * 12.5,
@@ -127,14 +128,14 @@ def test_numbers_stay_whole_on_a_narrow_terminal():
 
 
 def test_a_look_of_top_fits_a_small_terminal():
-    (look,) = itertools.islice(live._draw(lambda: [busy_node()]), 1)
+    (look,) = itertools.islice(top._draw(lambda: [busy_node()]), 1)
     lines = text_of(look, width=80).splitlines()
     assert max(map(len, lines)) <= 80
     assert len(lines) < 24  # one more says how it ends
 
 
 def test_a_first_look_of_top_knows_no_rates():
-    (look,) = itertools.islice(live._draw(lambda: [node(10)]), 1)
+    (look,) = itertools.islice(top._draw(lambda: [node(10)]), 1)
     header, found = row(text_of(look), "pool", "size"), row(text_of(look), "regular", "4kb")
     assert dict(zip(header, found, strict=False))["gets_s"] == "-"
 

@@ -9,8 +9,8 @@ from celery import Celery
 
 import bufpool_workers as bp
 from bufpool_workers import MiB, Settings
-from bufpool_workers.worker.doctor import app as checks
-from bufpool_workers.worker.process import Process
+from bufpool_workers.celery import app_checks as checks
+from bufpool_workers.diagnostics.limits import Process
 
 HERE = Process(pid=os.getpid())
 

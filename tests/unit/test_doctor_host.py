@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from bufpool_workers import KiB, Settings
-from bufpool_workers.worker.doctor import host
-from bufpool_workers.worker.limits import check_locking
-from bufpool_workers.worker.process import Process, has_ipc_lock, memory_limit, parse_limits
+from bufpool_workers.diagnostics import host
+from bufpool_workers.diagnostics.capacity import check_locking
+from bufpool_workers.diagnostics.limits import Process, has_ipc_lock, memory_limit, parse_limits
 
 NOBODY = 65534
 WITH_KEY = Settings(private_keys=("worker.key",))

@@ -4,17 +4,17 @@ import dataclasses
 
 import pytest
 
-from bufpool_workers import KiB, MiB, Settings
-from bufpool_workers.metrics import Numbers, PoolNumbers, ProcessReport, Report
-from bufpool_workers.worker.doctor.sizing import check_sizing
-from bufpool_workers.worker.doctor.traffic import check_node
-from bufpool_workers.worker.nodes import Node
+from bufpool_workers import KiB, MiB, PoolStats, Settings
+from bufpool_workers.celery.nodes import Node
+from bufpool_workers.diagnostics.sizing import check_sizing
+from bufpool_workers.diagnostics.traffic import check_node
+from bufpool_workers.metrics import ProcessReport, Report
 
 SETTINGS = Settings.read({"bufpool_warm": {"regular": {"64KiB": 4, "1MiB": 2}}})
 
 
 def process(*, age_seconds=30.0, warmed=True, **sizes):
-    pools = {"regular": PoolNumbers.of(sizes)}
+    pools = {"regular": PoolStats.of_sizes(sizes)}
     return ProcessReport(
         pid=1,
         age_seconds=age_seconds,
@@ -26,7 +26,7 @@ def process(*, age_seconds=30.0, warmed=True, **sizes):
 
 
 def secure(**sizes):
-    return dataclasses.replace(process(), pools={"secure": PoolNumbers.of(sizes)})
+    return dataclasses.replace(process(), pools={"secure": PoolStats.of_sizes(sizes)})
 
 
 def report(*processes):
@@ -35,13 +35,13 @@ def report(*processes):
         for kind, pool in each.pools.items():
             sizes = pools.setdefault(kind, {})
             for label, numbers in pool.sizes.items():
-                sizes[label] = sizes.get(label, Numbers()) + numbers
-    pools = {kind: PoolNumbers.of(sizes) for kind, sizes in pools.items()}
+                sizes[label] = sizes.get(label, PoolStats()) + numbers
+    pools = {kind: PoolStats.of_sizes(sizes) for kind, sizes in pools.items()}
     return Report(unix_seconds=0.0, pools=pools, processes=processes)
 
 
 def numbers(size, *, gets, misses=0, held=0, mapped=0, **others):
-    return Numbers(
+    return PoolStats(
         gets=gets,
         hits=gets - misses,
         misses=misses,
@@ -97,7 +97,7 @@ def test_what_was_trimmed_since_counts_once_for_each_trim():
 
 def test_what_was_lent_beyond_the_cap_was_not_kept():
     sizes = {"1mb": numbers(MiB, gets=2000, misses=500, held=3, mapped=502, discards=499)}
-    sizes["1mb"] += Numbers(limit_hits=499)
+    sizes["1mb"] += PoolStats(limit_hits=499)
     findings = found(process(age_seconds=0, **sizes))
     assert pasted(findings["sizing_regular"])["regular"]["1MiB"] == 3
     assert pasted(findings["limit_regular"]) == {"regular": "256MiB"}

@@ -12,13 +12,21 @@ import bufpool_workers
 ROOT = Path(bufpool_workers.__file__).parent
 BELOW = {
     "errors": set(),
-    "settings": {"errors"},
+    "units": set(),
     "signatures": set(),
-    "memory": {"errors", "settings"},
+    "settings": {"errors", "units", "stats"},
+    "stats": {"units"},
+    "memory": {"errors", "units", "settings", "stats"},
+    "counters": {"errors", "units", "stats"},
     "sealing": {"errors", "settings", "signatures", "memory"},
-    "decorators": {"errors", "settings", "signatures", "memory", "sealing"},
-    "metrics": {"errors", "settings"},
-    "worker": {"errors", "settings", "memory", "sealing", "decorators", "metrics"},
+    "metrics": {"errors", "units", "stats", "counters"},
+    "diagnostics": {"errors", "units", "settings", "stats", "memory", "counters", "metrics"}
+    | {"celery", "sealing"},
+    "runtime": {"errors", "units", "settings", "stats", "memory", "counters", "sealing", "metrics"}
+    | {"celery"},
+    "console": {"errors", "units", "settings", "stats", "counters", "metrics", "diagnostics"}
+    | {"celery"},
+    "decorators": {"errors", "units", "settings", "signatures", "memory", "sealing"},
 }
 
 
@@ -44,12 +52,40 @@ def test_imports_point_one_way(room):
         assert set(rooms_imported(file)) <= BELOW[room] | {room}, file
 
 
-@pytest.mark.parametrize("room", ["memory", "metrics"])
+@pytest.mark.parametrize("room", ["memory", "counters", "metrics"])
 def test_memory_and_metrics_know_nothing_of_celery(room):
     for file in (ROOT / room).rglob("*.py"):
         text = file.read_text(encoding="utf-8")
         assert "import celery" not in text
         assert "from celery" not in text
+
+
+@pytest.mark.parametrize(
+    ("room", "without"),
+    [
+        ("units", ["celery", "redis", "prometheus_client", "cryptography"]),
+        ("stats", ["celery", "redis", "prometheus_client", "cryptography"]),
+        ("counters", ["celery", "redis", "prometheus_client", "cryptography"]),
+        ("metrics", ["celery", "redis", "cryptography"]),
+    ],
+)
+def test_room_does_without(room, without):
+    script = """
+import importlib, pkgutil, sys, types
+package = types.ModuleType("bufpool_workers")  # of its own face only: this is about the room
+package.__path__ = [sys.argv[1]]
+sys.modules["bufpool_workers"] = package
+sys.modules |= dict.fromkeys(sys.argv[3:])
+room = importlib.import_module(f"bufpool_workers.{sys.argv[2]}")
+inner = list(pkgutil.walk_packages(getattr(room, "__path__", []), f"{room.__name__}."))
+for module in inner:
+    importlib.import_module(module.name)
+print(len(inner))
+"""
+    command = [sys.executable, "-c", script, str(ROOT), room, *without]
+    found = subprocess.run(command, check=True, timeout=60, capture_output=True, text=True)
+    below = [*(ROOT / room).rglob("*.py")]
+    assert int(found.stdout) == len(below) - bool(below)
 
 
 def test_import_has_no_side_effects():

@@ -5,12 +5,12 @@ import pytest
 from celery import Celery
 
 import bufpool_workers as bp
+from bufpool_workers.celery import environment, nodes
 from bufpool_workers.errors import MetricsError
 from bufpool_workers.metrics import Report
 from bufpool_workers.settings import Settings
-from bufpool_workers.worker import metricsdir, nodes
 
-ENDED = metricsdir.Sign("shop@host", None, 7)
+ENDED = environment.Sign("shop@host", None, 7)
 EMPTY = Report(unix_seconds=1.0, pools={})
 
 
@@ -37,7 +37,7 @@ def test_a_worker_that_ends_while_it_is_looked_at_is_no_error(tmp_path, monkeypa
     living = tmp_path / "living"
     living.mkdir()
     signs = [(tmp_path / "gone", ENDED), (living, ENDED._replace(node="other@host"))]
-    monkeypatch.setattr(metricsdir, "find_private", lambda: iter(signs))
+    monkeypatch.setattr(environment, "find_private", lambda: iter(signs))
     finder = nodes.Finder(app=Celery(set_as_current=False), settings=Settings())
     assert [node.name for node in finder.find()] == ["other@host"]
 
@@ -45,7 +45,7 @@ def test_a_worker_that_ends_while_it_is_looked_at_is_no_error(tmp_path, monkeypa
 @pytest.fixture
 def ask(monkeypatch):
     monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
-    monkeypatch.setattr(metricsdir, "find_private", lambda: iter(()))
+    monkeypatch.setattr(environment, "find_private", lambda: iter(()))
 
     def ask(broker):
         app = Celery("asked", broker=broker, set_as_current=False)

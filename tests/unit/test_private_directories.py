@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from bufpool_workers.worker import metricsdir
-from bufpool_workers.worker.metricsdir import Sign
+from bufpool_workers.celery import environment
+from bufpool_workers.celery.environment import Sign
 
 SIGN = {"node": "shop@host", "app": "shop", "pid": 7}
 
 
 @pytest.fixture
 def base(tmp_path, monkeypatch):
-    monkeypatch.setattr(metricsdir, "_SHM", tmp_path)
+    monkeypatch.setattr(environment, "_SHM", tmp_path)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     return tmp_path
 
@@ -40,7 +40,7 @@ def make(base):
 
 
 def found():
-    return dict(metricsdir.find_private())
+    return dict(environment.find_private())
 
 
 def test_a_signed_directory_that_its_worker_holds_is_found_once(make):
@@ -82,9 +82,9 @@ def test_another_users_is_for_root_alone(make, monkeypatch):
 EXITS = """
 import os, sys
 from pathlib import Path
-from bufpool_workers.worker import metricsdir
-metricsdir._SHM = Path(sys.argv[1])
-path = metricsdir._make_private()
+from bufpool_workers.celery import environment
+environment._SHM = Path(sys.argv[1])
+path = environment._make_private()
 if os.fork() == 0:
     sys.exit()
 assert os.wait()[1] == 0

@@ -3,8 +3,8 @@
 import pytest
 from celery.exceptions import ImproperlyConfigured
 
+from bufpool_workers.celery.startup_error import refusing
 from bufpool_workers.errors import KeyFileError, MetricsError, SettingsError
-from bufpool_workers.worker.refusal import refusing
 
 
 @pytest.mark.parametrize("kind", [SettingsError, KeyFileError, MetricsError, ImproperlyConfigured])

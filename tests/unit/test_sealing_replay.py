@@ -7,7 +7,7 @@ from celery import Celery
 
 import bufpool_workers as bp
 from bufpool_workers.sealing import Token
-from bufpool_workers.sealing.replay import claim
+from bufpool_workers.sealing.single_use import claim
 
 WHERE = "shop.login, argument 'password'"
 

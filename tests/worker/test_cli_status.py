@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import pytest
 from support.waiting import wait_until
 
-from bufpool_workers.metrics.report import Report
+from bufpool_workers.counters.report import Report
 
 NAMED = {"TEST_APP_NAME": f"status-{os.getpid()}"}
 

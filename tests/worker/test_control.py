@@ -6,8 +6,8 @@ import pytest
 from support.waiting import wait_until
 
 from bufpool_workers import MiB
-from bufpool_workers.metrics.report import Report
-from bufpool_workers.worker import control
+from bufpool_workers.celery import control
+from bufpool_workers.counters.report import Report
 
 SETTINGS = {"bufpool_warm": {"regular": {"1MiB": 2}, "secure": {}, "random": {}}}
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 from celery.exceptions import ImproperlyConfigured
 
-from bufpool_workers.worker import malloc
+from bufpool_workers.runtime import malloc
 
 PAIRS = 20
 FAULTS_OF_A_MAPPED_PAIR = 4  # the least, with huge pages of 2 MiB

@@ -63,7 +63,7 @@ from pathlib import Path
 from celery import Celery
 import bufpool_workers as bp
 from bufpool_workers.metrics import read_report
-from bufpool_workers.worker import malloc, warmup
+from bufpool_workers.runtime import malloc, warmup
 
 app = Celery("script")
 bp.setup(app)

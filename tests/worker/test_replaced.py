@@ -15,7 +15,7 @@ from support.celery_worker import STOP_SECONDS, Pings, wait_for_pong
 from support.processes import LocalProcess
 from support.waiting import wait_until
 
-from bufpool_workers.worker import metricsdir
+from bufpool_workers.celery import environment
 
 NODE = "restarted@localhost"
 READY_SECONDS = 60
@@ -23,7 +23,7 @@ READY_SECONDS = 60
 
 @pytest.fixture
 def env(redis_server, monkeypatch):
-    monkeypatch.delenv(metricsdir.VARIABLE, raising=False)
+    monkeypatch.delenv(environment.VARIABLE, raising=False)
     broker = redis_server.celery_url()
     return os.environ | {"CELERY_BROKER_URL": broker, "TEST_WORKER_SETTINGS": "{}"}
 
@@ -63,7 +63,7 @@ def detach(env, request, tmp_path):
 
 def signed_by(process):
     """The private directories that a main process has signed, and has locked."""
-    return [path for path, sign in metricsdir.find_private() if sign.pid == process.pid]
+    return [path for path, sign in environment.find_private() if sign.pid == process.pid]
 
 
 def private(process):
@@ -92,7 +92,7 @@ def stop(processes):
 def test_each_detached_worker_has_a_directory_that_ends_with_it(detach, command, names):
     processes = detach(*command, names=names)
     # what the process that is gone has made nobody would remove
-    assert not any(metricsdir.VARIABLE in process.environ() for process in processes)
+    assert not any(environment.VARIABLE in process.environ() for process in processes)
     directories = {private(process) for process in processes}
     assert len(directories) == len(names)
     stop(processes)

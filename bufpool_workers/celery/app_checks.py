@@ -1,0 +1,214 @@
+"""The app: its settings, tasks and what it does before `setup`."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+import os
+import resource
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from celery import Celery
+
+from bufpool_workers import memory
+from bufpool_workers.celery import environment
+from bufpool_workers.celery.plugin import is_set_up
+from bufpool_workers.diagnostics.capacity import check_budget, check_recycling
+from bufpool_workers.diagnostics.finding import Finding, ok
+from bufpool_workers.diagnostics.limits import Process
+from bufpool_workers.errors import KeyFileError
+from bufpool_workers.sealing.keys import check_private, read_public
+from bufpool_workers.sealing.parameters import parameters_of, sealed_names
+from bufpool_workers.settings import Settings
+
+_DEEPEST = 20  # decorators on a task
+
+
+def check_app(
+    app: Celery, settings: Settings, *, process: Process, processes: int = 0
+) -> Iterator[Finding]:
+    """Look at the app, for a worker that has `process`'s limits and arguments.
+
+    `processes` is how many processes of it have been seen; 0 for none.
+    """
+    if not is_set_up(app):
+        yield Finding(
+            "error",
+            "setup",
+            "bufpool_workers.setup was not called with the app: its workers pool nothing",
+            "give the app with -A, and call bufpool_workers.setup(app) where it is made",
+        )
+        return
+    yield from check_early_import()
+    yield check_budget(settings, alive_seconds=app.conf.worker_proc_alive_timeout)
+    yield check_recycling(
+        settings,
+        limit_bytes=(app.conf.worker_max_memory_per_child or 0) * 1024,
+        used_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    )
+    yield check_memory(
+        settings, processes=processes or concurrency(app), limit=process.memory_limit_bytes
+    )
+    yield from check_keys(settings)
+    try:
+        app.loader.import_default_modules()
+    except Exception as error:  # noqa: BLE001 - whatever the user's modules raise, it is found
+        yield Finding(
+            "error",
+            "tasks",
+            f"the task modules can't be imported: {type(error).__name__}: {error}",
+            "a decorator of this package stands below @app.task, never above it",
+        )
+        return
+    tasks = {name: task for name, task in app.tasks.items() if not name.startswith("celery.")}
+    yield from check_decorators(tasks)
+    yield from check_sealed(app, tasks, settings, process=process)
+
+
+def check_early_import() -> Iterator[Finding]:
+    """Whether a worker's own prometheus_client metrics would be each process's own."""
+    early = environment.early_importers()
+    if early and not os.environ.get(environment.VARIABLE):
+        yield Finding(
+            "warning",
+            "prometheus_client",
+            f"prometheus_client was imported by {', '.join(early)} before setup: its metrics made "
+            "until then are each process's own and will not be scraped",
+            "call bufpool_workers.setup(app) before that import, or set "
+            f"{environment.VARIABLE} in the worker's environment",
+        )
+
+
+def concurrency(app: Celery) -> int:
+    """Give the number of processes that a worker of the app has unless it is told otherwise."""
+    return int(app.conf.worker_concurrency or os.cpu_count() or 1)
+
+
+def check_memory(settings: Settings, *, processes: int, limit: int | None) -> Finding:
+    """Whether the pools of all processes fit into the cgroup's memory."""
+    cap = processes * sum(settings.max_bytes.values())
+    warm = processes * sum(
+        size * count for levels in settings.warm.values() for size, count in levels.items()
+    )
+    each = f"{processes} processes: {warm} bytes warm, {cap} at most"
+    if limit is None:
+        return ok("memory", f"{each}; no cgroup limits their memory")
+    if cap <= limit:
+        return ok("memory", f"{each}; the cgroup allows {limit}")
+    return Finding(
+        "error" if warm > limit else "warning",
+        "memory",
+        f"{each}, but the cgroup allows {limit}: the kernel may kill them",
+        "lower bufpool_max_bytes, bufpool_warm or the worker's concurrency, or raise the limit",
+    )
+
+
+def check_keys(settings: Settings) -> Iterator[Finding]:
+    """Whether the keys can be used; of private ones the files, whose content is not read."""
+    if settings.public_key is not None:
+        try:
+            key_id = read_public(settings.public_key).key_id
+        except KeyFileError as error:
+            yield Finding(
+                "error",
+                "public_key",
+                str(error),
+                "print it with `celery bufpool keygen --public FILE`",
+            )
+        else:
+            yield ok("public_key", f"arguments are sealed to the public key {key_id}")
+    for path in settings.private_keys:
+        try:
+            check_private(path)
+        except KeyFileError as error:
+            yield Finding("error", "keys", str(error), "see `celery bufpool keygen --help`")
+        else:
+            yield ok("keys", f"private key file {path}: only for the worker to read")
+
+
+def check_decorators(tasks: Mapping[str, Any]) -> Iterator[Finding]:
+    """Find tasks whose outer decorators hide ours: those that don't use functools.wraps."""
+    for name, task in sorted(tasks.items()):
+        inner = [f for f in _functions(task.run) if sealed_names(f)]
+        if inner and not parameters_of(task):
+            yield Finding(
+                "error",
+                "decorators",
+                f"task {name}: a decorator above @sealed hides that "
+                f"{', '.join(sealed_names(inner[0]))} must be sealed: unsealed calls are published",
+                "put @sealed directly below @app.task, or use functools.wraps in that decorator",
+            )
+
+
+def check_sealed(
+    app: Celery, tasks: Mapping[str, Any], settings: Settings, *, process: Process
+) -> Iterator[Finding]:
+    """Whether what is around sealed arguments shows more of them than it has to."""
+    names = sorted(name for name, task in tasks.items() if parameters_of(task))
+    if not names:
+        return
+    shown = ", ".join(names)
+    if not settings.private_keys:
+        yield Finding(
+            "error",
+            "keys",
+            f"{shown}: sealed arguments, and no bufpool_private_keys to open them with",
+            "make a key with `celery bufpool keygen`, and name its file to the workers",
+        )
+    if app.conf.result_extended:
+        yield Finding(
+            "warning",
+            "result_extended",
+            f"{shown}: result_extended keeps sealed tokens as long as results; who reads them may "
+            "replay them",
+            "set result_extended = False, or seal with expires= and single_use=True",
+        )
+    if logs_debug(process):
+        yield Finding(
+            "warning",
+            "logging",
+            f"{shown}: at level DEBUG Celery logs the arguments of every task: sealed tokens, "
+            "which may be replayed, and whatever else is secret in plain arguments",
+            "log at INFO",
+        )
+
+
+def logs_debug(process: Process) -> bool:
+    """Whether the process logs at DEBUG: by its arguments, or as this one is set up."""
+    text = " ".join(process.arguments).upper()
+    by_arguments = any(
+        option in text for option in ("--LOGLEVEL=DEBUG", "--LOGLEVEL DEBUG", "-L DEBUG")
+    )
+    return by_arguments or any(
+        logging.getLogger(name).level == logging.DEBUG for name in ("", "celery")
+    )
+
+
+def _functions(function: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
+    """Walk what a decorated function calls in the end: what it wraps, or closes over."""
+    seen: list[Any] = []
+    waiting = [function]
+    while waiting and len(seen) < _DEEPEST:
+        current = inspect.unwrap(waiting.pop(0), stop=lambda f: bool(sealed_names(f)))
+        if isinstance(current, functools.partial):
+            current = current.func
+        if any(current is each for each in seen):
+            continue
+        seen.append(current)
+        yield current
+        cells = getattr(getattr(current, "__func__", current), "__closure__", None) or ()
+        waiting += [value for cell in cells if callable(value := _content(cell))]
+
+
+def _content(cell: Any) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # not yet filled
+        return None
+
+
+def level_of(settings: Settings) -> str:
+    """Give the level of protection that this process would get for what is warmed."""
+    return memory.reachable_level(max(memory.secure_warm_bytes(settings), 1))

@@ -1,0 +1,154 @@
+"""Where the numbers of nodes are read from: this host's metrics directories, or the broker."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from celery import Celery
+
+from bufpool_workers.celery import control, environment
+from bufpool_workers.celery.plugin import is_set_up
+from bufpool_workers.errors import MetricsError
+from bufpool_workers.metrics import Report, read_report
+from bufpool_workers.settings import Settings
+
+
+class BrokerError(MetricsError):
+    """Nodes can't be asked: the broker can't be reached, or its URL can't be used."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """A node, or all that count in one directory: a name to show, and its numbers.
+
+    `pid` is the main process of a worker on this host, if that is known.
+    """
+
+    name: str
+    report: Report
+    pid: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finder:
+    """Finds the nodes of an app.
+
+    With `names`: each of them, on this host or over the broker. Without: the metrics directory
+    that is set; else this host's workers with private ones; else whoever answers over the broker.
+    """
+
+    app: Celery
+    settings: Settings
+    names: Collection[str] = ()
+    timeout_seconds: float = 1.0
+
+    def find(self) -> list[Node]:
+        """Read their numbers; raises MetricsError that says where it looked when there are none.
+
+        That is a BrokerError where they could not be asked.
+        """
+        if self._directory and not self.names:
+            return [Node(name=self._directory, report=self._read(Path(self._directory)))]
+        nodes = self._local()
+        missing = [name for name in self.names if name not in {node.name for node in nodes}]
+        if missing or not nodes:
+            nodes += self._remote(missing)
+        return nodes
+
+    @property
+    def is_for_every_app(self) -> bool:
+        """Whether other apps' workers are found too, since no app says whose are wanted."""
+        return not (self.names or self._directory or is_set_up(self.app))
+
+    @property
+    def _directory(self) -> str | None:
+        return os.environ.get(environment.VARIABLE) or self.settings.metrics_dir
+
+    def _local(self) -> list[Node]:
+        only = self.app.main if is_set_up(self.app) else None
+        nodes = []
+        for path, sign in environment.find_private():
+            if sign.node in self.names if self.names else only in {None, sign.app}:
+                try:
+                    report = self._read(path)
+                except MetricsError:
+                    if path.exists():
+                        raise
+                else:  # its worker has not ended meanwhile
+                    nodes.append(Node(name=sign.node, report=report, pid=sign.pid))
+        return nodes
+
+    def _read(self, directory: Path) -> Report:
+        return read_report(directory, namespace=self.settings.metrics_namespace)
+
+    def _remote(self, names: Collection[str]) -> list[Node]:
+        answers = self._ask(names)
+        missing = set(names) - set(answers)
+        if missing or not answers:
+            raise MetricsError(self._nobody(", ".join(sorted(missing)) or "any node"))
+        return [_node(name, answer) for name, answer in sorted(answers.items())]
+
+    def _ask(self, names: Collection[str]) -> dict[str, Any]:
+        if not is_set_up(self.app):
+            return {}
+        try:
+            connection = self.app.connection_for_write(connect_timeout=self.timeout_seconds)
+            url = connection.as_uri()  # without its password
+        except ValueError:  # its text may have a part of the password
+            raise BrokerError(
+                "broker_url can't be read: is the port a number, and are special characters of the "
+                "password written as in %2F?"
+            ) from None
+        except Exception as error:  # each transport's module is imported in its own way
+            raise BrokerError(f"broker_url can't be used: {_said(error)}") from error
+        try:
+            with connection:
+                connection.ensure_connection(
+                    timeout=self.timeout_seconds, interval_start=0.1, interval_step=0.1
+                )
+                answers = self.app.control.broadcast(
+                    control.STATS,
+                    destination=list(names) or None,
+                    connection=connection,
+                    reply=True,
+                    limit=len(names) or None,
+                    timeout=self.timeout_seconds,
+                )
+        except Exception as error:  # each transport has errors of its own
+            raise BrokerError(
+                f"broker {url}: {_said(error)}; and no worker of this app counts in a "
+                "private directory on this host: start one, or set "
+                f"{environment.VARIABLE} as for the workers"
+            ) from error
+        return {name: answer for each in answers or () for name, answer in each.items()}
+
+    def _nobody(self, who: str) -> str:
+        if not is_set_up(self.app):
+            return (
+                "no worker with numbers of its own on this host, and no app to ask others for: "
+                "give one with -A, which calls bufpool_workers.setup"
+            )
+        return (
+            f"no answer from {who} within {self.timeout_seconds:g} s, and no worker of this app "
+            "counts in a private directory on this host: start a worker, set "
+            f"{environment.VARIABLE} as it is set for the workers, or give --timeout more seconds"
+        )
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(map(str, error.args))}"
+
+
+def _node(name: str, answer: Any) -> Node:
+    if isinstance(answer, dict) and "error" in answer:
+        raise MetricsError(f"{name}: {answer['error']}")
+    try:
+        return Node(name=name, report=Report.from_dict(answer))
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise MetricsError(
+            f"{name}: its answer makes no sense here; is it another version of bufpool_workers?"
+        ) from error

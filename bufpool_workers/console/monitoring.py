@@ -1,0 +1,47 @@
+"""What runs beside the workers, as `deploy/` holds it, for an app's own names."""
+
+from __future__ import annotations
+
+import re
+from importlib.resources import files
+
+from bufpool_workers.metrics import DEFAULT_NAMESPACE
+from bufpool_workers.stats import LEVELS
+
+_JOB = f'"{DEFAULT_NAMESPACE}"'
+_DEMANDED = f"_secure_level{{job={_JOB}}} < "
+_DEPLOY = "bufpool_workers.console.deploy"
+
+
+def rules(
+    namespace: str = DEFAULT_NAMESPACE, *, job: str = "bufpool", secure_level: str = "any"
+) -> str:
+    """Give Prometheus' rules for a namespace, the job that scrapes it, and a demanded level."""
+    text = _read("prometheus", "rules.yml")
+    head = (
+        f"# For the namespace {namespace!r}, the job {job!r} and the secure level {secure_level!r}."
+    )
+    lines = [head, *text[text.index("groups:") :].splitlines()]
+    # settings have the prefix too, in comments and in what is said of an alert
+    named = "".join(
+        (line if _is_prose(line) else _rename(line, namespace)) + "\n" for line in lines
+    )
+    demanded = LEVELS.index(secure_level) if secure_level in LEVELS else 0
+    return named.replace(f"{_DEMANDED}1", f"{_DEMANDED}{demanded}").replace(_JOB, f'"{job}"')
+
+
+def dashboard(namespace: str = DEFAULT_NAMESPACE) -> str:
+    """Give Grafana's dashboard for a namespace."""
+    return _rename(_read("grafana", "dashboard.json"), namespace)
+
+
+def _is_prose(line: str) -> bool:
+    return line.lstrip().startswith(("#", "summary:", "description:"))
+
+
+def _rename(text: str, namespace: str) -> str:
+    return re.sub(rf"\b{DEFAULT_NAMESPACE}_(?=[a-z])", f"{namespace}_", text)
+
+
+def _read(*path: str) -> str:
+    return files(_DEPLOY).joinpath(*path).read_text(encoding="utf-8")

@@ -1,0 +1,205 @@
+"""Nodes drawn for a terminal: the same words and numbers in a pipe, without colour or lines."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.table import Table
+from rich.text import Text
+
+from bufpool_workers import units
+from bufpool_workers.celery.nodes import Node
+from bufpool_workers.metrics import ProcessReport, Report
+from bufpool_workers.stats import PoolStats
+
+_PIPE_COLUMNS = 10_000  # never broken, however long a directory's name is
+_TROUBLES = {
+    "limit_hits": "at limit",
+    "escapes": "escapes",
+    "reclaims": "reclaims",
+    "unlocked": "unlocked",
+    "damages": "damaged",
+}
+_GOOD, _FAIR = 95, 90  # per cent; as the dashboard
+
+
+def make_console(*, no_color: bool = False, stderr: bool = False) -> Console:
+    """Make a console that a pipe gets plain lines from, each of them whole."""
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() else _PIPE_COLUMNS
+    return Console(
+        no_color=no_color or None, stderr=stderr, width=width, highlight=False, markup=False
+    )
+
+
+def draw_node(node: Node, *, before: Report | None = None) -> RenderableType:
+    """Draw a node; with the report `before` what happens in a second, and only where it does."""
+    report = node.report
+    parts: list[RenderableType] = [_headline(node)]
+    pools = _pools(report, before)
+    if pools.row_count:
+        parts += ["", pools]
+    if report.processes:
+        parts += ["", _processes(report.processes)]
+    notes = [
+        *_troubles(report),
+        *(f"escaped {its.pool} {its.place}: {its.escapes}" for its in report.escape_places),
+        *(f"skipped {name}: {reason}" for name, reason in report.skipped.items()),
+    ]
+    if notes:
+        parts += ["", *(Text(printable(note), style="yellow") for note in notes)]
+    return Group(*parts)
+
+
+def _headline(node: Node) -> Text:
+    report = node.report
+    total, processes = report.total, len(report.processes)
+    cold = processes - report.warmed_processes
+    line = Text(printable(node.name), style="bold")
+    rest = (
+        (f"{processes} {'process' if processes == 1 else 'processes'}", ""),
+        (f"{report.warmed_processes} warm", "yellow" if cold else ""),
+        (f"hit rate {percent(total.hit_rate)}", _rate_style(total.hit_rate)),
+        (f"reuse efficiency {percent(total.reuse_efficiency)}", ""),
+        (f"{total.in_use} in use", ""),
+        (f"{human_bytes(total.held_bytes)} held", ""),
+        (f"{human_bytes(report.locked_bytes)} locked", ""),
+        (f"secure level {report.secure_level or '-'}", _level_style(report.secure_level)),
+    )
+    for number, (text, style) in enumerate(rest):
+        line.append(", " if number else ": ", style="not bold")
+        line.append(text, style=f"not bold {style}".strip())
+    return line
+
+
+_ONCE = ("gets", "misses", "hit_rate", "in_use", "idle", "held")
+_LIVE = ("gets", "gets_s", "misses_s", "hit_rate", "in_use", "held")
+
+
+def _pools(report: Report, before: Report | None) -> Table:
+    columns = _LIVE if before else _ONCE
+    table = _table("pool", "size", numbers=columns)
+    for pool, size, numbers in _rows(report):
+        if before and not numbers.gets:
+            continue  # what is merely warm would fill the screen
+        cells: dict[str, str | Text] = {
+            "gets": str(numbers.gets),
+            "misses": str(numbers.misses),
+            "hit_rate": Text(percent(numbers.hit_rate), style=_rate_style(numbers.hit_rate)),
+            "in_use": str(numbers.in_use),
+            "idle": str(numbers.idle),
+            "held": human_bytes(numbers.held_bytes),
+        }
+        if before:
+            cells |= _rates(report, before, pool, size, numbers)
+        table.add_row(
+            printable(pool),
+            printable(size),
+            *(cells[name] for name in columns),
+            style="bold" if size == "all" else "",
+        )
+    return table
+
+
+def _rows(report: Report) -> Iterator[tuple[str, str, PoolStats]]:
+    for name, pool in report.pools.items():
+        if pool:
+            yield name, "all", pool
+            for size, numbers in pool.sizes.items():
+                if numbers:
+                    yield name, size, numbers
+
+
+def _rates(
+    report: Report, before: Report, pool: str, size: str, numbers: PoolStats
+) -> dict[str, str]:
+    then = PoolStats()
+    if pool in before.pools:
+        old = before.pools[pool]
+        then = old if size == "all" else old.sizes.get(size, then)
+    seconds = report.unix_seconds - before.unix_seconds
+    if seconds <= 0:
+        return {"gets_s": "-", "misses_s": "-"}
+    pairs = {"gets_s": numbers.gets - then.gets, "misses_s": numbers.misses - then.misses}
+    # a node that was restarted counts from zero
+    return {name: f"{max(more, 0) / seconds:.1f}" for name, more in pairs.items()}
+
+
+def _processes(processes: tuple[ProcessReport, ...]) -> Table:
+    columns = ("gets", "hit_rate", "in_use", "held", "locked")
+    table = _table("pid", "age", "warm", "secure", numbers=columns)
+    for process in sorted(processes, key=lambda process: -process.age_seconds):
+        total = process.total
+        table.add_row(
+            str(process.pid),
+            human_age(process.age_seconds),
+            Text("yes") if process.warmed else Text("no", style="yellow"),
+            Text(process.secure_level or "-", style=_level_style(process.secure_level)),
+            str(total.gets),
+            Text(percent(total.hit_rate), style=_rate_style(total.hit_rate)),
+            str(total.in_use),
+            human_bytes(total.held_bytes),
+            human_bytes(process.locked_bytes),
+        )
+    return table
+
+
+class _Table(Table):
+    """A table that a narrow terminal breaks or cuts at its edge, rather than every number in it."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        self.width = self.__rich_measure__(console, options.update(width=_PIPE_COLUMNS)).maximum
+        return super().__rich_console__(console, options)
+
+
+def _table(*words: str, numbers: Sequence[str]) -> Table:
+    table = _Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for name in words:
+        table.add_column(name, no_wrap=True)
+    for name in numbers:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
+
+
+def _troubles(report: Report) -> Iterator[str]:
+    for pool, size, numbers in _rows(report):
+        found = ((name, getattr(numbers, field)) for field, name in _TROUBLES.items())
+        told = ", ".join(f"{name} {number}" for name, number in found if number)
+        if told and size != "all":
+            yield f"{pool} {size}: {told}"
+
+
+def _rate_style(rate: float | None) -> str:
+    if rate is None:
+        return ""
+    return "green" if rate >= _GOOD else "yellow" if rate >= _FAIR else "red"
+
+
+def _level_style(level: str | None) -> str:
+    return "red" if level == "plain" else ""
+
+
+def percent(rate: float | None) -> str:
+    """Write a rate for a column; "-" before there is one."""
+    return "-" if rate is None else _unspaced(units.format_percentage(rate))
+
+
+def human_bytes(nbytes: int) -> str:
+    """Write a size for a column: 1536 is "1.5KiB"."""
+    return _unspaced(units.format_bytes(nbytes))
+
+
+def human_age(seconds: float) -> str:
+    """Write an age for a column: 3725 s are "1h2min"."""
+    return _unspaced(units.format_age(seconds))
+
+
+def printable(text: str) -> str:
+    """Leave out of a text what would change the terminal: it comes from files and other hosts."""
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def _unspaced(text: str) -> str:
+    return text.replace(" ", "")  # a script's columns are words

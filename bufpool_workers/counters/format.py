@@ -1,0 +1,134 @@
+"""The entries of a multiprocess file, and how the entries of many processes become one.
+
+The form is prometheus_client's (its `mmap_dict.py`), which any of its collectors reads.
+"""
+
+import json
+import math
+import re
+import struct
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+HEADER: Final = struct.Struct("=i4x")
+_LENGTH: Final = struct.Struct("=i")
+_VALUES: Final = struct.Struct("=dd")
+
+SUMMED: Final = frozenset({"counter", "histogram", "summary", "gauge_sum", "gauge_livesum"})
+_LOWEST: Final = frozenset({"gauge_min", "gauge_livemin"})
+_HIGHEST: Final = frozenset({"gauge_max", "gauge_livemax"})
+_LATEST: Final = frozenset({"gauge_mostrecent", "gauge_livemostrecent"})
+PER_PROCESS: Final = frozenset({"gauge_all", "gauge_liveall"})
+FILE_KINDS: Final = SUMMED | _LOWEST | _HIGHEST | _LATEST | PER_PROCESS
+"""The kinds of numbers, as the beginning of a file's name tells them."""
+
+LIVE_ONLY_KINDS: Final = frozenset(kind for kind in FILE_KINDS if "_live" in kind) | PER_PROCESS
+"""Kinds whose numbers mean nothing once their process is dead."""
+
+
+class DamagedFileError(ValueError):
+    """A file's content can't be what a counting process wrote."""
+
+
+class Number(NamedTuple):
+    """A value and the time at which it was set (0 for all but gauges of mode mostrecent)."""
+
+    value: float
+    timestamp: float = 0.0
+
+
+class Key(NamedTuple):
+    """The name of a number: family, sample and labels of a metric, and its help text."""
+
+    family: str
+    sample: str
+    labels: tuple[tuple[str, str], ...]
+    help: str
+
+
+ZERO: Final = Number(0.0)
+
+# prometheus_client's rules as its writers may apply them: legacy names are a part of its UTF-8
+# mode's. JSON can spell half of a surrogate pair, which no scrape could be written with.
+_METRIC_NAME: Final = re.compile(r"[^\ud800-\udfff]+")
+_TEXT: Final = re.compile(r"[^\ud800-\udfff]*")
+
+
+def pack_entry(key: bytes, number: Number = ZERO) -> bytes:
+    """One entry: int32 key length, key, spaces to the next multiple of 8, value, timestamp."""
+    spaces = b" " * (8 - (len(key) + 4) % 8)
+    return _LENGTH.pack(len(key)) + key + spaces + _VALUES.pack(*number)
+
+
+def unpack_entries(data: bytes, *, start: int, end: int) -> Iterator[tuple[bytes, Number]]:
+    """Walk the entries between two offsets; raises DamagedFileError where they don't fit."""
+    if end > len(data):
+        raise DamagedFileError(f"{end} bytes used, but {len(data)} are there")
+    length_at, values_at = _LENGTH.unpack_from, _VALUES.unpack_from
+    position = start
+    while position < end:
+        if position + _LENGTH.size > end:
+            raise DamagedFileError(f"the entry at byte {position} goes beyond byte {end}")
+        (length,) = length_at(data, position)
+        key_at = position + 4
+        value_at = key_at + length + 8 - (length + 4) % 8
+        if length < 0 or value_at + 16 > end:
+            raise DamagedFileError(f"the entry at byte {position} goes beyond byte {end}")
+        yield data[key_at : key_at + length], Number(*values_at(data, value_at))
+        position = value_at + 16
+
+
+@lru_cache(maxsize=65536)
+def parse_key(key: bytes) -> Key:
+    """Read the key of an entry; raises DamagedFileError when it isn't one."""
+    try:
+        family, sample, labels, text = json.loads(key.decode())
+        pairs = tuple(sorted(labels.items()))
+        texts = all(_TEXT.fullmatch(word) for word in (text, *(w for pair in pairs for w in pair)))
+        if texts and _METRIC_NAME.fullmatch(family) and _METRIC_NAME.fullmatch(sample):
+            return Key(family, sample, pairs, text)
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise DamagedFileError(f"{key[:80]!r} is no metric's key") from error
+    raise DamagedFileError(f"{key[:80]!r} is no metric's key")
+
+
+def check_key(key: bytes, *, kind: str) -> None:
+    """Raise DamagedFileError unless a file of this kind can have an entry of this key."""
+    labels = parse_key(key).labels
+    if kind == "histogram":
+        try:
+            float(dict(labels).get("le", 0))
+        except ValueError as error:
+            raise DamagedFileError(f"{key[:80]!r} is no histogram's key") from error
+
+
+def merge_numbers(kind: str, numbers: Sequence[Number]) -> Sequence[Number]:
+    """Return the few numbers that stand for many of one key; they can be merged again.
+
+    Values that are summed become their correctly rounded sum, then what the rounding left out,
+    so that neither the order of files nor a compaction ever changes a total: a total one bit
+    lower than at the scrape before is a counter reset to Prometheus.
+    """
+    if kind in SUMMED:
+        return [Number(part) for part in _exact_sum([number.value for number in numbers])]
+    if kind in _LOWEST:
+        return [min(numbers, key=lambda number: number.value)]
+    if kind in _HIGHEST:
+        return [max(numbers, key=lambda number: number.value)]
+    if kind in _LATEST:
+        return [max(numbers, key=lambda number: number.timestamp)]
+    return numbers
+
+
+def _exact_sum(values: list[float]) -> list[float]:
+    try:
+        parts = [math.fsum(values)]
+        while math.isfinite(parts[-1]):
+            rest = math.fsum([*values, *(-part for part in parts)])
+            if not rest:
+                return parts
+            parts.append(rest)
+    except (OverflowError, ValueError):  # beyond the largest float, or both infinities
+        return [sum(values)]
+    return parts[:1]

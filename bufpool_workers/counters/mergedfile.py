@@ -1,0 +1,105 @@
+"""The file that holds the numbers of dead processes."""
+
+import json
+import os
+import struct
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple, Self
+
+from bufpool_workers.counters.format import (
+    HEADER,
+    DamagedFileError,
+    Number,
+    check_key,
+    pack_entry,
+    unpack_entries,
+)
+from bufpool_workers.counters.names import (
+    MERGE_PREFIX,
+    SUFFIX,
+    TEMPORARY,
+    FileName,
+    Identity,
+    identity,
+    read_used,
+)
+
+_DEAD: Final = b"bufpool\x02"
+_LENGTH: Final = struct.Struct("=i")
+# ArithmeticError: an int that no float holds; RecursionError: brackets in brackets
+_UNREADABLE: Final = (
+    *(ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError),
+    struct.error,
+)
+
+
+class MergedFile(NamedTuple):
+    r"""The numbers of dead processes, of one kind.
+
+    ::
+
+        0        int32 used, 4 bytes of padding
+        8        entries, as prometheus_client writes them
+        used     8 bytes b"bufpool\x02"
+        used+8   int32 length, then JSON of that length:
+                 {"absorbed": [names], "remainders": {key: [values]}}
+
+    `sources` ("absorbed") names the files whose numbers are in here: they no longer count, and are
+    about to be unlinked. `remainders` is what rounding left out of a sum (see merge_numbers).
+    `identity` says which file was read; no other one has it while that one is kept open.
+    """
+
+    numbers: Mapping[bytes, Sequence[Number]]
+    sources: Collection[str] = ()
+    identity: Identity | None = None
+
+    @classmethod
+    def read(cls, fd: int, *, kind: str) -> Self:
+        """Read the open file of this kind; raises DamagedFileError when it is something else."""
+        data, used = read_used(fd, whole=True)
+        numbers = {
+            key: [number] for key, number in unpack_entries(data, start=HEADER.size, end=used)
+        }
+        for key in numbers:
+            check_key(key, kind=kind)
+        try:
+            if data[used : used + len(_DEAD)] != _DEAD:
+                raise DamagedFileError("the list of the files merged into it is missing")
+            start = used + len(_DEAD) + _LENGTH.size
+            (length,) = _LENGTH.unpack_from(data, start - _LENGTH.size)
+            meta = json.loads(data[start : start + length])
+            sources = frozenset(map(_checked, meta["absorbed"]))
+            for key, parts in meta["remainders"].items():
+                numbers[key.encode()] += [Number(float(part)) for part in parts]
+        except _UNREADABLE as error:
+            raise DamagedFileError("the list of the files merged into it can't be read") from error
+        return cls(numbers, sources, identity(os.fstat(fd)))
+
+    def replace(self, path: Path) -> None:
+        """Put it in the place of the one at `path`, by one rename after everything is on disk."""
+        image = bytearray(HEADER.size)
+        remainders = {}
+        for key, (first, *rest) in self.numbers.items():
+            image += pack_entry(key, first)
+            if rest:
+                remainders[key.decode()] = [number.value for number in rest]
+        HEADER.pack_into(image, 0, len(image))
+        meta = json.dumps({"absorbed": sorted(self.sources), "remainders": remainders}).encode()
+        image += _DEAD + _LENGTH.pack(len(meta)) + meta
+        temporary = path.with_name(f"{MERGE_PREFIX}{os.urandom(4).hex()}{TEMPORARY}")
+        try:
+            with temporary.open("xb") as file:
+                file.write(image)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.rename(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _checked(name: str) -> str:
+    # compaction unlinks the file of that name
+    if "/" in name or not FileName.parse(name).name.endswith(SUFFIX):
+        raise DamagedFileError(f"{name[:80]!r} can't have been merged")
+    return name

@@ -1,0 +1,82 @@
+"""The settings against what the system and Celery allow a process; pure, for all who ask."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from resource import RLIM_INFINITY
+
+from bufpool_workers import memory
+from bufpool_workers.diagnostics.finding import Finding, ok
+from bufpool_workers.settings import Settings
+
+RAISE_MEMLOCK = (
+    "ulimit -l in KiB, LimitMEMLOCK= in a systemd unit, --ulimit memlock=BYTES for a container"
+)
+
+
+def check_recycling(settings: Settings, *, limit_bytes: int, used_bytes: int) -> Finding:
+    """Whether the pools fit below worker_max_memory_per_child; a limit of 0 is none."""
+    cap = sum(settings.max_bytes.values())
+    if not limit_bytes:
+        return ok("recycling", "worker_max_memory_per_child is not set")
+    if cap + used_bytes > limit_bytes:
+        return Finding(
+            "warning",
+            "recycling",
+            f"bufpool_max_bytes allows {cap} bytes on top of the {used_bytes} that the worker "
+            f"uses, above worker_max_memory_per_child, {limit_bytes} bytes: children may be "
+            "recycled again and again",
+            "lower the one or raise the other",
+        )
+    return ok("recycling", f"{cap + used_bytes} bytes at most, {limit_bytes} allowed for a child")
+
+
+def check_budget(settings: Settings, *, alive_seconds: float) -> Finding:
+    """Whether the warm-up ends before Celery takes a new child for dead."""
+    budget = f"bufpool_warm_seconds, {settings.warm_seconds:g} s,"
+    if settings.warm_seconds >= alive_seconds:
+        return Finding(
+            "warning",
+            "warm_seconds",
+            f"{budget} is not below worker_proc_alive_timeout, {alive_seconds:g} s: children that "
+            "replace others may be killed before they are warm",
+            "lower the one or raise the other",
+        )
+    return ok("warm_seconds", f"{budget} is below worker_proc_alive_timeout, {alive_seconds:g} s")
+
+
+def check_locking(
+    settings: Settings, *, level: str, soft_limit: int, may_lock_any: bool
+) -> Iterator[Finding]:
+    """Hold the level that secure memory gets when it is warmed against what is set and allowed."""
+    warm = memory.secure_warm_bytes(settings)
+    most = settings.max_bytes["secure"] + settings.max_bytes["random"]
+    if is_below(level, settings.secure_level):
+        error = memory.unmet("secure and random pool", nbytes=warm, level=settings.secure_level)
+        yield Finding("error", "secure_level", *str(error).split("; ", 1))
+    elif soft_limit != RLIM_INFINITY and most > soft_limit and not may_lock_any:
+        yield Finding(
+            "warning",
+            "memlock",
+            f"bufpool_max_bytes allows {most} bytes of secure and random memory and bufpool_warm "
+            f"makes {warm} at start, RLIMIT_MEMLOCK is {soft_limit} bytes: what is beyond it can't "
+            "be locked, and is counted as unlocked",
+            f"lower the ones, or raise the other ({RAISE_MEMLOCK})",
+        )
+    elif level == "plain":
+        yield Finding(
+            "warning",
+            "secure_level",
+            "this system locks no memory for the pools: secure and random buffers may be swapped, "
+            "and are counted as unlocked",
+        )
+    else:
+        limit = "unlimited" if may_lock_any or soft_limit == RLIM_INFINITY else f"{soft_limit}"
+        yield ok(
+            "memlock", f"secure memory at level {level}; {most} bytes at most, {limit} allowed"
+        )
+
+
+def is_below(level: str, demanded: str) -> bool:
+    """Whether a level is lower than the one that `bufpool_secure_level` demands."""
+    return demanded != "any" and memory.LEVELS.index(level) < memory.LEVELS.index(demanded)

@@ -1,0 +1,311 @@
+"""The page that the endpoint shows to people: whole without scripts, and renewed by one."""
+
+import base64
+import hashlib
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from functools import cache
+from importlib.resources import files
+from typing import Final
+from xml.etree.ElementTree import Element
+
+from bufpool_workers.counters.report import ProcessReport, Report
+from bufpool_workers.metrics.page.html import Content, Row, bar, element, render, section, table
+from bufpool_workers.stats import PROTECTION, TABLE, PoolStats
+from bufpool_workers.units import (
+    format_age,
+    format_bytes,
+    format_count,
+    format_label,
+    format_percentage,
+)
+
+_POOL_HEADS: Final = (
+    *("Size", "In use", "Held", "Gets", "Hit rate", "Misses", "Discards"),
+    *("Escapes", "Reclaims", "At limit"),
+)
+_SECURE_HEADS: Final = ("Unlocked", "Damaged")
+_PROCESS_HEADS: Final = (
+    *("Process", "Age", "Warm", "Secure memory", "In use", "Held", "Locked"),
+    *("Gets", "Hit rate", "Escapes"),
+)
+_DEBUG: Final = "bufpool_debug"
+
+
+def show(report: Report) -> bytes:
+    """Render a node's report."""
+    return render(
+        element(
+            "html",
+            element(
+                "head",
+                element("meta", charset="utf-8"),
+                element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+                element("meta", name="color-scheme", content="light dark"),
+                element("title", "Buffer pools"),
+                element("style", _read("status.css")),
+            ),
+            element(
+                "body",
+                _header(report),
+                _main(report),
+                _footer(),
+                element("script", _read("status.js")),
+            ),
+            lang="en",
+        )
+    )
+
+
+@cache
+def policy() -> str:
+    """Give the Content-Security-Policy under which the page works, and nothing else does.
+
+    https://www.w3.org/TR/CSP3/
+    """
+    return "; ".join(
+        (
+            "default-src 'none'",
+            f"style-src '{_hash('status.css')}'",
+            f"script-src '{_hash('status.js')}'",
+            "connect-src 'self'",
+            *(f"{what} 'none'" for what in ("base-uri", "form-action", "frame-ancestors")),
+        )
+    )
+
+
+def _hash(name: str) -> str:
+    digest = hashlib.sha256(_read(name).encode()).digest()
+    return f"sha256-{base64.b64encode(digest).decode()}"
+
+
+@cache
+def _read(name: str) -> str:
+    return (files("bufpool_workers.metrics.page") / name).read_text(encoding="utf-8")
+
+
+def _header(report: Report) -> Element:
+    moment = datetime.fromtimestamp(report.unix_seconds, UTC)
+    time = element("time", f"{moment:%H:%M:%S} UTC", datetime=f"{moment:%Y-%m-%dT%H:%M:%SZ}")
+    return element(
+        "header",
+        element("h1", "Buffer pools"),
+        element(
+            "div",
+            element("p", "As of ", time, ".", id="moment"),
+            element("noscript", element("p", "Reload for newer numbers.")),
+            element("button", "Pause updates", type="button", id="pause", hidden=True),
+            element("p", role="status", id="updates"),
+            class_="updates",
+        ),
+    )
+
+
+def _main(report: Report) -> Element:
+    return element(
+        "main",
+        section("attention", "What needs attention", *_attention(report)),
+        section("summary", "At a glance", _summary(report)),
+        section("pools", "Pools", *_pools(report)),
+        section("processes", "Processes", _processes(report.processes)),
+        *_escapes(report),
+    )
+
+
+def _footer() -> Element:
+    meanings = [
+        part
+        for counter in TABLE
+        for part in (
+            element("dt", counter.suffix.replace("_", " ").capitalize()),
+            element("dd", counter.meaning + "."),
+        )
+    ]
+    return element(
+        "footer",
+        element("details", element("summary", "What is counted"), element("dl", *meanings)),
+        element(
+            "p",
+            "The same ",
+            element("a", "for Prometheus", href="metrics"),
+            " and ",
+            element("a", "as JSON", href="status.json"),
+            ".",
+        ),
+    )
+
+
+def _attention(report: Report) -> Iterator[Element]:
+    found = [
+        element("li", element("strong", what), " ", *advice) for what, advice in _findings(report)
+    ]
+    yield element("ul", *found) if found else element("p", "Nothing.")
+    if report.skipped:
+        rows = [(name, reason) for name, reason in report.skipped.items()]
+        yield table(caption="Files that could not be read", heads=("File", "Why"), rows=rows)
+
+
+def _findings(report: Report) -> Iterator[tuple[str, Sequence[Content]]]:
+    total, cold = report.total, len(report.processes) - report.warmed_processes
+    with_ = element("code", "with")
+    places = ["see where, below."] if report.escape_places else [_DEBUG, " shows where."]
+    findings: Sequence[tuple[int, str, Sequence[Content]]] = (
+        (len(report.skipped), "Files that can't be read", ["What they count is missing here."]),
+        (cold, "Processes that are not warm", ["The worker's log says why."]),
+        (
+            total.damages,
+            "Buffers written past their end",
+            ["Their memory is not lent again; look for native code that writes too far."],
+        ),
+        (
+            total.unlocked,
+            "Buffers lent below the best level of protection",
+            ["Raise RLIMIT_MEMLOCK."],
+        ),
+        (
+            total.escapes,
+            "Views that outlived their buffer",
+            ["A task keeps a slice or an array after its ", with_, "; ", *places],
+        ),
+        (
+            total.reclaims,
+            "Buffers dropped, or still held when their task ended",
+            ["They were taken back; use ", with_, "."],
+        ),
+        (
+            total.limit_hits,
+            "Requests that met the cap of their pool",
+            ["Raise bufpool_max_bytes, or hold fewer buffers at once."],
+        ),
+    )
+    for number, what, advice in findings:
+        if number:
+            yield f"{what}: {format_count(number)}.", advice
+
+
+def _summary(report: Report) -> Element:
+    total, count = report.total, len(report.processes)
+    warm = "all warm" if report.warmed_processes == count else f"{report.warmed_processes} warm"
+    held = f"{format_count(total.in_use + total.idle)} held, {format_count(total.idle)} idle"
+    served = (
+        f"{format_bytes(total.bytes_reused)} reused, {format_bytes(total.bytes_allocated)} mapped"
+    )
+    level = report.secure_level
+    tiles: Sequence[tuple[str, str, str, Sequence[Element]]] = (
+        ("Processes", format_count(count), warm if count else "none counts here", ()),
+        ("Buffers in use", format_count(total.in_use), held, [_use_bar(total)]),
+        (
+            "Hit rate",
+            format_percentage(total.hit_rate),
+            f"{format_count(total.gets)} gets so far",
+            [_rate_bar(total.hit_rate)],
+        ),
+        (
+            "Reuse efficiency",
+            format_percentage(total.reuse_efficiency),
+            served,
+            [_rate_bar(total.reuse_efficiency)],
+        ),
+        (
+            "Memory held",
+            format_bytes(total.held_bytes),
+            f"{format_bytes(report.locked_bytes)} locked",
+            (),
+        ),
+        ("Secure memory", level or "none yet", PROTECTION.get(level or "", "nobody holds any"), ()),
+    )
+    return element(
+        "dl",
+        *(
+            element(
+                "div",
+                element("dt", name),
+                element("dd", value, class_="value"),
+                element("dd", *drawing, note, class_="note"),
+            )
+            for name, value, note, drawing in tiles
+        ),
+        class_="tiles",
+    )
+
+
+def _pools(report: Report) -> Iterator[Element]:
+    used = {name: pool for name, pool in report.pools.items() if pool}
+    if not used:
+        yield element("p", "No buffer was asked for yet.")
+        return
+    yield element(
+        "p", "Counted so far, over all processes that ever ran; in use and held now.", class_="note"
+    )
+    for name, pool in used.items():
+        secure = name != "regular"
+        title = f"{name.capitalize()} pool"
+        yield element("h3", title)
+        rows = [
+            _size_row(format_label(size), numbers, secure=secure)
+            for size, numbers in pool.sizes.items()
+            if numbers
+        ]
+        yield table(
+            caption=f"{title}, by size of buffer",
+            heads=(*_POOL_HEADS, *_SECURE_HEADS) if secure else _POOL_HEADS,
+            rows=rows,
+            total=_size_row("Together", pool, secure=secure) if len(rows) > 1 else (),
+        )
+
+
+def _size_row(name: str, numbers: PoolStats, *, secure: bool) -> Row:
+    counts = [numbers.misses, numbers.discards, numbers.escapes, numbers.reclaims]
+    counts += [numbers.limit_hits, *((numbers.unlocked, numbers.damages) if secure else ())]
+    return [name, *_use_cells(numbers), *map(format_count, counts)]
+
+
+def _use_cells(numbers: PoolStats) -> Row:
+    use = f"{format_count(numbers.in_use)} of {format_count(numbers.in_use + numbers.idle)}"
+    return [
+        [_use_bar(numbers), element("span", use)],
+        format_bytes(numbers.held_bytes),
+        format_count(numbers.gets),
+        [_rate_bar(numbers.hit_rate), element("span", format_percentage(numbers.hit_rate))],
+    ]
+
+
+def _processes(processes: Sequence[ProcessReport]) -> Element:
+    if not processes:
+        return element("p", "No process of a worker counts in this directory.")
+    rows = []
+    for process in sorted(processes, key=lambda process: -process.age_seconds):
+        total = process.total
+        use, held, gets, rate = _use_cells(total)
+        warm = {True: "yes", False: "no", None: "as used"}[process.warmed]
+        level = process.secure_level or "none yet"
+        rows.append(
+            [
+                *(str(process.pid), format_age(process.age_seconds), warm, level, use, held),
+                *(format_bytes(process.locked_bytes), gets, rate, format_count(total.escapes)),
+            ]
+        )
+    return table(caption="Living processes, the oldest first", heads=_PROCESS_HEADS, rows=rows)
+
+
+def _escapes(report: Report) -> Iterator[Element]:
+    if report.escape_places:
+        rows = [
+            (place.place, place.pool, format_count(place.escapes)) for place in report.escape_places
+        ]
+        made = table(
+            caption="Escapes, by where the buffer was acquired",
+            heads=("Acquired at", "Pool", "Escapes"),
+            rows=rows,
+        )
+        note = element("p", "Where buffers were acquired that views outlived.", class_="note")
+        yield section("escapes", "Escapes", note, made)
+
+
+def _use_bar(numbers: PoolStats) -> Element:
+    held = numbers.in_use + numbers.idle
+    return bar(("use", numbers.in_use / held if held else 0.0))
+
+
+def _rate_bar(percentage: float | None) -> Element:
+    return bar(("rate", (percentage or 0.0) / 100))

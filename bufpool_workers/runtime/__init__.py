@@ -1,0 +1,1 @@
+"""What one process owns: pools, counter file, keys, jobs."""

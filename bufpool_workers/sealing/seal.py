@@ -1,0 +1,119 @@
+"""The side that seals, which holds a public key only."""
+
+from __future__ import annotations
+
+import math
+import time
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from bufpool_workers.errors import KeyFileError
+from bufpool_workers.sealing.buffers import wipe as _wipe
+from bufpool_workers.sealing.hpke import AES_256_GCM
+from bufpool_workers.sealing.keys import PublicKey, read_public
+from bufpool_workers.sealing.parameters import parameters_of
+from bufpool_workers.sealing.token import NEVER, Header, Token
+
+if TYPE_CHECKING:
+    import os
+
+    from typing_extensions import Buffer
+
+_LAST_EXPIRY = 2**64 - 1
+
+
+def seal(  # noqa: PLR0913 - a call reads as one sentence, all but the secret by keyword
+    secret: Buffer | str,
+    *,
+    task: Any,
+    argument: str,
+    expires: float | timedelta | None = None,
+    public_key: str | os.PathLike[str] | PublicKey | None = None,
+    single_use: bool = False,
+    wipe: bool = False,
+) -> str:
+    """Return a token that only a worker can open, and only as this argument of this task.
+
+    `task` is a task or its name. `expires` is in seconds from now, or a timedelta; the clocks of
+    producer and worker are trusted. `public_key` is a key's text or the path of a file that holds
+    it; without one the setting `bufpool_public_key` counts. A `single_use` token opens for one
+    task only, is known in Redis until it expires, and so must expire.
+
+    `secret` is bytes-like. A `str` is taken and sealed as UTF-8, but Python can't wipe a `str`,
+    `bytes` neither: keep secrets in a `bytearray` or a buffer. With `wipe=True` that buffer is
+    overwritten with zeroes on return, also when sealing fails; TypeError if it is read-only.
+    """
+    with _bytes_of(secret, writable=wipe) as view:
+        try:
+            key = _public_key(public_key, task=task)
+            header = Header(key.key_id, _expiry(expires, single_use=single_use), bool(single_use))
+            info = header.info(task=_task_name(task), argument=_argument_name(argument, task=task))
+            return Token(header, AES_256_GCM.seal(view, recipient=key.key, info=info)).text()
+        finally:
+            if wipe:
+                _wipe(view)
+
+
+def _bytes_of(secret: Buffer | str, *, writable: bool) -> memoryview:
+    kind = type(secret).__name__
+    data = secret
+    if isinstance(data, str):
+        data = data.encode("utf-8", "surrogatepass")
+    try:
+        view = memoryview(data)
+    except TypeError:
+        raise TypeError(f"secret must be bytes-like or str, got {kind}") from None
+    if not view.c_contiguous:
+        raise TypeError("secret must be contiguous in memory")
+    if writable and view.readonly:
+        raise TypeError(f"wipe=True needs a writable buffer, {kind} is read-only")
+    return view.cast("B") if view.nbytes else memoryview(b"")
+
+
+def _task_name(task: Any) -> str:
+    name = task if isinstance(task, str) else getattr(task, "name", None)
+    if not isinstance(name, str) or not name:
+        raise TypeError(f"task must be a task or its name, got {type(task).__name__}")
+    return name
+
+
+def _argument_name(argument: object, *, task: Any) -> str:
+    if not isinstance(argument, str) or not argument.isidentifier():
+        raise ValueError("argument must be the name of one of the task's parameters")
+    if hasattr(task, "run"):
+        names = [parameter.name for parameter in parameters_of(task)]
+        if argument in names:
+            return argument
+        sealed = f"only {', '.join(names)}" if names else "nor any other"
+        raise ValueError(f"{task.name} has no sealed argument {argument!r}, {sealed}")
+    return argument
+
+
+def _expiry(expires: float | timedelta | None, *, single_use: bool) -> int:
+    if expires is None:
+        if single_use:
+            raise ValueError("a single-use token needs expires: its use is remembered until then")
+        return NEVER
+    seconds = expires.total_seconds() if isinstance(expires, timedelta) else expires
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        kind = type(expires).__name__
+        raise TypeError(f"expires must be seconds from now or a timedelta, got {kind}")
+    if not math.isfinite(seconds) or seconds <= 0:
+        raise ValueError(f"expires must be more than 0 seconds from now, got {seconds}")
+    return min(math.ceil(time.time() + seconds), _LAST_EXPIRY)
+
+
+def _public_key(source: str | os.PathLike[str] | PublicKey | None, *, task: Any) -> PublicKey:
+    if isinstance(source, PublicKey):
+        return source
+    value = _setting(task, "bufpool_public_key") if source is None else source
+    if value is None:
+        raise KeyFileError("no public key: set bufpool_public_key, or give seal() a public_key")
+    return read_public(value)
+
+
+def _setting(task: Any, key: str) -> Any:
+    from celery import current_app  # noqa: PLC0415 - sealing with a given key needs no Celery
+
+    app = current_app if isinstance(task, str) else getattr(task, "app", None) or current_app
+    return app.conf.get(key)

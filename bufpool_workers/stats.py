@@ -1,0 +1,185 @@
+"""The counters of the pools: their names, meanings and sums, for every view of them.
+
+The fields of `PoolStats` are the one table of counters. The order in which the core keeps them
+(`FIELDS`), the metrics of the scrape and the list on the status page are made from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple, Self
+
+from bufpool_workers.units import label_bytes
+
+KINDS: Final = ("regular", "secure", "random")
+"""The kinds of pools."""
+
+PROTECTION: Final = MappingProxyType(
+    {
+        "plain": "may be swapped; root can read it",
+        "mlock": "never swapped; root can read it",
+        "memfd": "hidden from every other process, root included; never swapped",
+    }
+)
+"""What each level of secure memory means, from the lowest."""
+LEVELS: Final = tuple(PROTECTION)
+
+
+class Counter(NamedTuple):
+    """A number that is counted for each size of each pool.
+
+    `kind` is "counter" for a number that only grows, "gauge" for what a living process holds, and
+    "derived" for a gauge that follows from counters. `suffix` is its metric's name after the
+    namespace; `meaning` is the metric's help text.
+    """
+
+    name: str
+    kind: str
+    suffix: str
+    meaning: str
+
+
+def _count(meaning: str, *, kind: str = "counter", suffix: str = "") -> Any:
+    return field(default=0, metadata={"kind": kind, "suffix": suffix, "meaning": meaning})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PoolStats:
+    """The numbers of a pool, or of one of its size classes, all of the same moment.
+
+    `sizes` has those of the size classes by label. Sizes are in bytes; those of `bytes_allocated`
+    and `bytes_reused` are class sizes. gets = hits + misses always. `in_use` includes what waits
+    in quarantine for its last view.
+
+    In a process all numbers are since it began to use the pool. In a report the counters are of
+    all processes that ever counted; `in_use`, `idle` and `held_bytes` are of living ones.
+    """
+
+    gets: int = _count("Buffers asked for, hits and misses together")
+    puts: int = _count("Buffers given back")
+    hits: int = _count("Buffers served from the pool")
+    misses: int = _count("Buffers that memory had to be mapped for")
+    discards: int = _count("Buffers that were not kept when given back")
+    bytes_allocated: int = _count("Bytes mapped for buffers, warm-up included")
+    bytes_reused: int = _count("Bytes served from the pool")
+    escapes: int = _count("Views that outlived their buffer")
+    reclaims: int = _count("Buffers dropped, or still held when their task ended")
+    limit_hits: int = _count("Requests that met the cap of their pool", suffix="limit")
+    unlocked: int = _count("Buffers lent below the level of protection of their pool")
+    damages: int = _count("Buffers found written past their end, whose memory was retired")
+    in_use: int = _count(
+        "Buffers lent out by living processes", kind="derived", suffix="buffers_in_use"
+    )
+    idle: int = _count(
+        "Buffers that wait in the pools of living processes", kind="gauge", suffix="buffers_idle"
+    )
+    held_bytes: int = _count("Bytes held by living processes, idle and in use", kind="gauge")
+    sizes: Mapping[str, PoolStats] = field(default_factory=lambda: MappingProxyType({}))
+
+    @property
+    def hit_rate(self) -> float | None:
+        """Percentage of gets that found memory in the pool; None before the first."""
+        return 100 * self.hits / self.gets if self.gets else None
+
+    @property
+    def reuse_efficiency(self) -> float | None:
+        """Percentage of all bytes, mapped and reused, that were reused; None before the first."""
+        total = self.bytes_allocated + self.bytes_reused
+        return 100 * self.bytes_reused / total if total else None
+
+    def __add__(self, other: PoolStats) -> PoolStats:
+        """Add up two pools, class by class."""
+        sizes = dict(self.sizes)
+        for label, stats in other.sizes.items():
+            sizes[label] = sizes[label] + stats if label in sizes else stats
+        sums: dict[str, Any] = {
+            c.name: getattr(self, c.name) + getattr(other, c.name) for c in TABLE
+        }
+        return type(self)(**sums, sizes=MappingProxyType(sizes))
+
+    def __bool__(self) -> bool:
+        """Return True if anything was counted."""
+        return any(getattr(self, counter.name) for counter in TABLE)
+
+    def with_gauges_of(self, living: PoolStats) -> PoolStats:
+        """Return the same counters with what living processes hold."""
+        gauges = {c.name: getattr(living, c.name) for c in TABLE if c.kind != "counter"}
+        return replace(self, **gauges)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all numbers and both rates, without those of the sizes, ready for JSON."""
+        numbers = {counter.name: getattr(self, counter.name) for counter in TABLE}
+        return numbers | {"hit_rate": self.hit_rate, "reuse_efficiency": self.reuse_efficiency}
+
+    @classmethod
+    def from_dict(cls, numbers: Mapping[str, Any]) -> Self:
+        """Read what `as_dict` returned; numbers that only another version counts are left out."""
+        known = (counter.name for counter in TABLE if counter.name in numbers)
+        whole: dict[str, Any] = {name: int(numbers[name]) for name in known}
+        return cls(**whole)
+
+    @classmethod
+    def of_counts(cls, counts: Mapping[str, float]) -> Self:
+        """Return the numbers that a process keeps, by name, and those derived from them."""
+        whole: dict[str, Any] = {name: int(count) for name, count in counts.items()}
+        return cls(**whole, in_use=whole.get("gets", 0) - whole.get("puts", 0))
+
+    @classmethod
+    def of_sizes(cls, sizes: Mapping[str, PoolStats]) -> PoolStats:
+        """Return a pool's numbers from those of its size classes, which it puts in their order."""
+        ordered = {label: sizes[label] for label in sorted(sizes, key=_by_size)}
+        return replace(sum(ordered.values(), cls()), sizes=MappingProxyType(ordered))
+
+    @classmethod
+    def of_classes(cls, labels: Iterable[str], counters: Iterable[Iterable[float]]) -> PoolStats:
+        """Return a pool's numbers from those of its size classes, each in the order of FIELDS."""
+        rows = zip(labels, counters, strict=True)
+        return cls.of_sizes(
+            {label: cls.of_counts(dict(zip(FIELDS, row, strict=True))) for label, row in rows}
+        )
+
+
+def _by_size(label: str) -> tuple[float, str]:
+    nbytes = label_bytes(label)
+    return float("inf") if nbytes is None else nbytes, label
+
+
+TABLE: Final = tuple(
+    Counter(f.name, f.metadata["kind"], f.metadata["suffix"] or f.name, f.metadata["meaning"])
+    for f in fields(PoolStats)
+    if f.metadata
+)
+"""The table: every number of a pool."""
+FIELDS: Final = tuple(counter.name for counter in TABLE if counter.kind != "derived")
+"""The numbers that the core keeps for a size class, in its order."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PoolsStats:
+    """The numbers of all pools of this process, and the level that secure memory has reached."""
+
+    regular: PoolStats
+    secure: PoolStats
+    random: PoolStats
+    total: PoolStats
+    secure_level: str
+
+
+class Warmth(NamedTuple):
+    """What a warm-up achieved."""
+
+    buffers: int
+    nbytes: int
+    complete: bool
+
+    def __add__(self, other: object) -> Warmth:
+        """Add up two warm-ups; complete when both are."""
+        if not isinstance(other, Warmth):
+            return NotImplemented
+        return Warmth(
+            self.buffers + other.buffers,
+            self.nbytes + other.nbytes,
+            self.complete and other.complete,
+        )
