@@ -12,8 +12,9 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
-from dockerfile import CHECKOUT, DEPLOY, read_stages, runs
-from support.celery_worker import connected, wait_for_pong
+
+from tests.deploy.dockerfile import CHECKOUT, DEPLOY, read_stages, runs
+from tests.support.celery_worker import connected, wait_for_pong
 
 pytestmark = pytest.mark.timeout(600)
 

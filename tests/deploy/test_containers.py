@@ -8,11 +8,11 @@ import sys
 
 import pytest
 import yaml
-from dockerfile import DEPLOY, Image
-from support.celery_worker import connected, wait_for_pong
-from support.prometheus_server import find_program
 
 from bufpool_workers import Settings
+from tests.deploy.dockerfile import DEPLOY, Image
+from tests.support.celery_worker import connected, wait_for_pong
+from tests.support.prometheus_server import find_program
 
 PROMETHEUS_FOLDER = "/etc/prometheus"
 

@@ -4,7 +4,8 @@ import shutil
 import subprocess
 
 import pytest
-from dockerfile import CHECKOUT
+
+from tests.deploy.dockerfile import CHECKOUT
 
 PROGRAMS = ("prometheus", "promtool")
 NEEDED = ("cat", "chmod", "cp", "dirname", "dpkg-deb", "id", "mktemp", "mv", "rm", "sh", "tar")

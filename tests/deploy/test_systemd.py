@@ -13,15 +13,15 @@ from ctypes import util
 from pathlib import Path
 
 import pytest
-from support.celery_worker import STOP_SECONDS, connected, wait_for_pong
-from support.processes import LocalProcess
-from units import FOLDER, Unit
 
 import bufpool_workers as bp
 from bufpool_workers import memory
+from tests.deploy.units import FOLDER, Unit
+from tests.support.celery_worker import STOP_SECONDS, connected, wait_for_pong
+from tests.support.checkout import CHECKOUT
+from tests.support.processes import LocalProcess
 
 SANDBOX = Path(__file__).with_name("sandbox.py")
-CHECKOUT = FOLDER.parents[1]
 INSTALLED = "/opt/bufpool/venv"
 UNITS = ("bufpool-worker@.service", "bufpool-metrics.service")
 RUNTIME_DIRECTORY = "/run/bufpool"

@@ -6,8 +6,8 @@ import tempfile
 from pathlib import Path
 from typing import Self
 
-from support.processes import LocalProcess
-from support.redis_server import find_redis, wait_for_redis
+from tests.support.processes import LocalProcess
+from tests.support.redis_server import find_redis, wait_for_redis
 
 
 class DurableRedis:

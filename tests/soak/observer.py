@@ -5,8 +5,8 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ledger import Ledger
-from worker_node import Node, Samples
+from tests.soak.task_log import TaskLog
+from tests.soak.worker_node import Node, Samples
 
 SKIPPED = ("bufpool_skipped_files", ())
 _PACE_SECONDS = 0.5
@@ -28,13 +28,13 @@ class Series:
 class Observer:
     """A thread that looks at every node twice a second until it is closed."""
 
-    def __init__(self, nodes: list[Node], *, ledger: Ledger, began: float, before: int) -> None:
+    def __init__(self, nodes: list[Node], *, task_log: TaskLog, began: float, before: int) -> None:
         self.series = Series()
         self.scrapes = self.failed = 0
         self._error: BaseException | None = None
         self.steps_back: list[str] = []
         self.skipped_files = 0.0
-        self._nodes, self._ledger, self._began, self._before = nodes, ledger, began, before
+        self._nodes, self._ledger, self._began, self._before = nodes, task_log, began, before
         self._last: dict[Path, Samples] = {}
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="observer")

@@ -2,7 +2,6 @@
 
 import contextlib
 import http.client
-import os
 import signal
 import time
 import urllib.request
@@ -11,14 +10,15 @@ from typing import Any, NamedTuple
 
 import psutil
 from prometheus_client.parser import text_string_to_metric_families
-from support.celery_worker import STOP_SECONDS, CeleryWorker
-from support.ports import free_port
-from support.waiting import wait_until
+
+from tests.support.celery_worker import STOP_SECONDS, CeleryWorker
+from tests.support.checkout import CHECKOUT
+from tests.support.ports import free_port
+from tests.support.waiting import wait_until
 
 CHILDREN = 2
 _SCRAPE_SECONDS = 2
 _LONGEST_TASK_SECONDS = 20  # what is to meet its soft limit meets none once the worker is stopping
-_HERE = Path(__file__).parent
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
@@ -43,7 +43,7 @@ class Node:
         self._port = free_port()
         self._options: dict[str, Any] = {
             "broker": broker,
-            "folder": _HERE,
+            "folder": CHECKOUT,
             "log": folder / f"{name}.log",
             "name": name,
             "arguments": [f"--concurrency={CHILDREN}"],
@@ -51,11 +51,10 @@ class Node:
             "env": {
                 "PROMETHEUS_MULTIPROC_DIR": str(metrics),
                 "SOAK_FOLDER": str(folder),
-                "PYTHONPATH": os.pathsep.join([str(_HERE)]),
             },
         }
         self.gave_up = 0
-        self.worker = CeleryWorker("soak_app:app", **self._options)
+        self.worker = CeleryWorker("tests.soak.soak_app:app", **self._options)
 
     def wait_ready(self) -> None:
         """Wait until it consumes."""
@@ -64,7 +63,7 @@ class Node:
     def restart(self) -> None:
         """Start it again after its end."""
         self.worker.close()
-        self.worker = CeleryWorker("soak_app:app", **self._options)
+        self.worker = CeleryWorker("tests.soak.soak_app:app", **self._options)
         self.worker.wait_ready()
 
     def supervise(self) -> None:

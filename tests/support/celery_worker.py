@@ -15,8 +15,8 @@ from typing import Any, Self
 from celery import Celery, Task
 from celery.result import AsyncResult
 
-from .processes import LocalProcess
-from .waiting import wait_until
+from tests.support.processes import LocalProcess
+from tests.support.waiting import wait_until
 
 _RESULT_SECONDS = 30
 # a prefork child whose last result meets the shutdown waits 30 s for its receipt (billiard's

@@ -14,10 +14,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .celery_worker import wait_for_pong
-from .ports import free_port
-from .processes import LocalProcess
-from .redis_server import find_redis, wait_for_redis
+from tests.support.celery_worker import wait_for_pong
+from tests.support.ports import free_port
+from tests.support.processes import LocalProcess
+from tests.support.redis_server import find_redis, wait_for_redis
 
 SESSION_VARIABLE = "TEST_ENGINE_SESSION"
 _LOOPBACK = "127.0.0.1"

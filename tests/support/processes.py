@@ -11,7 +11,7 @@ from typing import Self, TypeVar
 
 import psutil
 
-from .waiting import wait_until
+from tests.support.waiting import wait_until
 
 T = TypeVar("T")
 _TAIL_LINES = 40

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from .ports import free_port
-from .processes import LocalProcess
-from .waiting import wait_until
+from tests.support.ports import free_port
+from tests.support.processes import LocalProcess
+from tests.support.waiting import wait_until
 
 
 def find_program(name: str) -> str:

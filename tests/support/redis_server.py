@@ -11,8 +11,8 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from .ports import free_port
-from .processes import LocalProcess
+from tests.support.ports import free_port
+from tests.support.processes import LocalProcess
 
 _DATABASES = 1000
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from .celery_worker import CeleryWorker
+from tests.support.celery_worker import CeleryWorker
 
 Samples = dict[tuple[object, ...], float]
 

@@ -1,0 +1,89 @@
+"""The pools of the process, replaced, closed and interrupted while they are used."""
+
+import pytest
+
+import bufpool_workers as bp
+from bufpool_workers import Settings, memory
+from tests.memory.pools import KINDS, run_script
+
+LENDERS = {"regular": "buffer", "secure": "secure_buffer", "random": "random_buffer"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pools_may_go_while_a_size_is_made_out(kind):
+    run_script(
+        f"import gc, bufpool_workers as bp\n"
+        f"from bufpool_workers import memory\n"
+        f"class Size:\n"
+        f"    def __index__(self):\n"
+        f"        memory.close_current_pools()\n"
+        f"        gc.collect()\n"
+        f"        return len([bytes(200) for _ in range(1000)])\n"
+        f"bp.{LENDERS[kind]}(5).release()\n"
+        f"try:\n"
+        f"    bp.{LENDERS[kind]}(Size())\n"
+        f"except bp.PoolClosed:\n"
+        f"    bp.{LENDERS[kind]}(5).release()\n"
+        f"else:\n"
+        f"    raise SystemExit('lent by a closed pool')\n"
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pools_may_be_replaced_in_their_first_use(kind):
+    run_script(
+        f"import gc, bufpool_workers as bp\n"
+        f"from bufpool_workers import Settings, memory\n"
+        f"def prepare(pool):\n"
+        f"    memory.configure(Settings)\n"
+        f"    gc.collect()\n"
+        f"    kept.extend(bytes(n) for n in range(600))\n"
+        f"kept = []\n"
+        f"memory.configure(Settings, prepare=prepare)\n"
+        f"try:\n"
+        f"    bp.{LENDERS[kind]}(10).release()\n"
+        f"except bp.PoolClosed:\n"
+        f"    pass\n"
+        f"bp.{LENDERS[kind]}(10).release()\n"
+    )
+
+
+def test_threads_may_use_pools_while_others_close_them():
+    run_script(
+        "import sys, threading, bufpool_workers as bp\n"
+        "from bufpool_workers import memory\n"
+        "sys.setswitchinterval(1e-6)\n"
+        "def use():\n"
+        "    for _ in range(20_000):\n"
+        "        try:\n"
+        "            bp.buffer(10).release()\n"
+        "        except bp.PoolClosed:\n"
+        "            pass\n"
+        "def close():\n"
+        "    for _ in range(2_000):\n"
+        "        memory.close_current_pools()\n"
+        "threads = [threading.Thread(target=work) for work in (use, use, close, close)]\n"
+        "for thread in threads: thread.start()\n"
+        "for thread in threads: thread.join()\n"
+    )
+
+
+def test_first_use_that_is_interrupted_is_made_up_for():
+    prepared = []
+
+    def prepare(pool):
+        prepared.append(pool.kind)
+        if len(prepared) == 1:
+            raise KeyboardInterrupt
+
+    memory.configure(Settings, prepare=prepare)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            bp.buffer(10)
+        for _ in range(2):
+            bp.buffer(10).release()
+        assert prepared == ["regular", "regular"]
+        assert (bp.stats().regular.gets, bp.stats().regular.in_use) == (2, 0)
+    finally:
+        memory.close_current_pools()
+        memory.configure(Settings)
