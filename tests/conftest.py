@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from tests.support.celery_worker import CeleryWorker, StartWorker
+from tests.support.failures import pytest_configure  # noqa: F401 - a hook of pytest
 from tests.support.redis_server import RedisServer, find_redis
 
 LOOPBACK: Final = IPv4Address("127.0.0.1")
