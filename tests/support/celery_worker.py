@@ -7,11 +7,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
+import kombu.pools
 from celery import Celery, Task
 from celery.result import AsyncResult
 
@@ -141,12 +142,18 @@ def new_client(broker: str) -> Celery:
         set_as_current=False,
         # a lost reply shall fail its own wait, not the retries of a connection
         broker_connection_retry_on_startup=False,
+        # kombu pools connections by their options: one of its own makes the pool the client's own
+        broker_transport_options={"pool_of": next(_numbers)},
     )
 
 
 def close_client(client: Celery) -> None:
     """End a client's connections."""
     client.backend.client.close()
+    client.pool.force_close_all()
+    for pools in (kombu.pools.producers, kombu.pools.connections):
+        with suppress(KeyError):  # it has published nothing
+            del pools[client.connection_for_write()]  # or its epoll descriptor stays open
     client.close()
 
 

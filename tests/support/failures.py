@@ -23,7 +23,7 @@ class FailuresAtOnce:
 
     def _write(self, title: str, report: pytest.TestReport | pytest.CollectReport) -> None:
         terminal = self._terminal
-        terminal.ensure_newline()
+        terminal.write_line("")  # ends the line of dots
         terminal.write_sep("_", title, red=True, bold=True)
         terminal.write_line(report.longreprtext)
         for name, content in report.sections:
