@@ -9,7 +9,7 @@ from bufpool_workers.memory import BufferPool
 from bufpool_workers.metrics import make_registry
 from bufpool_workers.settings import KINDS
 from tests.soak import expected
-from tests.soak.worker_node import Samples
+from tests.support.scrape import Samples
 
 Counters = dict[tuple[str, str, str], float]  # by field, pool and size label
 
@@ -46,7 +46,7 @@ def read_counters(directories: Iterable[Path]) -> Counters:
 
 def scraped(samples: Samples, name: str) -> Counters:
     """Give what a scrape says under that name."""
-    found = ((dict(pairs), value) for (its, pairs), value in samples.items() if its == name)
+    found = ((dict(pairs), value) for (its, *pairs), value in samples.items() if its == name)
     return {("", labels["pool"], labels["size"]): value for labels, value in found}
 
 

@@ -14,7 +14,8 @@ from tests.soak.drain import Drained
 from tests.soak.load import Producer
 from tests.soak.observer import Observer
 from tests.soak.task_log import DONE, FAILED, LIMITED, SHARED, TaskLog
-from tests.soak.worker_node import CHILDREN, Node, Samples
+from tests.soak.worker_node import CHILDREN, Node
+from tests.support.scrape import Samples
 from tests.support.waiting import wait_until
 
 _MOST_UNACKNOWLEDGED = 2 * CHILDREN  # of one node: worker_prefetch_multiplier is 2

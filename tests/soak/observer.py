@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.soak.task_log import TaskLog
-from tests.soak.worker_node import Node, Samples
+from tests.soak.worker_node import Node
+from tests.support.scrape import Samples
 
-SKIPPED = ("bufpool_skipped_files", ())
+SKIPPED = ("bufpool_skipped_files",)
 _PACE_SECONDS = 0.5
 
 
@@ -58,7 +59,7 @@ class Observer:
         series.files.append(sum(files.values()))
         took = [look.scrape_seconds for look in looks if look.scrape_seconds is not None]
         series.scrape_seconds.append(max(took, default=None))
-        rates = [look.samples.get(("bufpool_global_hit_rate", ())) for look in looks]
+        rates = [look.samples.get(("bufpool_global_hit_rate",)) for look in looks]
         series.hit_rate.append(next((rate for rate in rates if rate is not None), None))
         self.scrapes += len(took)
         self.failed += len(looks) - len(took)

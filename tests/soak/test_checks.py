@@ -302,7 +302,7 @@ def observe(monkeypatch, *looks):
 
 
 def look_with(**totals):
-    samples = {(f"{name}_total", ()): value for name, value in totals.items()}
+    samples = {(f"{name}_total",): value for name, value in totals.items()}
     return lambda: Look(0, 0, 0, 0.1, samples | {observers.SKIPPED: 0.0})
 
 
@@ -332,7 +332,8 @@ def test_an_answer_that_is_cut_short_is_a_scrape_that_failed(tmp_path, monkeypat
     with socketserver.TCPServer(("127.0.0.1", 0), CutShort) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         node = object.__new__(Node)
-        node._port, node.metrics = server.server_address[1], tmp_path
+        node._url = f"http://127.0.0.1:{server.server_address[1]}/metrics"
+        node.metrics = tmp_path
         node.worker = SimpleNamespace(pid=os.getpid())
         with closing(observe(monkeypatch, node.look)) as observer:
             wait_until(lambda: observer.failed >= 2, what="two scrapes that failed")
