@@ -10,7 +10,7 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["bufpool_workers.metrics"]):
+with atheris.instrument_imports(include=["bufpool_workers.counters", "bufpool_workers.metrics"]):
     from tests.fuzz import hostile
 
 
