@@ -1,7 +1,7 @@
 # Needs Python 3.11 or later with its headers, and a C compiler; makes .venv by itself.
 PYTHON ?= python3
 BIN := .venv/bin
-SOURCES := pyproject.toml $(wildcard bufpool_workers/memory/*.p[yx]*)
+SOURCES := pyproject.toml $(wildcard bufpool_workers/memory/*.p[yx]* bufpool_workers/memory/_core/*.pyx)
 
 .PHONY: help demo test check check-deploy bench bench-go bench-metrics bench-pythons soak storm
 .PHONY: storm-metrics faults model fuzz leaks debug asan clean

@@ -1,38 +1,44 @@
-"""Pooled, warm, leak-proof buffers for Celery workers."""
+"""Pooled, warm, leak-proof buffers for worker processes, Celery's first.
 
-from bufpool_workers.celery.plugin import setup
-from bufpool_workers.decorators import pooled_buffer, sealed
-from bufpool_workers.errors import (
-    BufpoolError,
-    DamagedToken,
-    KeyFileError,
-    LimitExceeded,
-    NotSealed,
-    OpenFailed,
-    PoolClosed,
-    ReplayStoreError,
-    SealError,
-    SecureLevelUnmet,
-    SettingsError,
-    TokenExpired,
-    TokenReplayed,
-    UnknownKey,
-)
-from bufpool_workers.memory import (
-    Buffer,
-    BufferPool,
-    Pools,
-    PoolsStats,
-    PoolStats,
-    buffer,
-    current_pools,
-    random_buffer,
-    secure_buffer,
-    stats,
-)
-from bufpool_workers.sealing import Keyring, generate_key, seal
-from bufpool_workers.settings import Settings
-from bufpool_workers.units import GiB, KiB, MiB
+Importing the package loads nothing else: each name is imported when it is first used.
+"""
+
+from typing import TYPE_CHECKING
+
+from bufpool_workers import _lazy
+
+if TYPE_CHECKING:
+    from bufpool_workers.celery.plugin import setup
+    from bufpool_workers.decorators import pooled_buffer, sealed
+    from bufpool_workers.errors import (
+        BufpoolError,
+        DamagedToken,
+        KeyFileError,
+        LimitExceeded,
+        NotSealed,
+        OpenFailed,
+        PoolClosed,
+        ReplayStoreError,
+        SealError,
+        SecureLevelUnmet,
+        SettingsError,
+        TokenExpired,
+        TokenReplayed,
+        UnknownKey,
+    )
+    from bufpool_workers.memory import Buffer, BufferPool, Pools
+    from bufpool_workers.pool_stats import PoolsStats, PoolStats
+    from bufpool_workers.runtime import (
+        buffer,
+        current_pools,
+        random_buffer,
+        secure_buffer,
+        stats,
+    )
+    from bufpool_workers.runtime.keys import seal
+    from bufpool_workers.sealing import Keyring, generate_key
+    from bufpool_workers.settings import Settings
+    from bufpool_workers.units import GiB, KiB, MiB
 
 __all__ = [  # noqa: RUF022 - in reading order
     # wiring
@@ -77,3 +83,32 @@ __all__ = [  # noqa: RUF022 - in reading order
     "UnknownKey",
     "KeyFileError",
 ]
+
+_HOMES = {
+    "setup": "celery.plugin",
+    "pooled_buffer": "decorators",
+    "sealed": "decorators",
+    "buffer": "runtime",
+    "secure_buffer": "runtime",
+    "random_buffer": "runtime",
+    "Buffer": "memory",
+    "current_pools": "runtime",
+    "stats": "runtime",
+    "Pools": "memory",
+    "BufferPool": "memory",
+    "PoolStats": "pool_stats",
+    "PoolsStats": "pool_stats",
+    "Settings": "settings",
+    "seal": "runtime.keys",
+    "Keyring": "sealing",
+    "generate_key": "sealing",
+    "KiB": "units",
+    "MiB": "units",
+    "GiB": "units",
+}
+
+__getattr__, __dir__ = _lazy.attach(
+    __name__,
+    {name: f"{__name__}.{_HOMES.get(name, 'errors')}" for name in __all__},
+    submodules=("errors", "memory", "metrics", "sealing", "settings", "testing"),
+)

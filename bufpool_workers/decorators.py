@@ -9,13 +9,11 @@ from contextlib import ExitStack
 from types import FunctionType
 from typing import Any, Literal
 
-from celery import current_task, uuid
-
 from bufpool_workers import memory
 from bufpool_workers.errors import SealError
-from bufpool_workers.sealing import single_use
-from bufpool_workers.sealing.keyring import current_keyring
+from bufpool_workers.runtime import Job, current_runtime
 from bufpool_workers.sealing.parameters import MISSING, record, sealed_names, sealed_parameters
+from bufpool_workers.sealing.single_use import claim
 from bufpool_workers.signatures import signature_of
 from bufpool_workers.units import parse_size
 
@@ -51,7 +49,7 @@ def pooled_buffer(
 
     def decorate(function: Function) -> Function:
         signature = hidden_signature(function, name, decorator="pooled_buffer")
-        lent_to = _code(function)  # by this name memory.pools finds it, as where it was acquired
+        blame = _code(function)  # memory.pools finds it by this name, as the place of acquisition
         nbytes = _size_of_call(size, signature, function)
 
         @functools.wraps(function)
@@ -67,7 +65,7 @@ def pooled_buffer(
                 kwargs[name] = buffer
                 return function(*args, **kwargs)
             finally:
-                memory.leave(buffer, lent_to)
+                memory.release_on_exit(buffer, blame)
 
         call.__signature__ = signature  # type: ignore[attr-defined]  # read by inspect and Celery
         return call
@@ -100,19 +98,19 @@ def sealed(*names: str) -> Callable[[Function], Function]:
         if twice := set(names) & set(sealed_names(function)):
             raise ValueError(f"sealed: {function.__qualname__}: {min(twice)!r} is sealed already")
         inner = inspect.unwrap(function)
-        lent_to = _code(function)  # as in pooled_buffer
+        blame = _code(function)  # as in pooled_buffer
 
         @functools.wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:
-            task = _running_task(inner)
+            job = _running_job(inner)
             positional = list(args)
             with ExitStack() as opened:
                 for parameter in parameters:
                     token = parameter.value(args, kwargs)
                     if token is MISSING:
                         continue
-                    buffer = _unseal(token, task, parameter.name)
-                    opened.callback(memory.leave, buffer, lent_to)
+                    buffer = _unseal(token, job, parameter.name)
+                    opened.callback(memory.release_on_exit, buffer, blame)
                     if parameter.name in kwargs:
                         kwargs[parameter.name] = buffer
                     elif parameter.position is not None:
@@ -125,24 +123,24 @@ def sealed(*names: str) -> Callable[[Function], Function]:
     return decorate
 
 
-def _running_task(inner: Function) -> Any:
-    """Give the task that runs `inner`: its name is what tokens are bound to."""
-    task = current_task
-    if not task or inspect.unwrap(task.run) is not inner:
+def _running_job(inner: Function) -> Job:
+    """Return the job that runs `inner`: tokens are bound to its name."""
+    job = current_runtime().job_of(inner)
+    if job is None:
         raise TypeError(
-            f"{inner.__qualname__}: sealed arguments are opened for a task: call the task itself"
+            f"{inner.__qualname__}: sealed arguments are opened for a task: call the task itself, "
+            "of an app that bufpool_workers.setup was called with"
         )
-    return task
+    return job
 
 
-def _unseal(token: Any, task: Any, name: str) -> memory.Buffer:
-    request = task.request
-    claim = functools.partial(single_use.claim, app=task.app, task_id=request.id or uuid())
+def _unseal(token: Any, job: Job, name: str) -> memory.Buffer:
+    use = functools.partial(claim, store=job.note_use, holder=job.id) if job.note_use else None
     try:
-        return current_keyring().unseal(token, task=task.name, argument=name, claim=claim)
+        return current_runtime().keyring.unseal(token, task=job.name, argument=name, claim=use)
     except SealError:
-        # What did not open will not open next time: this makes Task.retry raise the error itself.
-        request.called_directly = True
+        if job.give_up is not None:
+            job.give_up()
         raise
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from difflib import get_close_matches
 from itertools import pairwise
 from types import MappingProxyType
 from typing import Any
 
 from bufpool_workers.errors import SettingsError
-from bufpool_workers.stats import KINDS, LEVELS  # noqa: F401 - the core finds LEVELS here
+from bufpool_workers.pool_stats import KINDS, LEVELS  # noqa: F401 - the core finds LEVELS here
 from bufpool_workers.units import GiB, KiB, MiB, format_size, parse_size
 
 PREFIX = "bufpool_"
@@ -22,6 +21,8 @@ WarmLevels = Mapping[str, Mapping[int, int]]
 
 
 def _meant(name: str, known: Iterable[str]) -> str:
+    from difflib import get_close_matches  # noqa: PLC0415 - for mistakes only
+
     near = get_close_matches(name, list(known), n=1)
     return f", did you mean {near[0]}?" if near else ""
 
@@ -219,6 +220,18 @@ class Settings:
         if errors:
             raise SettingsError("\n  ".join(errors))
         return cls(**values)
+
+    @classmethod
+    def from_conf(cls, conf: Any) -> Settings:
+        """Make settings from an app's whole configuration, such as Celery's `app.conf`.
+
+        Keys count in upper case too, and with the configuration's own `prefix`, if it has one
+        (CELERY_BUFPOOL_WARM). Raises SettingsError as `read` does.
+        """
+        keys = list(conf)  # reads a configuration that is still pending: before, it has no prefix
+        prefix = (getattr(conf, "prefix", None) or "").lower()
+        names = {key: str(key).lower().removeprefix(prefix) for key in keys}
+        return cls.read({n: conf[key] for key, n in names.items() if n.startswith(PREFIX)})
 
 
 def _complete(values: dict[str, Any], *, given: Mapping[str, Any]) -> list[str]:

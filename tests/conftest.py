@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from bufpool_workers import testing
 from tests.support.celery_worker import CeleryWorker, StartWorker
 from tests.support.failures import pytest_configure  # noqa: F401 - a hook of pytest
 from tests.support.redis_server import RedisServer, find_redis
@@ -24,6 +25,12 @@ LOOPBACK: Final = IPv4Address("127.0.0.1")
 if examples := os.environ.get("BUFPOOL_FUZZ_EXAMPLES"):
     hypothesis.settings.register_profile("fuzz", max_examples=int(examples), deadline=None)
     hypothesis.settings.load_profile("fuzz")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def own_process() -> None:
+    """Have each module begin as a process does that no app has configured."""
+    testing.reset()
 
 
 def pytest_report_header() -> str:

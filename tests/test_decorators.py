@@ -9,15 +9,16 @@ import pytest
 from celery import Celery
 
 import bufpool_workers as bp
-from bufpool_workers import memory
+from bufpool_workers import testing
+from bufpool_workers.runtime import current_runtime
 
 
 @pytest.fixture(autouse=True)
 def _pools():
-    memory.configure(bp.Settings)
+    testing.reset()
     yield
     assert bp.stats().total.in_use == 0
-    memory.close_current_pools()
+    current_runtime().stop_process()
 
 
 @pytest.fixture

@@ -14,19 +14,20 @@ BELOW = {
     "errors": set(),
     "units": set(),
     "signatures": set(),
-    "settings": {"errors", "units", "stats"},
-    "stats": {"units"},
-    "memory": {"errors", "units", "settings", "stats"},
-    "counters": {"errors", "units", "stats"},
-    "sealing": {"errors", "settings", "signatures", "memory"},
-    "metrics": {"errors", "units", "stats", "counters"},
-    "diagnostics": {"errors", "units", "settings", "stats", "memory", "counters", "metrics"}
-    | {"celery", "sealing"},
-    "runtime": {"errors", "units", "settings", "stats", "memory", "counters", "sealing", "metrics"}
-    | {"celery"},
-    "console": {"errors", "units", "settings", "stats", "counters", "metrics", "diagnostics"}
-    | {"celery"},
-    "decorators": {"errors", "units", "settings", "signatures", "memory", "sealing"},
+    "_lazy": set(),
+    "pool_stats": {"units"},
+    "settings": {"errors", "units", "pool_stats"},
+    "memory": {"errors", "units", "settings", "pool_stats"},
+    "counters": {"errors", "units", "pool_stats"},
+    "sealing": {"_lazy", "errors", "signatures", "memory"},
+    "diagnostics": {"errors", "units", "settings", "pool_stats", "memory", "counters"},
+    "metrics": {"errors", "units", "pool_stats", "counters", "diagnostics"},
+    "runtime": {"errors", "units", "settings", "pool_stats", "memory", "counters", "sealing"}
+    | {"metrics"},
+    "console": {"errors", "units", "settings", "pool_stats", "counters", "sealing", "metrics"}
+    | {"diagnostics"},
+    "decorators": {"errors", "units", "signatures", "memory", "sealing", "runtime"},
+    "testing": {"settings", "runtime"},
 }
 
 
@@ -60,32 +61,72 @@ def test_memory_and_metrics_know_nothing_of_celery(room):
         assert "from celery" not in text
 
 
+FOREIGN = ("celery", "kombu", "redis", "prometheus_client", "cryptography")
+
+
+def run_without(script, blocked=()):
+    """Run a script that can't import the blocked packages; return what it prints."""
+    block = "".join(f"sys.modules[{name!r}] = None\n" for name in blocked)
+    command = [sys.executable, "-c", f"import sys\n{block}{script}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def modules_of(room):
+    files = sorted((ROOT / room).rglob("*.py")) or [ROOT / f"{room}.py"]
+    for file in files:
+        parts = file.relative_to(ROOT.parent).with_suffix("").parts
+        yield ".".join(parts).removesuffix(".__init__")
+
+
 @pytest.mark.parametrize(
     ("room", "without"),
     [
-        ("units", ["celery", "redis", "prometheus_client", "cryptography"]),
-        ("stats", ["celery", "redis", "prometheus_client", "cryptography"]),
-        ("counters", ["celery", "redis", "prometheus_client", "cryptography"]),
-        ("metrics", ["celery", "redis", "cryptography"]),
+        *((room, FOREIGN) for room in ("units", "pool_stats", "settings", "memory", "counters")),
+        *((room, FOREIGN) for room in ("diagnostics", "decorators", "testing")),
+        ("runtime", FOREIGN),
+        ("sealing", ("celery", "kombu", "redis", "prometheus_client")),
+        ("metrics", ("celery", "kombu", "redis", "cryptography")),
+        ("console", ("celery", "kombu", "redis", "prometheus_client")),
     ],
 )
 def test_room_does_without(room, without):
+    # the parts of the runtime that hold keys are imported when there are some
+    names = [name for name in modules_of(room) if name != "bufpool_workers.runtime.keys"]
+    names = [name for name in names if not name.endswith("memory._build")]  # setuptools' own
+    run_without("".join(f"import {name}\n" for name in names), without)
+
+
+def test_the_face_loads_nothing():
     script = """
-import importlib, pkgutil, sys, types
-package = types.ModuleType("bufpool_workers")  # of its own face only: this is about the room
-package.__path__ = [sys.argv[1]]
-sys.modules["bufpool_workers"] = package
-sys.modules |= dict.fromkeys(sys.argv[3:])
-room = importlib.import_module(f"bufpool_workers.{sys.argv[2]}")
-inner = list(pkgutil.walk_packages(getattr(room, "__path__", []), f"{room.__name__}."))
-for module in inner:
-    importlib.import_module(module.name)
-print(len(inner))
+before = set(sys.modules)
+import bufpool_workers
+assert not set(sys.modules) & {"celery", "redis", "prometheus_client", "cryptography"}
+print(*sorted(name for name in set(sys.modules) - before if name.startswith("bufpool")))
+assert set(bufpool_workers.__all__) <= set(dir(bufpool_workers))
+for name in bufpool_workers.__all__:
+    getattr(bufpool_workers, name)
+assert callable(bufpool_workers.stats)
 """
-    command = [sys.executable, "-c", script, str(ROOT), room, *without]
-    found = subprocess.run(command, check=True, timeout=60, capture_output=True, text=True)
-    below = [*(ROOT / room).rglob("*.py")]
-    assert int(found.stdout) == len(below) - bool(below)
+    assert run_without(script).split() == ["bufpool_workers", "bufpool_workers._lazy"]
+
+
+def test_celery_command_loads_little_of_ours():
+    script = """
+import click, pkgutil
+before = set(sys.modules)
+from bufpool_workers.celery.commands import bufpool
+from click.testing import CliRunner
+loaded = set(sys.modules) - before
+ours = {name for name in loaded if name.startswith("bufpool_workers")}
+assert not loaded & {"celery", "redis", "rich", "prometheus_client", "cryptography"}, loaded
+result = CliRunner().invoke(bufpool, ["--help"])
+assert "Show pools and processes, once." in result.output
+assert ours == {name for name in sys.modules if name.startswith("bufpool_workers")}
+print(len(ours))
+"""
+    assert int(run_without(script)) <= 15
 
 
 def test_import_has_no_side_effects():

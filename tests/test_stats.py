@@ -6,7 +6,7 @@ import re
 import pytest
 
 from bufpool_workers import PoolStats, Settings, memory
-from bufpool_workers.stats import FIELDS, TABLE
+from bufpool_workers.pool_stats import FIELDS, TABLE
 from bufpool_workers.units import label_bytes
 
 

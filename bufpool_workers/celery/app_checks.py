@@ -12,13 +12,13 @@ from typing import Any
 
 from celery import Celery
 
-from bufpool_workers import memory
-from bufpool_workers.celery import environment
+from bufpool_workers.celery.environment import environment
 from bufpool_workers.celery.plugin import is_set_up
-from bufpool_workers.diagnostics.capacity import check_budget, check_recycling
+from bufpool_workers.diagnostics.capacity import check_budget, check_memory, check_recycling
 from bufpool_workers.diagnostics.finding import Finding, ok
 from bufpool_workers.diagnostics.limits import Process
 from bufpool_workers.errors import KeyFileError
+from bufpool_workers.runtime.directory import VARIABLE
 from bufpool_workers.sealing.keys import check_private, read_public
 from bufpool_workers.sealing.parameters import parameters_of, sealed_names
 from bufpool_workers.settings import Settings
@@ -68,45 +68,26 @@ def check_app(
 
 
 def check_early_import() -> Iterator[Finding]:
-    """Whether a worker's own prometheus_client metrics would be each process's own."""
-    early = environment.early_importers()
-    if early and not os.environ.get(environment.VARIABLE):
+    """Check that prometheus_client was not imported before the metrics directory was chosen."""
+    early = environment.early_importers
+    if early and not os.environ.get(VARIABLE):
         yield Finding(
             "warning",
             "prometheus_client",
             f"prometheus_client was imported by {', '.join(early)} before setup: its metrics made "
             "until then are each process's own and will not be scraped",
             "call bufpool_workers.setup(app) before that import, or set "
-            f"{environment.VARIABLE} in the worker's environment",
+            f"{VARIABLE} in the worker's environment",
         )
 
 
 def concurrency(app: Celery) -> int:
-    """Give the number of processes that a worker of the app has unless it is told otherwise."""
+    """Return the number of processes that a worker of the app starts by default."""
     return int(app.conf.worker_concurrency or os.cpu_count() or 1)
 
 
-def check_memory(settings: Settings, *, processes: int, limit: int | None) -> Finding:
-    """Whether the pools of all processes fit into the cgroup's memory."""
-    cap = processes * sum(settings.max_bytes.values())
-    warm = processes * sum(
-        size * count for levels in settings.warm.values() for size, count in levels.items()
-    )
-    each = f"{processes} processes: {warm} bytes warm, {cap} at most"
-    if limit is None:
-        return ok("memory", f"{each}; no cgroup limits their memory")
-    if cap <= limit:
-        return ok("memory", f"{each}; the cgroup allows {limit}")
-    return Finding(
-        "error" if warm > limit else "warning",
-        "memory",
-        f"{each}, but the cgroup allows {limit}: the kernel may kill them",
-        "lower bufpool_max_bytes, bufpool_warm or the worker's concurrency, or raise the limit",
-    )
-
-
 def check_keys(settings: Settings) -> Iterator[Finding]:
-    """Whether the keys can be used; of private ones the files, whose content is not read."""
+    """Check the public key, and the files of private keys, whose content is not read."""
     if settings.public_key is not None:
         try:
             key_id = read_public(settings.public_key).key_id
@@ -145,7 +126,7 @@ def check_decorators(tasks: Mapping[str, Any]) -> Iterator[Finding]:
 def check_sealed(
     app: Celery, tasks: Mapping[str, Any], settings: Settings, *, process: Process
 ) -> Iterator[Finding]:
-    """Whether what is around sealed arguments shows more of them than it has to."""
+    """Check that results and logs don't show sealed arguments needlessly."""
     names = sorted(name for name, task in tasks.items() if parameters_of(task))
     if not names:
         return
@@ -176,7 +157,7 @@ def check_sealed(
 
 
 def logs_debug(process: Process) -> bool:
-    """Whether the process logs at DEBUG: by its arguments, or as this one is set up."""
+    """Return True if the process logs at DEBUG: by its arguments, or as this one is set up."""
     text = " ".join(process.arguments).upper()
     by_arguments = any(
         option in text for option in ("--LOGLEVEL=DEBUG", "--LOGLEVEL DEBUG", "-L DEBUG")
@@ -207,8 +188,3 @@ def _content(cell: Any) -> Any:
         return cell.cell_contents
     except ValueError:  # not yet filled
         return None
-
-
-def level_of(settings: Settings) -> str:
-    """Give the level of protection that this process would get for what is warmed."""
-    return memory.reachable_level(max(memory.secure_warm_bytes(settings), 1))

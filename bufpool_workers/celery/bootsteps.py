@@ -1,4 +1,4 @@
-"""The worker's bootstep: checks settings and limits at start, warms the pools without processes."""
+"""The worker's bootsteps: they check what it needs at its start, warm, serve, and clean up."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from celery.concurrency.solo import TaskPool as SoloPool
 from celery.exceptions import ImproperlyConfigured
 
 from bufpool_workers import memory
-from bufpool_workers.celery.startup_error import refusing
+from bufpool_workers.celery import control
+from bufpool_workers.celery.environment import environment
+from bufpool_workers.celery.startup_error import startup_errors
 from bufpool_workers.diagnostics.capacity import (
     check_budget,
     check_locking,
@@ -22,11 +24,36 @@ from bufpool_workers.diagnostics.capacity import (
 )
 from bufpool_workers.diagnostics.finding import Finding
 from bufpool_workers.diagnostics.limits import Process
-from bufpool_workers.runtime import malloc, warmup
-from bufpool_workers.sealing.keys import check_private
+from bufpool_workers.runtime import current_runtime, malloc
 from bufpool_workers.settings import Settings
 
 logger = logging.getLogger(__name__)
+
+
+class MetricsStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ships no types
+    """Stops a worker that could not count or not be scraped, before it has any child."""
+
+    name = "bufpool_workers.Metrics"
+
+    @startup_errors()
+    def __init__(self, parent: Any, **kwargs: Any) -> None:
+        super().__init__(parent, **kwargs)
+        control.register()
+        runtime = current_runtime()
+        settings = runtime.settings  # raises ImproperlyConfigured, which ends the worker
+        private = runtime.directory.path if runtime.directory.is_private else None
+        runtime.start_node(node=parent.hostname, app=parent.app.main)
+        environment.warn_unscraped(
+            runtime, private=private, is_prefork=issubclass(parent.pool_cls, PreforkPool)
+        )
+        self._endpoint = None if settings.metrics_port is None else runtime.serve_metrics()
+
+    def stop(self, parent: Any) -> None:  # noqa: ARG002 - Celery's signature
+        """Stop listening."""
+        if self._endpoint is not None:
+            self._endpoint.close()
+
+    terminate = stop
 
 
 class PoolStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ships no types
@@ -35,43 +62,50 @@ class PoolStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ships n
     name = "bufpool_workers.Pools"
     requires = ("celery.worker.components:Pool",)
 
-    @refusing()
+    @startup_errors()
     def __init__(self, parent: Any, **kwargs: Any) -> None:
         super().__init__(parent, **kwargs)
-        pools = memory.current_pools()  # raises ImproperlyConfigured, which ends the worker
-        for path in pools.settings.private_keys:
-            check_private(path)
-        if pools.settings.tune_malloc:
+        runtime = current_runtime()
+        settings = runtime.settings
+        runtime.load_late_imports()
+        if settings.private_keys:
+            # loads redis and the keys' library, before a fork and outside any signal
+            from bufpool_workers.celery import single_use  # noqa: F401, PLC0415
+            from bufpool_workers.sealing.keys import check_private  # noqa: PLC0415
+
+            for path in settings.private_keys:
+                check_private(path)
+        if settings.tune_malloc:
             malloc.check()
         for finding in (
             check_recycling(
-                pools.settings,
+                settings,
                 limit_bytes=(parent.max_memory_per_child or 0) * 1024,
                 used_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             ),
-            check_budget(pools.settings, alive_seconds=parent.app.conf.worker_proc_alive_timeout),
-            *check_secure_memory(pools.settings),
+            check_budget(settings, alive_seconds=parent.app.conf.worker_proc_alive_timeout),
+            *check_secure_memory(settings),
         ):
-            if finding.level == "error":
+            if finding.severity == "error":
                 raise ImproperlyConfigured(str(finding))
-            if finding.level == "warning":
+            if finding.severity == "warning":
                 logger.warning("bufpool: %s", finding)
 
     def start(self, parent: Any) -> None:
         """Warm up where Celery sends no worker_process_init: threads, gevent, eventlet."""
         if not issubclass(parent.pool_cls, PreforkPool | SoloPool):
-            warmup.ensure_pools()
+            current_runtime().start_process()
 
     def stop(self, parent: Any) -> None:
         """Close the pools where Celery sends no worker_process_shutdown."""
         if not issubclass(parent.pool_cls, PreforkPool):
-            warmup.close_pools()
+            current_runtime().stop_process()
 
     terminate = stop
 
 
 def check_secure_memory(settings: Settings) -> Iterator[Finding]:
-    """Log the level of protection that secure memory gets here, and say what stands against it."""
+    """Log the level of protection that secure memory gets here; yield what stands against it."""
     level = memory.reachable_level(max(memory.secure_warm_bytes(settings), 1))
     facts = Process.of()
     if not is_below(level, settings.secure_level):

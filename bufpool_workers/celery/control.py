@@ -12,23 +12,23 @@ from typing import Any
 
 from celery.worker.control import control_command, inspect_command
 
-from bufpool_workers.celery import environment
 from bufpool_workers.counters import ask_to_trim, read_report
 from bufpool_workers.errors import MetricsError
-from bufpool_workers.runtime.counting import counting
+from bufpool_workers.runtime import current_runtime
+from bufpool_workers.runtime.directory import VARIABLE
 
 STATS = "bufpool_stats"
 TRIM = "bufpool_trim"
 
 
 def register() -> None:
-    """Let this process's workers answer the commands, and its `celery` command know of them."""
+    """Register the commands for this process's workers and for its `celery` command."""
     inspect_command(name=STATS)(bufpool_stats)
     control_command(name=TRIM)(bufpool_trim)
 
 
 def bufpool_stats(state: Any) -> dict[str, Any]:  # noqa: ARG001 - Celery's signature
-    """Give the pools and processes of the node; `celery bufpool status --json` shows the same."""
+    """Return the pools and processes of the node; `celery bufpool status --json` shows the same."""
     try:
         return read_report(_directory(), namespace=_namespace()).as_dict()
     except MetricsError as error:
@@ -36,7 +36,7 @@ def bufpool_stats(state: Any) -> dict[str, Any]:  # noqa: ARG001 - Celery's sign
 
 
 def bufpool_trim(state: Any) -> dict[str, Any]:
-    """Have each process give idle memory above its warm levels back when its next task ends."""
+    """Ask each process to trim idle memory above its warm levels when its next task ends."""
     try:
         directory = _directory()
         pids = {os.getpid(), *state.consumer.pool.info.get("processes", ())}
@@ -47,14 +47,14 @@ def bufpool_trim(state: Any) -> dict[str, Any]:
 
 
 def _directory() -> Path:
-    directory = environment.directory()
+    directory = current_runtime().metrics_directory
     if directory is None:
         raise MetricsError(
             f"this node counts in no metrics directory; start it with `celery worker`, or set "
-            f"{environment.VARIABLE}"
+            f"{VARIABLE}"
         )
     return directory
 
 
 def _namespace() -> str:
-    return counting.source().metrics_namespace
+    return current_runtime().settings.metrics_namespace

@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
-from bufpool_workers.celery.app_checks import check_app, level_of
-from bufpool_workers.celery.nodes import BrokerError, Finder, Node
-from bufpool_workers.diagnostics.capacity import check_locking
+from bufpool_workers.celery.app_checks import check_app
+from bufpool_workers.celery.nodes import BrokerError, NodeFinder
+from bufpool_workers.counters import private_directory
+from bufpool_workers.diagnostics.capacity import check_locking, level_when_warm
 from bufpool_workers.diagnostics.finding import Finding, ok
 from bufpool_workers.diagnostics.host import check_host
-from bufpool_workers.diagnostics.limits import Process
+from bufpool_workers.diagnostics.nodes import Node, read_limits, secure_level
 from bufpool_workers.diagnostics.sizing import check_sizing
 from bufpool_workers.diagnostics.traffic import check_node
 from bufpool_workers.errors import MetricsError
+from bufpool_workers.runtime.directory import directory_of_environment
 
 __all__ = ["diagnose"]
 
 
-def diagnose(finder: Finder) -> Iterator[Finding]:
-    """Find out how the host, the app and its nodes are.
+def diagnose(finder: NodeFinder) -> Iterator[Finding]:
+    """Check the host, the app and its nodes.
 
     Limits are those of a worker on this host if one is found, else of this process, which may be
     allowed more or less than a worker started by something else.
     """
     settings = finder.settings
     nodes, unseen = _nodes(finder)
-    process, whose = _process(nodes)
-    level = _level(nodes) or level_of(settings)
+    process, whose = read_limits(nodes)
+    level = secure_level(nodes) or level_when_warm(settings)
     yield ok("limits", f"limits as seen by {whose}")
     yield from check_locking(
         settings,
@@ -34,7 +37,14 @@ def diagnose(finder: Finder) -> Iterator[Finding]:
         soft_limit=process.memlock_bytes,
         may_lock_any=process.may_lock_any,
     )
-    yield from check_host(settings, process=process, level=level)
+    directory = directory_of_environment() or settings.metrics_dir
+    yield from check_host(
+        settings,
+        process=process,
+        level=level,
+        directory=Path(directory) if directory else private_directory.base(),
+        holds_private=not directory,
+    )
     here = sum(len(node.report.processes) for node in nodes if node.pid is not None)
     yield from check_app(finder.app, settings, process=process, processes=here)
     yield from unseen
@@ -44,7 +54,7 @@ def diagnose(finder: Finder) -> Iterator[Finding]:
         yield from check_sizing([node.report for node in nodes], settings)
 
 
-def _nodes(finder: Finder) -> tuple[list[Node], list[Finding]]:
+def _nodes(finder: NodeFinder) -> tuple[list[Node], list[Finding]]:
     try:
         return finder.find(), []
     except BrokerError as error:
@@ -53,18 +63,3 @@ def _nodes(finder: Finder) -> tuple[list[Node], list[Finding]]:
         ]
     except MetricsError as error:
         return [], [Finding("note", "nodes", f"no numbers of a worker to look at: {error}")]
-
-
-def _process(nodes: list[Node]) -> tuple[Process, str]:
-    for node in nodes:
-        if node.pid is not None:
-            try:
-                return Process.of(node.pid), f"{node.name}, process {node.pid}"
-            except OSError:  # it has ended meanwhile
-                continue
-    return Process.of(), "this command; a worker started otherwise may have others"
-
-
-def _level(nodes: list[Node]) -> str | None:
-    levels = [node.report.secure_level for node in nodes if node.pid is not None]
-    return next((level for level in levels if level), None)

@@ -1,4 +1,4 @@
-"""Where the numbers of nodes are read from: this host's metrics directories, or the broker."""
+"""Finds the nodes of an app: in this host's metrics directories, or over the broker."""
 
 from __future__ import annotations
 
@@ -10,35 +10,27 @@ from typing import Any
 
 from celery import Celery
 
-from bufpool_workers.celery import control, environment
+from bufpool_workers.celery import control
 from bufpool_workers.celery.plugin import is_set_up
+from bufpool_workers.counters import private_directory
+from bufpool_workers.counters.report import Report, read_report
+from bufpool_workers.diagnostics.nodes import Node
 from bufpool_workers.errors import MetricsError
-from bufpool_workers.metrics import Report, read_report
+from bufpool_workers.runtime.directory import VARIABLE
 from bufpool_workers.settings import Settings
 
 
 class BrokerError(MetricsError):
-    """Nodes can't be asked: the broker can't be reached, or its URL can't be used."""
+    """The nodes can't be asked: the broker is not reachable, or its URL is wrong."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Node:
-    """A node, or all that count in one directory: a name to show, and its numbers.
-
-    `pid` is the main process of a worker on this host, if that is known.
-    """
-
-    name: str
-    report: Report
-    pid: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finder:
+class NodeFinder:
     """Finds the nodes of an app.
 
     With `names`: each of them, on this host or over the broker. Without: the metrics directory
-    that is set; else this host's workers with private ones; else whoever answers over the broker.
+    that is set; else this host's workers with private ones; else nodes that answer over the
+    broker.
     """
 
     app: Celery
@@ -47,9 +39,10 @@ class Finder:
     timeout_seconds: float = 1.0
 
     def find(self) -> list[Node]:
-        """Read their numbers; raises MetricsError that says where it looked when there are none.
+        """Read the numbers of the nodes.
 
-        That is a BrokerError where they could not be asked.
+        Raises MetricsError that names where it looked when there are none; BrokerError when the
+        nodes could not be asked.
         """
         if self._directory and not self.names:
             return [Node(name=self._directory, report=self._read(Path(self._directory)))]
@@ -61,17 +54,17 @@ class Finder:
 
     @property
     def is_for_every_app(self) -> bool:
-        """Whether other apps' workers are found too, since no app says whose are wanted."""
+        """True if workers of all apps on this host are found, because no app was given."""
         return not (self.names or self._directory or is_set_up(self.app))
 
     @property
     def _directory(self) -> str | None:
-        return os.environ.get(environment.VARIABLE) or self.settings.metrics_dir
+        return os.environ.get(VARIABLE) or self.settings.metrics_dir
 
     def _local(self) -> list[Node]:
         only = self.app.main if is_set_up(self.app) else None
         nodes = []
-        for path, sign in environment.find_private():
+        for path, sign in private_directory.discover():
             if sign.node in self.names if self.names else only in {None, sign.app}:
                 try:
                     report = self._read(path)
@@ -89,7 +82,7 @@ class Finder:
         answers = self._ask(names)
         missing = set(names) - set(answers)
         if missing or not answers:
-            raise MetricsError(self._nobody(", ".join(sorted(missing)) or "any node"))
+            raise MetricsError(self._no_answer_message(", ".join(sorted(missing)) or "any node"))
         return [_node(name, answer) for name, answer in sorted(answers.items())]
 
     def _ask(self, names: Collection[str]) -> dict[str, Any]:
@@ -104,7 +97,7 @@ class Finder:
                 "password written as in %2F?"
             ) from None
         except Exception as error:  # each transport's module is imported in its own way
-            raise BrokerError(f"broker_url can't be used: {_said(error)}") from error
+            raise BrokerError(f"broker_url can't be used: {_describe(error)}") from error
         try:
             with connection:
                 connection.ensure_connection(
@@ -120,13 +113,13 @@ class Finder:
                 )
         except Exception as error:  # each transport has errors of its own
             raise BrokerError(
-                f"broker {url}: {_said(error)}; and no worker of this app counts in a "
+                f"broker {url}: {_describe(error)}; and no worker of this app counts in a "
                 "private directory on this host: start one, or set "
-                f"{environment.VARIABLE} as for the workers"
+                f"{VARIABLE} as for the workers"
             ) from error
         return {name: answer for each in answers or () for name, answer in each.items()}
 
-    def _nobody(self, who: str) -> str:
+    def _no_answer_message(self, who: str) -> str:
         if not is_set_up(self.app):
             return (
                 "no worker with numbers of its own on this host, and no app to ask others for: "
@@ -135,11 +128,11 @@ class Finder:
         return (
             f"no answer from {who} within {self.timeout_seconds:g} s, and no worker of this app "
             "counts in a private directory on this host: start a worker, set "
-            f"{environment.VARIABLE} as it is set for the workers, or give --timeout more seconds"
+            f"{VARIABLE} as it is set for the workers, or give --timeout more seconds"
         )
 
 
-def _said(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(map(str, error.args))}"
 
 

@@ -2,24 +2,53 @@
 
 from __future__ import annotations
 
-import inspect
+import functools
+import sys
+from collections.abc import Callable
 from typing import Any
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, ref
 
-from celery import Celery, signals
+from celery import Celery, current_task, signals, uuid
 from celery.exceptions import ImproperlyConfigured
 
-from bufpool_workers import memory
-from bufpool_workers.celery import control, environment
-from bufpool_workers.celery.bootsteps import PoolStep
-from bufpool_workers.celery.metrics import MetricsStep, log_totals
-from bufpool_workers.celery.publishing import refuse_unsealed
+from bufpool_workers.celery.environment import environment
 from bufpool_workers.errors import SettingsError
-from bufpool_workers.runtime import warmup
-from bufpool_workers.runtime.counting import counting
-from bufpool_workers.settings import PREFIX, Settings
+from bufpool_workers.runtime import Job, current_runtime
+from bufpool_workers.sealing.parameters import user_function
+from bufpool_workers.settings import Settings
 
-_wired: WeakSet[Celery] = WeakSet()
+_HERE = "bufpool_workers.celery"
+# by name: only workers import them
+_STEPS = (f"{_HERE}.bootsteps:MetricsStep", f"{_HERE}.bootsteps:PoolStep")
+_STOCK_AMQP = "celery.app.amqp:AMQP"
+_CHECKING_AMQP = f"{_HERE}.publishing:SealCheckingAMQP"
+
+# of each class of tasks, since looking for it costs as much as all the rest at a task's start
+_functions: WeakKeyDictionary[type, Callable[..., Any] | None] = WeakKeyDictionary()
+
+
+class CeleryHost:
+    """A Celery app as a host of this process's runtime."""
+
+    def __init__(self, app: Celery) -> None:
+        self._app = ref(app)
+        self.name = f"the Celery app {app.main!r}"
+
+    @property
+    def app(self) -> Celery | None:
+        """The app, which this keeps nobody from dropping."""
+        return self._app()
+
+    def read_settings(self) -> Settings:
+        """Read the app's settings; raises ImproperlyConfigured that lists what is wrong."""
+        return read_settings(self.app)
+
+    def called_job(self, function: Callable[..., Any]) -> Job | None:
+        """Return the job of a task whose function runs because the task itself was called."""
+        task = current_task._get_current_object()  # noqa: SLF001 - a proxy is never None
+        if task is None or task.app is not self.app or _function_of(task) is not function:
+            return None
+        return _job(task, task.request.id or uuid())
 
 
 def setup(app: Celery) -> None:
@@ -27,24 +56,25 @@ def setup(app: Celery) -> None:
 
     Only registers, and gives a worker without PROMETHEUS_MULTIPROC_DIR one of its own, before its
     tasks import prometheus_client. Settings (`bufpool_*` in `app.conf`) are read when a worker
-    starts or a buffer is first asked for. Calling it again changes nothing; of several apps in one
-    process the last one set up decides. Raises TypeError for what is no Celery app.
+    starts or a buffer is first asked for. Calling it again changes nothing; several apps in one
+    process must have the same settings. Raises TypeError for what is no Celery app.
     """
     if not isinstance(app, Celery):
         raise TypeError(f"setup needs a Celery app, not {type(app).__name__}")
-    if app in _wired:
+    if is_set_up(app):
         return
-    _wired.add(app)
-    environment.prepare()
-    counting.source = lambda: read_settings(app)
-    memory.configure(counting.source, prepare=counting.bind)
-    memory.on_escape(counting.note_escape)
-    app.steps["worker"].update((MetricsStep, PoolStep))
-    refuse_unsealed(app)
-    control.register()
+    runtime = current_runtime()
+    environment.prepare(runtime)
+    runtime.add_host(CeleryHost(app))
+    app.steps["worker"].update(_STEPS)
+    _refuse_unsealed(app)
+    if "celery.worker.control" in sys.modules:  # the `celery` command; a worker's step does it too
+        from bufpool_workers.celery import control  # noqa: PLC0415 - not in producers
+
+        control.register()
     # a spawned child gets a copy of the app, and perhaps none of the modules that call setup; its
     # fixups come along and are called with the copy
-    app.fixups = {*app.fixups, "bufpool_workers.celery.plugin:setup"}
+    app.fixups = {*app.fixups, f"{_HERE}.plugin:setup"}
     # one process has one set of pools, so the handlers are connected once, whatever the apps
     signals.worker_process_init.connect(_process_began, weak=False, dispatch_uid="bufpool")
     signals.worker_process_shutdown.connect(_process_ends, weak=False, dispatch_uid="bufpool")
@@ -54,46 +84,79 @@ def setup(app: Celery) -> None:
 
 
 def is_set_up(app: Celery) -> bool:
-    """Whether `setup` was called with the app."""
-    return app in _wired
+    """Return whether `setup` was called with the app."""
+    return any(host.app is app for host in current_runtime().hosts)
 
 
-def read_settings(app: Celery) -> Settings:
-    """Read the app's `bufpool_*` settings, with the app's namespace too (CELERY_BUFPOOL_WARM).
+def read_settings(app: Any) -> Settings:
+    """Read the `bufpool_*` settings of an app, which need not be set up.
 
     Raises ImproperlyConfigured that lists everything that is wrong with them.
     """
-    keys = list(app.conf)  # reads a configuration that is still pending: before, it has no prefix
-    namespace = (app.conf.prefix or "").lower()
-    names = {key: str(key).lower().removeprefix(namespace) for key in keys}
-    conf = {name: app.conf[key] for key, name in names.items() if name.startswith(PREFIX)}
     try:
-        return Settings.read(conf)
+        return Settings.from_conf(app.conf)
     except SettingsError as error:
         raise ImproperlyConfigured(str(error)) from error
 
 
+def _refuse_unsealed(app: Celery) -> None:
+    """Check every message that `app` makes.
+
+    The check sits where Celery makes a message of a call: behind it are delay, apply_async,
+    send_task, canvases, retries and beat alike. Signals would not do, they swallow exceptions.
+    """
+    if app.amqp_cls == _STOCK_AMQP and "amqp" not in vars(app):
+        # by name, since a spawned child gets the app pickled
+        app.amqp_cls = _CHECKING_AMQP
+    elif app.amqp_cls != _CHECKING_AMQP:
+        from bufpool_workers.celery import publishing  # noqa: PLC0415 - not before there is a message
+
+        publishing.add_check(app.amqp)
+
+
 def _process_began(**_: Any) -> None:
-    warmup.ensure_pools()
+    current_runtime().start_process()
 
 
 def _process_ends(**_: Any) -> None:
-    warmup.close_pools()
+    current_runtime().stop_process()
 
 
 def _worker_ends(**_: Any) -> None:
-    log_totals()
+    current_runtime().log_totals()
 
 
 def _task_begins(task_id: str, task: Any, **_: Any) -> None:
-    memory.begin_task(task_id, nested=bool(task.request.is_eager))
+    current_runtime().begin_job(_job(task, task_id), nested=bool(task.request.is_eager))
 
 
 def _task_ended(task_id: str, task: Any, **_: Any) -> None:
-    code = getattr(inspect.unwrap(task.run), "__code__", None)
-    try:
-        memory.current_pools().end_task(task_id, name=task.name, code=code)
-    finally:  # a warning may be made an error
-        counting.ensure_file()
-    if counting.is_trim_asked():
-        warmup.trim_pools()
+    current_runtime().end_job(_job(task, task_id))
+
+
+def _job(task: Any, task_id: str) -> Job:
+    return Job(
+        id=task_id,
+        name=task.name,
+        function=_function_of(task),
+        note_use=functools.partial(_note_use, task.app),
+        give_up=functools.partial(_give_up, task),
+    )
+
+
+def _function_of(task: Any) -> Callable[..., Any] | None:
+    cls = task.__class__
+    if cls not in _functions:
+        _functions[cls] = user_function(task)
+    return _functions[cls]
+
+
+def _note_use(app: Celery, key: str, holder: str, seconds: int) -> bool:
+    from bufpool_workers.celery.single_use import note_use  # noqa: PLC0415 - loads redis
+
+    return note_use(app, key, holder, seconds)
+
+
+def _give_up(task: Any) -> None:
+    # what did not open will not open next time: this makes Task.retry raise the error itself
+    task.request.called_directly = True

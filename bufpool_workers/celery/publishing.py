@@ -18,9 +18,6 @@ from celery.utils.functional import arity_greater
 from bufpool_workers.sealing.parameters import check_value, is_any_recorded, parameters_of
 from bufpool_workers.sealing.walk import Walk
 
-_STOCK = "celery.app.amqp:AMQP"
-_CHECKING = "bufpool_workers.celery.publishing:SealCheckingAMQP"
-
 
 class _Given(NamedTuple):
     """What a call is given: arguments in their order, and mappings with those by name.
@@ -68,23 +65,11 @@ class SealCheckingAMQP(AMQP):  # type: ignore[misc]  # Celery ships no types
 
     def __init__(self, app: Celery) -> None:
         super().__init__(app)
-        _add_check(self)
+        add_check(self)
 
 
-def refuse_unsealed(app: Celery) -> None:
-    """Check every message that `app` makes, and all calls that it carries.
-
-    The check sits where Celery makes a message of a call: behind it are delay, apply_async,
-    send_task, canvases, retries and beat alike. Signals would not do, they swallow exceptions.
-    """
-    if app.amqp_cls == _STOCK and "amqp" not in vars(app):
-        # by name, since a spawned child gets the app pickled
-        app.amqp_cls = _CHECKING
-    elif app.amqp_cls != _CHECKING:
-        _add_check(app.amqp)
-
-
-def _add_check(amqp: AMQP) -> None:
+def add_check(amqp: AMQP) -> None:
+    """Check every message that a maker of messages makes, and all calls that it carries."""
     for version, protocol in amqp.task_protocols.items():
         amqp.task_protocols[version] = _checking(amqp.app, protocol)
 

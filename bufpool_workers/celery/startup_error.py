@@ -1,4 +1,4 @@
-"""Why a worker does not start, said to people: the message alone, without a traceback."""
+"""Errors that end a worker's start with their message alone, without a traceback."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from celery.exceptions import ImproperlyConfigured
 from bufpool_workers.errors import BufpoolError
 
 
-class WorkerRefused(ImproperlyConfigured, click.ClickException):  # type: ignore[misc]  # no types
-    """What somebody has to set right before the worker can start.
+class WorkerStartupError(ImproperlyConfigured, click.ClickException):  # type: ignore[misc]  # no types
+    """The worker can't start before its user sets something right.
 
-    The `celery` command prints it as it prints wrong usage; whoever starts a worker from Python
-    catches it as Celery's ImproperlyConfigured.
+    The `celery` command prints it as it prints wrong usage. A program that starts a worker catches
+    it as Celery's ImproperlyConfigured.
     """
 
 
 @contextmanager
-def refusing() -> Iterator[None]:
-    """Raise WorkerRefused for errors with a message for people; others keep their traceback."""
+def startup_errors() -> Iterator[None]:
+    """Raise WorkerStartupError for errors that the user can mend; others keep their traceback."""
     try:
         yield
     except (BufpoolError, ImproperlyConfigured) as error:
-        raise WorkerRefused(str(error)) from error
+        raise WorkerStartupError(str(error)) from error

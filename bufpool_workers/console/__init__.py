@@ -1,1 +1,1 @@
-"""What people see on a terminal: tables, live view, findings."""
+"""The terminal: tables, live view, findings, and the commands that show them."""

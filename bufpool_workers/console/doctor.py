@@ -9,9 +9,8 @@ from textwrap import wrap
 from rich.text import Text
 
 from bufpool_workers.console.tables import make_console, printable
-from bufpool_workers.diagnostics.finding import LEVELS, Finding
+from bufpool_workers.diagnostics.finding import SEVERITIES, Finding
 
-EXIT_STATUS = {"ok": 0, "note": 0, "warning": 1, "error": 2}
 _STYLES = {"ok": "green", "note": "cyan", "warning": "yellow", "error": "bold red"}
 _INDENT = 9
 
@@ -19,28 +18,23 @@ _INDENT = 9
 def show(findings: Sequence[Finding], *, no_color: bool, show_all: bool) -> None:
     """Print them, the worst last, each beginning with its level and name; then how many."""
     console = make_console(no_color=no_color)
-    for finding in sorted(findings, key=lambda finding: LEVELS.index(finding.level)):
-        if finding.level == "ok" and not show_all:
+    for finding in sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity)):
+        if finding.severity == "ok" and not show_all:
             continue
         first, *rest = _lines(finding, console.width)
-        console.print(Text.assemble((first[:_INDENT], _STYLES[finding.level]), first[_INDENT:]))
+        console.print(Text.assemble((first[:_INDENT], _STYLES[finding.severity]), first[_INDENT:]))
         for line in rest:
             console.print(Text(line))
-        if finding.paste:  # whole, for the terminal's user to copy
-            console.print(Text(" " * _INDENT + finding.paste, style="bold"), soft_wrap=True)
-    counts = Counter(finding.level for finding in findings)
-    console.print(", ".join(f"{level} {counts[level]}" for level in reversed(LEVELS)))
-
-
-def exit_status(findings: Sequence[Finding]) -> int:
-    """Give the status of the worst of them."""
-    return max((EXIT_STATUS[finding.level] for finding in findings), default=0)
+        if finding.snippet:  # whole, for the terminal's user to copy
+            console.print(Text(" " * _INDENT + finding.snippet, style="bold"), soft_wrap=True)
+    counts = Counter(finding.severity for finding in findings)
+    console.print(", ".join(f"{level} {counts[level]}" for level in reversed(SEVERITIES)))
 
 
 def _lines(finding: Finding, width: int) -> list[str]:
-    texts = [f"{finding.level:{_INDENT}}{finding.check}: {finding.what}"]
-    if finding.to_do:
-        texts.append(f"{'':{_INDENT}}-> {finding.to_do}")
+    texts = [f"{finding.severity:{_INDENT}}{finding.check}: {finding.message}"]
+    if finding.hint:
+        texts.append(f"{'':{_INDENT}}-> {finding.hint}")
     lines = []
     for text in map(printable, texts):
         indent = " " * _INDENT

@@ -1,12 +1,12 @@
-"""What runs beside the workers, as `deploy/` holds it, for an app's own names."""
+"""The rules and the dashboard of `deploy/`, rewritten for an app's own names."""
 
 from __future__ import annotations
 
 import re
 from importlib.resources import files
 
-from bufpool_workers.metrics import DEFAULT_NAMESPACE
-from bufpool_workers.stats import LEVELS
+from bufpool_workers.counters.catalog import DEFAULT_NAMESPACE
+from bufpool_workers.pool_stats import LEVELS
 
 _JOB = f'"{DEFAULT_NAMESPACE}"'
 _DEMANDED = f"_secure_level{{job={_JOB}}} < "
@@ -16,7 +16,7 @@ _DEPLOY = "bufpool_workers.console.deploy"
 def rules(
     namespace: str = DEFAULT_NAMESPACE, *, job: str = "bufpool", secure_level: str = "any"
 ) -> str:
-    """Give Prometheus' rules for a namespace, the job that scrapes it, and a demanded level."""
+    """Return Prometheus' rules for a namespace, the job that scrapes it, and a demanded level."""
     text = _read("prometheus", "rules.yml")
     head = (
         f"# For the namespace {namespace!r}, the job {job!r} and the secure level {secure_level!r}."
@@ -31,7 +31,7 @@ def rules(
 
 
 def dashboard(namespace: str = DEFAULT_NAMESPACE) -> str:
-    """Give Grafana's dashboard for a namespace."""
+    """Return Grafana's dashboard for a namespace."""
     return _rename(_read("grafana", "dashboard.json"), namespace)
 
 

@@ -10,18 +10,12 @@ from rich.table import Table
 from rich.text import Text
 
 from bufpool_workers import units
-from bufpool_workers.celery.nodes import Node
-from bufpool_workers.metrics import ProcessReport, Report
-from bufpool_workers.stats import PoolStats
+from bufpool_workers.counters.report import ProcessReport, Report
+from bufpool_workers.diagnostics.nodes import Node
+from bufpool_workers.diagnostics.problems import PROBLEMS
+from bufpool_workers.pool_stats import PoolStats
 
 _PIPE_COLUMNS = 10_000  # never broken, however long a directory's name is
-_TROUBLES = {
-    "limit_hits": "at limit",
-    "escapes": "escapes",
-    "reclaims": "reclaims",
-    "unlocked": "unlocked",
-    "damages": "damaged",
-}
 _GOOD, _FAIR = 95, 90  # per cent; as the dashboard
 
 
@@ -165,10 +159,10 @@ def _table(*words: str, numbers: Sequence[str]) -> Table:
 
 def _troubles(report: Report) -> Iterator[str]:
     for pool, size, numbers in _rows(report):
-        found = ((name, getattr(numbers, field)) for field, name in _TROUBLES.items())
-        told = ", ".join(f"{name} {number}" for name, number in found if number)
-        if told and size != "all":
-            yield f"{pool} {size}: {told}"
+        found = ((problem.label, problem.count_in(numbers)) for problem in PROBLEMS)
+        counted = ", ".join(f"{label} {number}" for label, number in found if number)
+        if counted and size != "all":
+            yield f"{pool} {size}: {counted}"
 
 
 def _rate_style(rate: float | None) -> str:

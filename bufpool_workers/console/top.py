@@ -1,4 +1,4 @@
-"""`celery bufpool top`: the nodes again and again, until somebody has seen enough."""
+"""`celery bufpool top`: the nodes again and again, until the user ends it."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from bufpool_workers.celery.nodes import Node
 from bufpool_workers.console.tables import draw_node
+from bufpool_workers.counters.report import Report
+from bufpool_workers.diagnostics.nodes import Node
 from bufpool_workers.errors import MetricsError
-from bufpool_workers.metrics import Report
 
 Find = Callable[[], list[Node]]
 
@@ -26,7 +26,8 @@ Find = Callable[[], list[Node]]
 def run(find: Find, *, console: Console, seconds: float, count: int | None = None) -> None:
     """Show the nodes every `seconds`, `count` times or until q or Ctrl-C.
 
-    Raises MetricsError when there are none at first; later that is shown, since nodes come back.
+    Raises MetricsError when the first look finds none; later the error is shown, since nodes
+    come back.
     """
     frames = islice(_draw(find), count)
     try:
@@ -76,7 +77,7 @@ def _show_lines(frames: Iterator[RenderableType], console: Console, seconds: flo
 
 @contextmanager
 def _single_keys() -> Iterator[None]:
-    """Have the terminal hand keys over one by one, and not show them."""
+    """Switch the terminal to single keys, which are not shown."""
     if not sys.stdin.isatty():
         yield
         return
@@ -89,7 +90,7 @@ def _single_keys() -> Iterator[None]:
 
 
 def _is_ended(seconds: float) -> bool:
-    """Wait; whether q was pressed meanwhile."""
+    """Wait; return True if the user pressed q meanwhile."""
     if not sys.stdin.isatty():
         time.sleep(seconds)
         return False

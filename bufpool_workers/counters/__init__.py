@@ -1,22 +1,28 @@
 """Counter files: written, merged and read, without prometheus_client."""
 
-from bufpool_workers.counters.catalog import (
-    DEFAULT_NAMESPACE,
-    LOCKED_BYTES,
-    SECURE_LEVEL,
-    WARMED,
-    Catalog,
-)
-from bufpool_workers.counters.compaction import MAX_UNMERGED_FILES, compact, compact_above
-from bufpool_workers.counters.counterfile import CounterFile
-from bufpool_workers.counters.report import (
-    EscapePlace,
-    ProcessReport,
-    Report,
-    make_report,
-    read_report,
-)
-from bufpool_workers.counters.trim_request import ask_to_trim
+from typing import TYPE_CHECKING
+
+from bufpool_workers import _lazy
+
+if TYPE_CHECKING:
+    from bufpool_workers.counters import private_directory
+    from bufpool_workers.counters.catalog import (
+        DEFAULT_NAMESPACE,
+        LOCKED_BYTES,
+        SECURE_LEVEL,
+        WARMED,
+        Catalog,
+    )
+    from bufpool_workers.counters.compaction import MAX_UNMERGED_FILES, compact, compact_above
+    from bufpool_workers.counters.counterfile import CounterFile
+    from bufpool_workers.counters.report import (
+        EscapePlace,
+        ProcessReport,
+        Report,
+        make_report,
+        read_report,
+    )
+    from bufpool_workers.counters.trim_request import ask_to_trim
 
 __all__ = [  # noqa: RUF022 - grouped by topic
     # names
@@ -38,4 +44,22 @@ __all__ = [  # noqa: RUF022 - grouped by topic
     "Report",
     "make_report",
     "read_report",
+    # directories
+    "private_directory",
 ]
+
+# a process that only publishes counts nothing
+_HOMES = {
+    "CounterFile": "counterfile",
+    "ask_to_trim": "trim_request",
+    **dict.fromkeys(("MAX_UNMERGED_FILES", "compact", "compact_above"), "compaction"),
+    **dict.fromkeys(
+        ("EscapePlace", "ProcessReport", "Report", "make_report", "read_report"), "report"
+    ),
+}
+
+__getattr__, __dir__ = _lazy.attach(
+    __name__,
+    {name: f"{__name__}.{_HOMES.get(name, 'catalog')}" for name in __all__},
+    submodules=("private_directory",),
+)

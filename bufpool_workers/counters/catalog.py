@@ -10,52 +10,51 @@ import re
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from bufpool_workers.stats import TABLE
+from bufpool_workers.pool_stats import TABLE
 
 DEFAULT_NAMESPACE: Final = "bufpool"
 
 
 class MetricSpec(NamedTuple):
-    """One metric: the field it comes from, its name after the namespace, and its help text."""
+    """One metric: its name after the namespace, its help text, and the field of PoolStats."""
 
-    field: str
     suffix: str
     help: str
+    field: str = ""
 
 
 def _specs(kind: str) -> tuple[MetricSpec, ...]:
-    return tuple(MetricSpec(c.name, c.suffix, c.meaning) for c in TABLE if c.kind == kind)
+    return tuple(MetricSpec(c.suffix, c.meaning, c.name) for c in TABLE if c.kind == kind)
 
 
 COUNTERS: Final = _specs("counter")
 ESCAPED_AT: Final = MetricSpec(
-    "", "escapes_at", "Views that outlived their buffer, by where it was acquired (bufpool_debug)"
+    "escapes_at", "Views that outlived their buffer, by where it was acquired (bufpool_debug)"
 )
+_TOTALS: Final = frozenset({*COUNTERS, ESCAPED_AT})
 POOL_GAUGES: Final = _specs("gauge")
 DERIVED: Final = _specs("derived")
 
 SECURE_LEVEL: Final = MetricSpec(
     "secure_level",
-    "secure_level",
     "Lowest level of memory protection of a living process: 0 none, 1 mlock, 2 memfd_secret",
 )
+# the help texts are part of the keys: other ones would hide a process from those of another release
 WARMED: Final = MetricSpec(
-    "warmed", "warmed_processes", "Living processes that are warm, or that nobody is to warm"
+    "warmed_processes", "Living processes that are warm, or that nobody is to warm"
 )
 LOCKED_BYTES: Final = MetricSpec(
-    "locked_bytes", "locked_bytes", "Bytes of secure memory that living processes have locked"
+    "locked_bytes", "Bytes of secure memory that living processes have locked"
 )
 PROCESS_GAUGES: Final = (SECURE_LEVEL, LOCKED_BYTES, WARMED)
 
-PROCESSES: Final = MetricSpec("", "processes", "Living processes that count")
-HIT_RATE: Final = MetricSpec("", "hit_rate", "Hits in 100 gets since the counters began")
-GLOBAL_HIT_RATE: Final = MetricSpec(
-    "", "global_hit_rate", "Hits in 100 gets, over all pools and sizes"
-)
-MEMORY_ALLOCATED: Final = MetricSpec("", "memory_allocated_bytes", "Bytes mapped, over all pools")
-MEMORY_REUSED: Final = MetricSpec("", "memory_reused_bytes", "Bytes served from the pools")
-REUSE_EFFICIENCY: Final = MetricSpec("", "reuse_efficiency", "Bytes reused in 100 bytes served")
-SKIPPED_FILES: Final = MetricSpec("", "skipped_files", "Metric files that could not be read")
+PROCESSES: Final = MetricSpec("processes", "Living processes that count")
+HIT_RATE: Final = MetricSpec("hit_rate", "Hits in 100 gets since the counters began")
+GLOBAL_HIT_RATE: Final = MetricSpec("global_hit_rate", "Hits in 100 gets, over all pools and sizes")
+MEMORY_ALLOCATED: Final = MetricSpec("memory_allocated_bytes", "Bytes mapped, over all pools")
+MEMORY_REUSED: Final = MetricSpec("memory_reused_bytes", "Bytes served from the pools")
+REUSE_EFFICIENCY: Final = MetricSpec("reuse_efficiency", "Bytes reused in 100 bytes served")
+SKIPPED_FILES: Final = MetricSpec("skipped_files", "Metric files that could not be read")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,27 +77,8 @@ class Catalog:
         """Name the family; a counter's samples add `_total`."""
         return f"{self.namespace}_{spec.suffix}"
 
-    def counter_key(self, spec: MetricSpec, *, pool: str, size: str) -> bytes:
-        """Make the key of a counter in a multiprocess file, as prometheus_client writes it."""
+    def key(self, spec: MetricSpec, **labels: str) -> bytes:
+        """Make the key of a number in a multiprocess file, as prometheus_client writes it."""
         family = self.name(spec)
-        return _key(family, f"{family}_total", {"pool": pool, "size": size}, spec.help)
-
-    def place_key(self, pool: str, place: str) -> bytes:
-        """Make the key of the counter of escapes of buffers that were acquired at one place."""
-        family = self.name(ESCAPED_AT)
-        labels = {"pool": pool, "place": place}
-        return _key(family, f"{family}_total", labels, ESCAPED_AT.help)
-
-    def pool_gauge_key(self, spec: MetricSpec, *, pool: str, size: str) -> bytes:
-        """Make the key of a living process's number for one size of one pool."""
-        family = self.name(spec)
-        return _key(family, family, {"pool": pool, "size": size}, spec.help)
-
-    def process_gauge_key(self, spec: MetricSpec) -> bytes:
-        """Make the key of a living process's number that belongs to no pool."""
-        family = self.name(spec)
-        return _key(family, family, {}, spec.help)
-
-
-def _key(family: str, sample: str, labels: dict[str, str], text: str) -> bytes:
-    return json.dumps([family, sample, labels, text], sort_keys=True).encode()
+        sample = f"{family}_total" if spec in _TOTALS else family
+        return json.dumps([family, sample, labels, spec.help], sort_keys=True).encode()

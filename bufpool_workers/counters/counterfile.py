@@ -5,8 +5,7 @@ import fcntl
 import math
 import mmap
 import os
-import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -14,30 +13,15 @@ from types import MappingProxyType
 from typing import Final, Self
 
 from bufpool_workers.counters import catalog as names
-from bufpool_workers.counters.format import (
-    ZERO,
-    DamagedFileError,
-    Number,
-    pack_entry,
-    unpack_entries,
-)
+from bufpool_workers.counters.format import pack_entry
+from bufpool_workers.counters.layout import DOUBLE, LIVE_HEADER, TRIM_ASKED, Layout
 from bufpool_workers.counters.liveness import ProcessIdentity
 from bufpool_workers.counters.names import TEMPORARY, Identity, identity, own_name
 from bufpool_workers.errors import MetricsError
 
-PoolSizes = tuple[tuple[str, tuple[str, ...]], ...]
-
-TRIM_ASKED: Final = names.MetricSpec(
-    "trim_asked", "trim_asked_seconds", "When a process was last asked to trim its pools"
-)
-"""Never scraped: the worker's main process writes it into the files of its children."""
-
-_LIVE: Final = b"bufpool\x03"
-_HEADER: Final = struct.Struct("=ii")
+_layout: Final = lru_cache(maxsize=4)(Layout)  # made before a fork, it costs the children nothing
 _PLACES_BYTES: Final = 32 * 1024
 _PLACE_CHARACTERS: Final = 160
-_DOUBLE: Final = struct.Struct("=d")
-
 _WHAT_TO_DO: Final = {
     errno.ENOENT: "it does not exist; create it, or set bufpool_metrics_dir to one that does",
     errno.ENOTDIR: "it is not a directory; set bufpool_metrics_dir to one",
@@ -75,7 +59,7 @@ class CounterFile:
 
     def __init__(
         self,
-        layout: "Layout",
+        layout: Layout,
         *,
         path: Path,
         buffer: mmap.mmap,
@@ -103,7 +87,7 @@ class CounterFile:
         places or more.
         """
         sizes = tuple((pool, tuple(labels)) for pool, labels in pools.items())
-        layout = _layout(catalog, sizes, _PLACES_BYTES if places else 0)
+        layout = _layout(catalog, pools=sizes, room=_PLACES_BYTES if places else 0)
         buffer = mmap.mmap(-1, len(layout.image))
         buffer[:] = layout.image
         return cls(layout, path=Path(directory, own_name(ProcessIdentity.current())), buffer=buffer)
@@ -164,12 +148,12 @@ class CounterFile:
 
     def trim_asked(self) -> float:
         """Return when the process was last asked to trim, in Unix seconds; 0 for never."""
-        return float(_DOUBLE.unpack_from(self.buffer, self.gauge_offset(TRIM_ASKED))[0])
+        return float(DOUBLE.unpack_from(self.buffer, self.gauge_offset(TRIM_ASKED))[0])
 
     def set_gauge(self, gauge: names.MetricSpec, value: float) -> None:
         """Store one of PROCESS_GAUGES."""
         at = self.gauge_offset(gauge)
-        self.buffer[at : at + _DOUBLE.size] = _DOUBLE.pack(value)
+        self.buffer[at : at + DOUBLE.size] = DOUBLE.pack(value)
 
     def count_escape(self, *, pool: str, place: str) -> None:
         """Count an escape of a buffer that was acquired at `place`, while there is room for it.
@@ -177,23 +161,23 @@ class CounterFile:
         Two threads may not call it at once.
         """
         text = place.encode("utf-8", "backslashreplace").decode()  # a file's name may be anything
-        key = self._layout.catalog.place_key(pool, text[-_PLACE_CHARACTERS:])
+        key = self._layout.catalog.key(names.ESCAPED_AT, pool=pool, place=text[-_PLACE_CHARACTERS:])
         at = self._added.get(key) or self._add(key)
         if at:
-            (value,) = _DOUBLE.unpack_from(self.buffer, at)
-            self.buffer[at : at + _DOUBLE.size] = _DOUBLE.pack(value + 1)
+            (value,) = DOUBLE.unpack_from(self.buffer, at)
+            self.buffer[at : at + DOUBLE.size] = DOUBLE.pack(value + 1)
 
     def _add(self, key: bytes) -> int:
         entry = pack_entry(key)
         used: int
         live: int
-        used, live = _HEADER.unpack_from(self.buffer)
+        used, live = LIVE_HEADER.unpack_from(self.buffer)
         end = used + len(entry)
         if end > live:
             return 0
         self.buffer[used:end] = entry
-        self.buffer[:4] = _HEADER.pack(end, live)[:4]  # by one store, after the entry
-        self._added[key] = at = end - 2 * _DOUBLE.size
+        self.buffer[:4] = LIVE_HEADER.pack(end, live)[:4]  # by one store, after the entry
+        self._added[key] = at = end - 2 * DOUBLE.size
         return at
 
     def close(self) -> None:
@@ -202,67 +186,6 @@ class CounterFile:
         Raises BufferError while a pool is bound to it.
         """
         self.buffer.close()
-
-
-def gauge_place(data: bytes, key: bytes, *, used: int) -> int:
-    """Return where a gauge's value lies; raises DamagedFileError when it is not there."""
-    packed = pack_entry(key)[: -2 * _DOUBLE.size]
-    at = data.find(packed, used)
-    if at < 0:
-        raise DamagedFileError(f"the gauge {key[:80]!r} is missing")
-    return at + len(packed)
-
-
-def read_gauges(data: bytes) -> Iterator[tuple[bytes, Number]]:
-    """Read the gauges of a file of ours; raises DamagedFileError when there are none."""
-    live = _HEADER.unpack_from(data)[1] if len(data) >= _HEADER.size else 0
-    start = live + len(_LIVE)
-    if live < _HEADER.size or data[live:start] != _LIVE:
-        raise DamagedFileError("the gauges of its process are missing")
-    return unpack_entries(data, start=start, end=len(data))
-
-
-class Layout:
-    """A new file's content, and where each number lies in it."""
-
-    def __init__(self, catalog: names.Catalog, *, pools: PoolSizes, room: int) -> None:
-        sizes = [(pool, label) for pool, labels in pools for label in labels]
-        image = bytearray(_HEADER.size)
-
-        def add(key: bytes, number: Number = ZERO) -> int:
-            image.extend(pack_entry(key, number))
-            return len(image) - 2 * _DOUBLE.size
-
-        counters = {
-            (pool, label): [
-                add(catalog.counter_key(spec, pool=pool, size=label)) for spec in names.COUNTERS
-            ]
-            for pool, label in sizes
-        }
-        _HEADER.pack_into(image, 0, len(image), len(image) + room)
-        image += bytes(room) + _LIVE
-        # NaN until its process sets it: a level of zero would be the worst, and a process that
-        # needs no warming (a script, a web server) is not one that should be warm
-        unsaid = Number(math.nan)
-        first = {names.SECURE_LEVEL: unsaid, names.WARMED: unsaid}
-        self.gauge_offsets = {
-            spec: add(catalog.process_gauge_key(spec), first.get(spec, ZERO))
-            for spec in (*names.PROCESS_GAUGES, TRIM_ASKED)
-        }
-        self.pool_offsets: dict[str, list[int]] = {pool: [] for pool, _ in pools}
-        for pool, label in sizes:
-            gauges = [
-                add(catalog.pool_gauge_key(spec, pool=pool, size=label))
-                for spec in names.POOL_GAUGES
-            ]
-            self.pool_offsets[pool] += counters[pool, label] + gauges
-        self.image = bytes(image)
-        self.catalog = catalog
-
-
-@lru_cache(maxsize=4)  # made before a fork, it costs the children nothing
-def _layout(catalog: names.Catalog, pools: PoolSizes, room: int) -> Layout:
-    return Layout(catalog, pools=pools, room=room)
 
 
 def _publish(image: bytes, *, path: Path) -> tuple[mmap.mmap, Identity]:

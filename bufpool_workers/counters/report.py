@@ -15,7 +15,7 @@ from bufpool_workers.counters.catalog import Catalog
 from bufpool_workers.counters.format import merge_numbers, parse_key
 from bufpool_workers.counters.liveness import ProcessIdentity
 from bufpool_workers.counters.snapshot import LiveProcess, Snapshot, read_directory
-from bufpool_workers.stats import KINDS, LEVELS, PoolStats
+from bufpool_workers.pool_stats import KINDS, LEVELS, PoolStats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,7 +183,7 @@ class _Reader:
         specs = names.COUNTERS + names.POOL_GAUGES
         self._fields = {catalog.name(spec): spec.field for spec in specs}
         self._places = catalog.name(names.ESCAPED_AT)
-        self._keys = [catalog.process_gauge_key(spec) for spec in names.PROCESS_GAUGES]
+        self._keys = [catalog.key(spec) for spec in names.PROCESS_GAUGES]
 
     def is_ours(self, live: LiveProcess) -> bool:
         """Return whether it counts in this namespace; several may share a directory."""

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from bufpool_workers.counters.counterfile import read_gauges
 from bufpool_workers.counters.format import (
     HEADER,
     PER_PROCESS,
@@ -19,6 +18,7 @@ from bufpool_workers.counters.format import (
     merge_numbers,
     unpack_entries,
 )
+from bufpool_workers.counters.layout import read_gauges
 from bufpool_workers.counters.liveness import ProcessIdentity, current_host_id, has_writer
 from bufpool_workers.counters.mergedfile import MergedFile
 from bufpool_workers.counters.names import (

@@ -8,8 +8,8 @@ from collections.abc import Collection
 from pathlib import Path
 
 from bufpool_workers.counters.catalog import DEFAULT_NAMESPACE, Catalog
-from bufpool_workers.counters.counterfile import TRIM_ASKED, gauge_place
 from bufpool_workers.counters.format import DamagedFileError
+from bufpool_workers.counters.layout import TRIM_ASKED, gauge_place
 from bufpool_workers.counters.liveness import current_host_id
 from bufpool_workers.counters.names import FileName, list_names, read_used
 from bufpool_workers.errors import MetricsError
@@ -27,7 +27,7 @@ def ask_to_trim(
     Returns how many of `pids` were asked: those that count there. Raises MetricsError when the
     directory can't be listed, or a file of theirs is damaged or not to be written.
     """
-    key = Catalog(namespace).process_gauge_key(TRIM_ASKED)
+    key = Catalog(namespace).key(TRIM_ASKED)
     asked, directory = set(), Path(directory)
     try:
         for name in list_names(directory):

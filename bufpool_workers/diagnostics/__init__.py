@@ -1,1 +1,1 @@
-"""What can be wrong with a host, a process or its numbers, and what to do."""
+"""Checks of a host, a process and its numbers; none needs a job system."""

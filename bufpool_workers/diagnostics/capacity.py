@@ -1,4 +1,4 @@
-"""The settings against what the system and Celery allow a process; pure, for all who ask."""
+"""The settings against what the system and Celery allow a process; pure functions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RAISE_MEMLOCK = (
 
 
 def check_recycling(settings: Settings, *, limit_bytes: int, used_bytes: int) -> Finding:
-    """Whether the pools fit below worker_max_memory_per_child; a limit of 0 is none."""
+    """Check that the pools fit below worker_max_memory_per_child; 0 is no limit."""
     cap = sum(settings.max_bytes.values())
     if not limit_bytes:
         return ok("recycling", "worker_max_memory_per_child is not set")
@@ -31,8 +31,27 @@ def check_recycling(settings: Settings, *, limit_bytes: int, used_bytes: int) ->
     return ok("recycling", f"{cap + used_bytes} bytes at most, {limit_bytes} allowed for a child")
 
 
+def check_memory(settings: Settings, *, processes: int, limit: int | None) -> Finding:
+    """Check that the pools of all processes fit into the cgroup's memory."""
+    cap = processes * sum(settings.max_bytes.values())
+    warm = processes * sum(
+        size * count for levels in settings.warm.values() for size, count in levels.items()
+    )
+    each = f"{processes} processes: {warm} bytes warm, {cap} at most"
+    if limit is None:
+        return ok("memory", f"{each}; no cgroup limits their memory")
+    if cap <= limit:
+        return ok("memory", f"{each}; the cgroup allows {limit}")
+    return Finding(
+        "error" if warm > limit else "warning",
+        "memory",
+        f"{each}, but the cgroup allows {limit}: the kernel may kill them",
+        "lower bufpool_max_bytes, bufpool_warm or the worker's concurrency, or raise the limit",
+    )
+
+
 def check_budget(settings: Settings, *, alive_seconds: float) -> Finding:
-    """Whether the warm-up ends before Celery takes a new child for dead."""
+    """Check that the warm-up ends before Celery gives a new child up."""
     budget = f"bufpool_warm_seconds, {settings.warm_seconds:g} s,"
     if settings.warm_seconds >= alive_seconds:
         return Finding(
@@ -48,11 +67,13 @@ def check_budget(settings: Settings, *, alive_seconds: float) -> Finding:
 def check_locking(
     settings: Settings, *, level: str, soft_limit: int, may_lock_any: bool
 ) -> Iterator[Finding]:
-    """Hold the level that secure memory gets when it is warmed against what is set and allowed."""
+    """Compare the level that warmed secure memory gets with the settings and the limits."""
     warm = memory.secure_warm_bytes(settings)
     most = settings.max_bytes["secure"] + settings.max_bytes["random"]
     if is_below(level, settings.secure_level):
-        error = memory.unmet("secure and random pool", nbytes=warm, level=settings.secure_level)
+        error = memory.level_error(
+            "secure and random pool", nbytes=warm, level=settings.secure_level
+        )
         yield Finding("error", "secure_level", *str(error).split("; ", 1))
     elif soft_limit != RLIM_INFINITY and most > soft_limit and not may_lock_any:
         yield Finding(
@@ -78,5 +99,10 @@ def check_locking(
 
 
 def is_below(level: str, demanded: str) -> bool:
-    """Whether a level is lower than the one that `bufpool_secure_level` demands."""
+    """Return True if a level is lower than the one that `bufpool_secure_level` demands."""
     return demanded != "any" and memory.LEVELS.index(level) < memory.LEVELS.index(demanded)
+
+
+def level_when_warm(settings: Settings) -> str:
+    """Return the level of protection that this process would get for what it warms."""
+    return memory.reachable_level(max(memory.secure_warm_bytes(settings), 1))

@@ -1,36 +1,42 @@
-"""What a look at a host or an app has found, for a log and for `celery bufpool doctor`."""
+"""The result of a check of a host or an app, for a log and for `celery bufpool doctor`."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
-Level = Literal["ok", "note", "warning", "error"]
-LEVELS: tuple[Level, ...] = ("ok", "note", "warning", "error")
+Severity = Literal["ok", "note", "warning", "error"]
+SEVERITIES: tuple[Severity, ...] = ("ok", "note", "warning", "error")
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at: how it stands, what was seen, and what to do about it.
+    """The result of one check: its severity, what was seen, and what to do about it.
 
-    `to_do` is empty when there is nothing to do; `paste` is a line for the app's settings.
+    `hint` is empty when there is nothing to do; `snippet` is a line for the app's settings.
     """
 
-    level: Level
+    severity: Severity
     check: str
-    what: str
-    to_do: str = ""
-    paste: str = ""
+    message: str
+    hint: str = ""
+    snippet: str = ""
 
     def __str__(self) -> str:
-        """Write what was seen and what to do in one line, as the worker logs it."""
-        return "; ".join(part for part in (self.what, self.to_do) if part)
+        """Write the message and the hint in one line, as the worker logs them."""
+        return "; ".join(part for part in (self.message, self.hint) if part)
 
-    def as_dict(self) -> dict[str, Any]:
-        """Give everything ready for JSON."""
-        return asdict(self)
+    def as_dict(self) -> dict[str, str]:
+        """Return everything ready for JSON, under the keys that `doctor --json` prints."""
+        return {
+            "level": self.severity,
+            "check": self.check,
+            "what": self.message,
+            "to_do": self.hint,
+            "paste": self.snippet,
+        }
 
 
-def ok(check: str, what: str) -> Finding:
-    """Find that all is well."""
-    return Finding("ok", check, what)
+def ok(check: str, message: str) -> Finding:
+    """Return a finding with severity ok."""
+    return Finding("ok", check, message)

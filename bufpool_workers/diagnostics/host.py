@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bufpool_workers import memory
-from bufpool_workers.celery import environment
 from bufpool_workers.diagnostics.finding import Finding, ok
 from bufpool_workers.diagnostics.limits import Process
 from bufpool_workers.settings import Settings
@@ -22,20 +21,20 @@ _TIME_ERROR = 5  # adjtimex(2): the clock is not synchronized
 
 
 def check_memfd(settings: Settings, *, granted: bool) -> Finding:
-    """Whether the kernel has memory that not even root can read."""
+    """Check for memory that not even root can read."""
     if granted:
         return ok("memfd_secret", "the kernel grants memfd_secret")
     return Finding(
         "error" if settings.secure_level == "memfd" else "note",
         "memfd_secret",
-        "the kernel grants no memfd_secret: secure memory can be had at level mlock at best",
+        "the kernel grants no memfd_secret: secure memory reaches level mlock at best",
         "use Linux 5.14 or later, before 6.5 with secretmem.enable=1 on the kernel's command line, "
         "and a seccomp profile that lets memfd_secret pass",
     )
 
 
 def check_huge_pages(settings: Settings, *, text: str | None) -> Finding:
-    """Whether large buffers get huge pages; `text` is .../transparent_hugepage/enabled."""
+    """Check that large buffers get huge pages; `text` is .../transparent_hugepage/enabled."""
     chosen = re.search(r"\[(\w+)\]", text or "")
     large = [size for size in settings.size_classes if size >= HUGE_PAGE_BYTES]
     if chosen is None:
@@ -52,7 +51,7 @@ def check_huge_pages(settings: Settings, *, text: str | None) -> Finding:
 
 
 def check_cores(settings: Settings, *, core_bytes: int, pattern: str, level: str) -> Finding:
-    """Whether a crash writes secrets to a core file; see core(5)."""
+    """Check whether a crash writes secrets to a core file; see core(5)."""
     piped = pattern.startswith("|")  # such a core is written whatever the limit
     if not core_bytes and not piped:
         return ok("core_dumps", "no core is written (RLIMIT_CORE is 0)")
@@ -77,7 +76,7 @@ def check_cores(settings: Settings, *, core_bytes: int, pattern: str, level: str
 
 
 def check_swap(settings: Settings, *, text: str, level: str) -> Finding:
-    """Whether secrets may be swapped; `text` is /proc/swaps."""
+    """Check whether secrets may be swapped; `text` is /proc/swaps."""
     areas = [line.split()[0] for line in text.splitlines()[1:] if line.split()]
     if not areas:
         return ok("swap", "there is no swap")
@@ -93,7 +92,7 @@ def check_swap(settings: Settings, *, text: str, level: str) -> Finding:
 
 
 def check_clock(*, state: int | None) -> Finding:
-    """Whether the clock, on which expiries are judged, is kept right; `state` as adjtimex(2)."""
+    """Check that the clock, which decides on expiry, is kept right; `state` as in adjtimex(2)."""
     if state is None:
         return Finding("note", "clock", "this system does not tell whether its clock is right")
     if state == _TIME_ERROR:
@@ -107,11 +106,13 @@ def check_clock(*, state: int | None) -> Finding:
     return ok("clock", "a time service keeps the clock right")
 
 
-def check_directory(directory: Path | None, *, mounts: str) -> Iterator[Finding]:
-    """Whether processes can count there, and quickly; `mounts` is /proc/self/mounts."""
+def check_directory(where: Path, *, mounts: str, holds_private: bool = False) -> Iterator[Finding]:
+    """Check that processes can count there, and quickly; `mounts` is /proc/self/mounts.
+
+    `holds_private`: each worker makes a directory of its own in it.
+    """
     name = "metrics_directory"
-    where = directory or environment.private_base()
-    shown = str(where) if directory else f"private ones in {where}"
+    shown = f"private ones in {where}" if holds_private else str(where)
     if not where.is_dir():
         yield Finding("error", name, f"{shown}: it does not exist", "create it, for the workers")
         return
@@ -151,8 +152,13 @@ def filesystem(path: Path, *, mounts: str) -> str | None:
     return found[1] if found else None
 
 
-def check_host(settings: Settings, *, process: Process, level: str) -> Iterator[Finding]:
-    """Look at this host for the processes of a worker that has `process`'s limits."""
+def check_host(
+    settings: Settings, *, process: Process, level: str, directory: Path, holds_private: bool
+) -> Iterator[Finding]:
+    """Check this host for the processes of a worker that has `process`'s limits.
+
+    `directory` and `holds_private` as in `check_directory`.
+    """
     yield check_memfd(settings, granted=memory.grants_memfd())
     if not sys.platform.startswith("linux"):
         yield Finding("note", "host", f"on {sys.platform} there is no /proc to look further")
@@ -168,14 +174,12 @@ def check_host(settings: Settings, *, process: Process, level: str) -> Iterator[
     yield check_swap(settings, text=_read(Path("/proc/swaps")) or "", level=level)
     if settings.private_keys:
         yield check_clock(state=clock_state())
-    directory = os.environ.get(environment.VARIABLE) or settings.metrics_dir
-    yield from check_directory(
-        Path(directory) if directory else None, mounts=_read(Path("/proc/self/mounts")) or ""
-    )
+    mounts = _read(Path("/proc/self/mounts")) or ""
+    yield from check_directory(directory, mounts=mounts, holds_private=holds_private)
 
 
 def clock_state() -> int | None:
-    """Ask adjtimex(2), changing nothing; None where it can't be asked."""
+    """Ask adjtimex(2), changing nothing; None where the system has no such call."""
     library = ctypes.CDLL(None, use_errno=True)
     if not hasattr(library, "adjtimex"):
         return None

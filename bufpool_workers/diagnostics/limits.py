@@ -1,4 +1,4 @@
-"""What the system allows a process, read from its /proc; see proc(5)."""
+"""The system's limits of a process, read from its /proc; see proc(5)."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _UNLIMITED_BYTES = 1 << 60  # version 1 writes the largest number of pages inste
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Process:
-    """The limits of a process; `memory_limit_bytes` is its cgroup's, None where there is none.
+    """The limits of a process; `memory_limit_bytes` is its cgroup's, None for no limit.
 
-    Resource limits are soft ones, RLIM_INFINITY for none.
+    Resource limits are soft ones, RLIM_INFINITY for no limit.
     """
 
     pid: int
@@ -66,7 +66,7 @@ def parse_limits(text: str) -> dict[str, int]:
 
 
 def has_ipc_lock(text: str) -> bool:
-    """Whether /proc/PID/status shows a process that may lock any amount of memory."""
+    """Return True if /proc/PID/status shows a process that may lock any amount of memory."""
     effective = next(line for line in text.splitlines() if line.startswith("CapEff:"))
     return bool(int(effective.split()[1], 16) >> _CAP_IPC_LOCK & 1)
 

@@ -1,4 +1,4 @@
-"""What the traffic says about `bufpool_warm` and `bufpool_max_bytes`.
+"""Suggestions for `bufpool_warm` and `bufpool_max_bytes` from the traffic.
 
 A process's warm levels fit a size when no get has to map memory. How many buffers a process needs
 at once is not counted; but what it mapped beyond its warm level stays with it until a trim, so the
@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import ceil
 from typing import Any
 
+from bufpool_workers.counters.report import ProcessReport, Report
 from bufpool_workers.diagnostics.finding import Finding, ok
-from bufpool_workers.metrics import ProcessReport, Report
+from bufpool_workers.pool_stats import KINDS, PoolStats
 from bufpool_workers.settings import MAX_BYTES, WARM, Settings
-from bufpool_workers.stats import KINDS, PoolStats
 from bufpool_workers.units import MiB, format_size, label_bytes
 
 ENOUGH_GETS = 1000
@@ -26,7 +26,7 @@ _LARGER = "larger"
 
 
 def check_sizing(reports: Sequence[Report], settings: Settings) -> Iterator[Finding]:
-    """Say for each pool whether its warm levels fit its traffic, and suggest others.
+    """Compare each pool's warm levels with its traffic, and suggest others.
 
     A line to paste is for all pools: an assignment replaces what was set for the other ones.
     """
@@ -74,7 +74,7 @@ def suggest(
     processes: Sequence[ProcessReport],
     settings: Settings,
 ) -> dict[int, int]:
-    """Give the warm level of each size that a pool of this kind uses: buffers by bytes."""
+    """Return the warm level of each size that a pool of this kind uses: buffers by bytes."""
     levels = {}
     for label, numbers in sizes.items():
         size = label_bytes(label)
@@ -118,7 +118,7 @@ def _compare(
     if raised:
         parts.append(f"more of {', '.join(raised)} are needed at once than are warm")
     if unused:
-        parts.append(f"nobody asks for {', '.join(unused)}")
+        parts.append(f"no task asks for {', '.join(unused)}")
     return Finding(
         "warning" if raised else "note",
         check,
@@ -129,7 +129,7 @@ def _compare(
 
 
 def _enough(levels: Mapping[int, int], sizes: Mapping[str, PoolStats], cap: int) -> int:
-    """Give a cap that is enough for the levels and the traffic: the present one, if it is."""
+    """Return a cap that is enough for the levels and the traffic: the present one, if it is."""
     limit_hits = _total(sizes).limit_hits
     needed = _bytes(levels)
     if not limit_hits and needed <= cap:

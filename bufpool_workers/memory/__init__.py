@@ -1,30 +1,25 @@
 """Memory pools: slabs, buffers and their counters. Knows nothing of Celery or Prometheus."""
 
 from bufpool_workers.memory._core import (
-    LEVELS,
     Buffer,
     BufferPool,
-    bind_gauges,
     buffer,
-    grants_memfd,
-    leave,
     on_escape,
     random_buffer,
-    reachable_level,
+    release_on_exit,
     secure_buffer,
+)
+from bufpool_workers.memory._keystream import load_keystream
+from bufpool_workers.memory._mapping import (
+    bind_gauges,
+    grants_memfd,
+    reachable_level,
     secure_level,
     secure_locked_bytes,
 )
-from bufpool_workers.memory.pools import (
-    Pools,
-    begin_task,
-    close_current_pools,
-    configure,
-    current_pools,
-    stats,
-)
-from bufpool_workers.memory.protection import lock_limit, secure_warm_bytes, unmet
-from bufpool_workers.stats import FIELDS, PoolsStats, PoolStats, Warmth
+from bufpool_workers.memory.pools import Pools
+from bufpool_workers.memory.protection import level_error, lock_limit, secure_warm_bytes
+from bufpool_workers.pool_stats import FIELDS, LEVELS, PoolsStats, PoolStats, WarmupResult
 
 __all__ = [
     "FIELDS",
@@ -34,23 +29,19 @@ __all__ = [
     "PoolStats",
     "Pools",
     "PoolsStats",
-    "Warmth",
-    "begin_task",
+    "WarmupResult",
     "bind_gauges",
     "buffer",
-    "close_current_pools",
-    "configure",
-    "current_pools",
     "grants_memfd",
-    "leave",
+    "level_error",
+    "load_keystream",
     "lock_limit",
     "on_escape",
     "random_buffer",
     "reachable_level",
+    "release_on_exit",
     "secure_buffer",
     "secure_level",
     "secure_locked_bytes",
     "secure_warm_bytes",
-    "stats",
-    "unmet",
 ]

@@ -1,19 +1,18 @@
-"""Types of the native core; see _core.pyx for the contracts."""
+"""Types of the native core, and the docstrings that its public names have at run time."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from types import CodeType, TracebackType
 from typing import Any, Literal, Self, SupportsIndex, final, overload
 
 from bufpool_workers.memory.pools import Pools
-from bufpool_workers.stats import PoolStats, Warmth
-
-LEVELS: tuple[str, ...]
+from bufpool_workers.pool_stats import PoolStats, WarmupResult
 
 @final
 class Buffer:
-    """A lent piece of a pool's memory, exactly as long as was asked; a context manager.
+    """A piece of a pool's memory, exactly as long as was asked for; a context manager.
 
-    Raises ValueError at every access after release.
+    It supports the buffer protocol (writable, contiguous, format "B"). After release every access
+    raises ValueError. Memory is not used again while it has views: see `release`.
     """
 
     def __buffer__(self, flags: int, /) -> memoryview: ...
@@ -27,7 +26,6 @@ class Buffer:
         /,
     ) -> None: ...
     def __len__(self) -> int: ...
-    def __iter__(self) -> Iterator[int]: ...
     @overload
     def __getitem__(self, key: SupportsIndex, /) -> int: ...
     @overload
@@ -37,23 +35,38 @@ class Buffer:
     @overload
     def __setitem__(self, key: slice, value: Any, /) -> None: ...
     __hash__: None  # type: ignore[assignment]
-    def release(self) -> None: ...
+    def release(self) -> None:
+        """Return the memory to its pool.
+
+        Raises ValueError if it was returned before, and BufferError while views of the buffer are
+        alive (a slice, a memoryview, a numpy array), as bytearray and mmap do.
+        """
+
     @property
-    def nbytes(self) -> int: ...
+    def nbytes(self) -> int:
+        """The size that was asked for, in bytes."""
+
     @property
-    def capacity(self) -> int: ...
+    def capacity(self) -> int:
+        """The size of its size class, in bytes; at least `nbytes`."""
+
     @property
-    def kind(self) -> Literal["regular", "secure", "random"]: ...
+    def kind(self) -> Literal["regular", "secure", "random"]:
+        """The kind of its pool: "regular", "secure" or "random"."""
+
     @property
-    def released(self) -> bool: ...
+    def released(self) -> bool:
+        """True once it was returned to its pool."""
 
 @final
 class BufferPool:
-    """A pool of one kind: regular, secure or random.
+    """A pool of one kind ("regular", "secure" or "random"), its bounds, and its memory.
 
-    It has `acquire(nbytes)`, and `kind`, `labels`, `size_classes`, `max_bytes`,
-    `max_buffer_bytes`, as it was made with. One pool serves all threads of its process, and after
-    a fork the child's begins empty.
+    One pool serves all threads of its process; after a fork the child's begins empty. It shows its
+    `kind`, `size_classes`, their `labels`, `max_bytes`, `max_buffer_bytes` and `warm_levels`.
+    `prepare` is called with the pool before its first use in a process; `locate` returns the place
+    that a buffer is acquired at. Raises ValueError for an unknown kind and for size classes that
+    don't increase.
     """
 
     def __init__(
@@ -81,30 +94,66 @@ class BufferPool:
     def max_buffer_bytes(self) -> int: ...
     @property
     def warm_levels(self) -> dict[int, int]: ...
-    def acquire(self, nbytes: int | str, /) -> Buffer: ...
-    def stats(self) -> PoolStats: ...
-    def warm(self, *, seconds: float = 2.0) -> Warmth: ...
-    def trim(self, *, all_idle: bool = True) -> int: ...
-    def bind_counters(self, block: object, offsets: Sequence[int]) -> None: ...
-    def counters(self) -> list[tuple[float, ...]]: ...
-    def close(self) -> None: ...
+    def acquire(self, nbytes: SupportsIndex | str, /) -> Buffer:
+        """Return a buffer of exactly `nbytes` (an int, or text like "64KiB").
 
-def leave(buffer: Buffer, code: CodeType) -> None: ...
-def reachable_level(nbytes: int = 1, /) -> str: ...
-def secure_level() -> str: ...
-def secure_locked_bytes() -> int: ...
-def grants_memfd() -> bool: ...
-def bind_gauges(block: object, /, *, level: int, locked: int) -> None: ...
-def label(nbytes: int) -> str: ...
-def enter_scope(name: str) -> None: ...
-def outermost_scope() -> str | None: ...
+        Raises what `bufpool_workers.buffer` raises, and PoolClosed after `close`.
+        """
+
+    def stats(self) -> PoolStats:
+        """Return this process's numbers, also by size class."""
+
+    def warm(self, *, seconds: float = 2.0) -> WarmupResult:
+        """Map and touch the buffers of `warm_levels`, within `seconds`.
+
+        Buffers that are not reached are mapped later, when they are asked for. Warming again maps
+        only what is missing. Raises LimitExceeded if they don't fit under the cap.
+        """
+
+    def trim(self, *, all_idle: bool = True) -> int:
+        """Return idle memory above the warm level to the system; return its bytes.
+
+        Without `all_idle`, only memory that was not needed since the last call.
+        """
+
+    def bind_counters(self, block: object, offsets: Sequence[int]) -> None:
+        """Keep the counters in `block`, an object with a writable buffer, from now on.
+
+        `offsets` are in bytes, one for each label and, within it, each of FIELDS. The block is
+        held (it can't be closed or resized) until the pool is bound to another one.
+        """
+
+    def counters(self) -> list[tuple[float, ...]]:
+        """Return a tuple of floats in the order of FIELDS for each label, all of one moment."""
+
+    def close(self) -> None:
+        """Close the pool. Regular buffers that are out stay valid until they are released.
+
+        Secure and random ones are taken back and overwritten, as at the end of a task.
+        """
+
+def release_on_exit(buffer: Buffer, blame: CodeType | None) -> None: ...
+def label(nbytes: int, /) -> str: ...
+def enter_scope(name: str, job: object = None) -> None: ...
+def current_job() -> Any: ...
+def outermost_scope() -> tuple[str, Any] | None: ...
 def end_scope(name: str, *pools: BufferPool) -> list[tuple[str, int, bool, str | None]]: ...
-def on_escape(hook: Callable[[str, str], object] | None) -> None: ...
+def on_escape(hook: Callable[[str, str], object] | None, /) -> None: ...
 def note_escape(kind: str, place: str | None) -> None: ...
-def on_first_use(factory: Callable[[], object]) -> None: ...
-def install(pools: Pools) -> Pools: ...
+def on_first_use(factory: Callable[[], object], /) -> None: ...
+def install(pools: Pools, /) -> Pools: ...
 def uninstall() -> None: ...
 def installed_pools() -> Pools | None: ...
-def buffer(nbytes: int | str, /) -> Buffer: ...
-def secure_buffer(nbytes: int | str, /) -> Buffer: ...
-def random_buffer(nbytes: int | str, /) -> Buffer: ...
+def buffer(nbytes: SupportsIndex | str) -> Buffer:
+    """Return a buffer of exactly `nbytes` (an int, or text like "64KiB") from the regular pool.
+
+    Its contents are undefined, as in any reused memory. Raises TypeError or ValueError for an
+    invalid size, LimitExceeded above `bufpool_max_buffer_bytes`, MemoryError if the system has no
+    memory. Costs tens of nanoseconds if the pool has an idle buffer, and page faults if not.
+    """
+
+def secure_buffer(nbytes: SupportsIndex | str) -> Buffer:
+    """Return a buffer of zeros, as `buffer` does, from the secure pool: zeroed on release too."""
+
+def random_buffer(nbytes: SupportsIndex | str) -> Buffer:
+    """Return a buffer of random bytes, as `buffer` does; others overwrite them on release."""

@@ -16,7 +16,7 @@ from bufpool_workers.counters.compaction import compact
 from bufpool_workers.counters.format import parse_key
 from bufpool_workers.counters.report import Report, make_report
 from bufpool_workers.counters.snapshot import Snapshot, read_directory, read_files
-from bufpool_workers.stats import LEVELS, PoolStats
+from bufpool_workers.pool_stats import LEVELS, PoolStats
 
 logger = logging.getLogger(__name__)
 

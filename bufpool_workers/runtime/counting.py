@@ -3,48 +3,33 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING
 
-from bufpool_workers.celery import environment
-from bufpool_workers.counters import (
-    LOCKED_BYTES,
-    MAX_UNMERGED_FILES,
-    SECURE_LEVEL,
-    WARMED,
-    Catalog,
-    CounterFile,
-    compact_above,
-)
+from bufpool_workers import counters
 from bufpool_workers.errors import MetricsError, PoolClosed
-from bufpool_workers.memory import BufferPool, bind_gauges, current_pools
-from bufpool_workers.settings import Settings
-from bufpool_workers.stats import KINDS
+from bufpool_workers.memory import BufferPool, bind_gauges
+from bufpool_workers.pool_stats import KINDS
+
+if TYPE_CHECKING:
+    from bufpool_workers.runtime.process import Runtime
 
 logger = logging.getLogger(__name__)
 
 
-class Counting:
-    """Where the pools of this process count, one file for each set of pools.
+class CounterBinding:
+    """The counter files of this process, one for each set of pools.
 
-    After a fork, and when pools are made anew, counting begins at zero in another file, and what
-    the first one says stays in the sums.
+    When new pools replace the old ones, counting begins at zero in another file; the numbers of
+    the first one stay in the sums. The child of a fork makes a binding of its own.
     """
 
-    def __init__(self) -> None:
-        self.source: Callable[[], Settings] = Settings
-        self._begin_anew()
-        os.register_at_fork(after_in_child=self._begin_anew)
-
-    def _begin_anew(self) -> None:
-        # one that a thread held at the fork would stay locked; what is collected while it is held
-        # may escape a buffer
-        self._lock = threading.RLock()
-        self._file: CounterFile | None = None
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._lock = threading.RLock()  # what is collected while it is held may escape a buffer
+        self._file: counters.CounterFile | None = None
         self._bound: dict[str, BufferPool] = {}
         self._is_lost = False
         self._trimmed = 0.0
@@ -54,19 +39,20 @@ class Counting:
 
         Raises MetricsError that says what to do when the directory is missing, full or read-only.
         """
-        directory = environment.directory()
+        directory = self._runtime.metrics_directory
         if directory is not None:
-            file = self._allocate(directory, labels=current_pools().regular.labels).publish()
+            labels = self._runtime.pools.regular.labels
+            file = self._allocate(directory, labels=labels).publish()
             file.path.unlink()
             file.close()
 
     def bind(self, pool: BufferPool) -> None:
-        """Let the pool count in this process's file; in private memory where there is none.
+        """Make the pool count in this process's file; in private memory where there is none.
 
-        Is called before the pool's first store in a process. A file that can't be had is logged,
-        not raised: it costs numbers, while an exception here would cost tasks.
+        Is called before the pool's first store in a process. A file that can't be made is
+        logged, not raised: it costs numbers, while an exception here would cost tasks.
         """
-        directory = environment.directory()
+        directory = self._runtime.metrics_directory
         if directory is None:
             return
         with self._lock:
@@ -89,8 +75,8 @@ class Counting:
         with self._lock:
             self._publish(self._file)
 
-    def _publish(self, file: CounterFile) -> None:
-        environment.restore()
+    def _publish(self, file: counters.CounterFile) -> None:
+        self._runtime.directory.recreate()
         try:
             file = file.publish()
         except MetricsError as error:
@@ -112,17 +98,17 @@ class Counting:
         self._file = file  # last: an exception on the way, such as a time limit, has it done again
 
     @staticmethod
-    def _move(pool: BufferPool, file: CounterFile | None) -> None:
+    def _move(pool: BufferPool, file: counters.CounterFile | None) -> None:
         if file is not None:
             with suppress(PoolClosed):  # its last numbers are in the file already
                 pool.bind_counters(file.buffer, file.offsets(pool.kind))
 
     @staticmethod
-    def _bind_gauges(file: CounterFile) -> None:
+    def _bind_gauges(file: counters.CounterFile) -> None:
         bind_gauges(
             file.buffer,
-            level=file.gauge_offset(SECURE_LEVEL),
-            locked=file.gauge_offset(LOCKED_BYTES),
+            level=file.gauge_offset(counters.SECURE_LEVEL),
+            locked=file.gauge_offset(counters.LOCKED_BYTES),
         )
 
     def note_escape(self, kind: str, place: str) -> None:
@@ -132,33 +118,30 @@ class Counting:
                 self._file.count_escape(pool=kind, place=place)
 
     def set_warmed(self, *, warm: bool) -> None:
-        """Tell the scrape whether the warm-up, which is over, was complete."""
+        """Record for the scrape whether the warm-up was complete."""
         if self._file is not None:
-            self._file.set_gauge(WARMED, float(warm))
+            self._file.set_gauge(counters.WARMED, float(warm))
 
     def is_trim_asked(self) -> bool:
-        """Whether `celery control bufpool_trim` has asked this process since the last call."""
+        """Return whether a trim was asked of this process since the last call."""
         asked = 0.0 if self._file is None else self._file.trim_asked()
-        if asked in {0.0, self._trimmed}:  # zero: a file of new pools, which nobody asked yet
+        if asked in {0.0, self._trimmed}:  # zero: a file of new pools, not asked yet
             return False
         self._trimmed = asked
         return True
 
-    def _allocate(self, directory: Path, *, labels: tuple[str, ...]) -> CounterFile:
-        settings = self.source()
-        return CounterFile.allocate(
+    def _allocate(self, directory: Path, *, labels: tuple[str, ...]) -> counters.CounterFile:
+        settings = self._runtime.settings
+        return counters.CounterFile.allocate(
             directory,
-            catalog=Catalog(settings.metrics_namespace),
+            catalog=counters.Catalog(settings.metrics_namespace),
             pools=dict.fromkeys(KINDS, labels),
             places=settings.debug,
         )
 
     def _compact(self, directory: Path) -> None:
         try:
-            compact_above(MAX_UNMERGED_FILES, directory, foreign=self.source().compact_foreign)
+            foreign = self._runtime.settings.compact_foreign
+            counters.compact_above(counters.MAX_UNMERGED_FILES, directory, foreign=foreign)
         except OSError as error:
             logger.warning("bufpool: files of dead processes can't be merged: %s", error)
-
-
-counting: Final = Counting()
-"""This process's; a process has one set of pools at a time."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import sys
 
-from celery.exceptions import ImproperlyConfigured
+from bufpool_workers.errors import SettingsError
 
 # malloc.h
 _M_TRIM_THRESHOLD = -1
@@ -23,10 +23,10 @@ TRIM_THRESHOLD_BYTES = 2 * MMAP_THRESHOLD_BYTES
 
 
 def check() -> None:
-    """Raise ImproperlyConfigured where there is no glibc to tune."""
+    """Raise SettingsError where there is no glibc to tune."""
     # of the C libraries only glibc has this name
     if not sys.platform.startswith("linux") or not hasattr(_c_library(), "gnu_get_libc_version"):
-        raise ImproperlyConfigured(
+        raise SettingsError(
             "bufpool_tune_malloc = True: it needs glibc's mallopt, which this system "
             f"({sys.platform}) has not; remove the setting"
         )
@@ -36,7 +36,7 @@ def tune() -> None:
     """Set both thresholds for the whole process, for good; again does no harm.
 
     From then on blocks below 32 MiB come from the heap, of which up to 64 MiB stay with the
-    process when they are free. Raises ImproperlyConfigured as `check` does, and OSError when glibc
+    process when they are free. Raises SettingsError as `check` does, and OSError when glibc
     refuses.
     """
     check()

@@ -1,48 +1,33 @@
-"""Warm-up: once in each process that runs tasks, before its first one."""
+"""Warm-up and trimming of a process's pools, with a line in the log for each."""
 
 from __future__ import annotations
 
 import logging
-import os
 import time
 
 from bufpool_workers import memory
-from bufpool_workers.errors import SealError
-from bufpool_workers.runtime import malloc
-from bufpool_workers.runtime.counting import counting
-from bufpool_workers.sealing.keyring import current_keyring
+from bufpool_workers.runtime.counting import CounterBinding
 
 logger = logging.getLogger(__name__)
 
-_warmed_pid: int | None = None
 
-
-def ensure_pools() -> None:
-    """Warm this process's pools if that was not done; safe to call again, and after a fork.
-
-    A failure is logged, not raised: Celery would swallow it, and buffers are mapped when they are
-    asked for, all the same.
-    """
-    global _warmed_pid  # noqa: PLW0603 - warm-up is per process by definition
-    if _warmed_pid == os.getpid():
-        return
-    _warmed_pid = os.getpid()
-    pools = memory.current_pools()
+def warm(pools: memory.Pools, counters: CounterBinding) -> None:
+    """Warm the pools, and tune malloc if that is set; log what was reached, or what failed."""
     try:
-        _warm(pools)
+        _warm(pools, counters)
     except Exception:
-        counting.set_warmed(warm=False)
+        counters.set_warmed(warm=False)
         logger.exception("bufpool: warm-up failed; buffers are mapped as tasks ask for them")
-    if pools.settings.private_keys:
-        _load_keys()
 
 
-def _warm(pools: memory.Pools) -> None:
+def _warm(pools: memory.Pools, counters: CounterBinding) -> None:
     began = time.perf_counter()
     warmth = pools.warm()
     if pools.settings.tune_malloc:  # pools count by now, so that a refusal shows as unwarmed
+        from bufpool_workers.runtime import malloc  # noqa: PLC0415 - ctypes
+
         malloc.tune()
-    counting.set_warmed(warm=warmth.complete)
+    counters.set_warmed(warm=warmth.complete)
     seconds = time.perf_counter() - began
     numbers = {
         "event": "warmed",
@@ -67,25 +52,11 @@ def _warm(pools: memory.Pools) -> None:
         )
 
 
-def _load_keys() -> None:
-    try:
-        current_keyring()
-    except SealError:
-        logger.exception("bufpool: no private keys; tasks with sealed arguments will fail")
-
-
-def trim_pools() -> None:
-    """Give idle memory above the warm levels back, with one line that says how much."""
-    nbytes = memory.current_pools().trim()
+def trim(pools: memory.Pools) -> None:
+    """Return idle memory above the warm levels to the system, and log how much."""
+    nbytes = pools.trim()
     logger.info(
         "bufpool: %d bytes of idle memory given back, as asked",
         nbytes,
         extra={"bufpool": {"event": "trimmed", "bytes": nbytes}},
     )
-
-
-def close_pools() -> None:
-    """Close this process's pools at its end; what it counted stays in the node's totals."""
-    global _warmed_pid  # noqa: PLW0603 - as above
-    _warmed_pid = None
-    memory.close_current_pools()

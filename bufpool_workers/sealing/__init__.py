@@ -1,9 +1,14 @@
 """Sealed task arguments: encrypted by the producer, opened only in the worker's secure memory."""
 
-from bufpool_workers.sealing.keyring import Keyring
-from bufpool_workers.sealing.keys import PublicKey, generate_key, read_public
-from bufpool_workers.sealing.seal import seal
+from typing import TYPE_CHECKING
+
+from bufpool_workers import _lazy
 from bufpool_workers.sealing.token import Token
+
+if TYPE_CHECKING:
+    from bufpool_workers.sealing.keyring import Keyring
+    from bufpool_workers.sealing.keys import PublicKey, generate_key, read_public
+    from bufpool_workers.sealing.producer import seal
 
 __all__ = [
     "Keyring",
@@ -13,3 +18,16 @@ __all__ = [
     "read_public",
     "seal",
 ]
+
+# these need cryptography
+_HOMES = {
+    "Keyring": "keyring",
+    "PublicKey": "keys",
+    "generate_key": "keys",
+    "read_public": "keys",
+    "seal": "producer",
+}
+
+__getattr__, __dir__ = _lazy.attach(
+    __name__, {name: f"{__name__}.{home}" for name, home in _HOMES.items()}
+)

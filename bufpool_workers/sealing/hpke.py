@@ -16,13 +16,12 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from bufpool_workers.sealing.token import ENC_BYTES
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cryptography.utils import Buffer
-
-ENC_BYTES = 32
-TAG_BYTES = 16
 
 _SHA256 = SHA256()
 _KEM_ID = (0x0020).to_bytes(2, "big")

@@ -93,19 +93,3 @@ class Keyring:
                 ) from None
             raise
         return buffer
-
-
-_held: tuple[int, tuple[str, ...], Keyring] | None = None
-
-
-def current_keyring() -> Keyring:
-    """Return this process's keyring, from `bufpool_private_keys`; the first use loads it.
-
-    After a fork it is loaded anew. Raises KeyFileError if a key can't be used.
-    """
-    global _held  # noqa: PLW0603 - keys are held once per process
-    paths = memory.current_pools().settings.private_keys
-    held = _held
-    if held is None or held[0] != os.getpid() or held[1] != paths:
-        _held = held = (os.getpid(), paths, Keyring(paths))
-    return held[2]

@@ -84,20 +84,36 @@ def _position(signature: inspect.Signature, name: str) -> int | None:
     return list(signature.parameters).index(name)
 
 
+def runs_of(task: Any) -> list[Any]:
+    """Return the `run` of a Celery task as its class and their bases define it, the own one first.
+
+    The instance's own `run` is another one where `autoretry_for` or a monitoring agent has
+    replaced it.
+    """
+    return [vars(cls)["run"] for cls in task.__class__.__mro__ if "run" in vars(cls)]
+
+
 def parameters_of(task: Any) -> tuple[SealedParameter, ...]:
     """Return the sealed parameters of a Celery task, with positions as its callers count them.
 
-    They are read from the `run` of the task's class, as the user defined it. The instance's own
-    `run` is another one where `autoretry_for` or a monitoring agent has replaced it. A subclass
-    that overrides a sealed `run` without sealing it is as sealed as what it overrides.
+    A subclass that overrides a sealed `run` without sealing it is as sealed as what it overrides.
     """
-    runs = [vars(cls)["run"] for cls in task.__class__.__mro__ if "run" in vars(cls)]
+    runs = runs_of(task)
     for run in runs:
         if found := recorded(getattr(run, "__func__", run)):
             if run is not runs[0]:
                 found = _placed_as_in(runs[0], found)
             return found if isinstance(runs[0], staticmethod) else tuple(map(_without_self, found))
     return ()
+
+
+def user_function(task: Any) -> Callable[..., Any] | None:
+    """Return the function that a Celery task runs in the end: the sealed one, if there is one."""
+    functions = [getattr(run, "__func__", run) for run in runs_of(task)]
+    if not functions:
+        return None
+    function: Callable[..., Any] = inspect.unwrap(next(filter(recorded, functions), functions[0]))
+    return function
 
 
 def _placed_as_in(run: Any, parameters: Sequence[SealedParameter]) -> tuple[SealedParameter, ...]:

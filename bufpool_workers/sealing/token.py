@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import binascii
-import hashlib
 import re
 import struct
 from base64 import urlsafe_b64encode
 from typing import NamedTuple, Self
 
 from bufpool_workers.errors import DamagedToken, NotSealed
-from bufpool_workers.sealing.hpke import ENC_BYTES, TAG_BYTES
+
+# of HPKE with X25519, and of its AEADs
+ENC_BYTES = 32
+TAG_BYTES = 16
 
 _PREFIX = "bps1."
 _TEXT = re.compile(r"bps1\.([0-9a-f]{16})\.([A-Za-z0-9_-]+)", re.ASCII)
@@ -101,6 +103,8 @@ class Token(NamedTuple):
         HPKE's encapsulated key is fresh for each message and bound into its key, so that no other
         random number is needed.
         """
+        import hashlib  # noqa: PLC0415 - loaded with the keys
+
         return hashlib.sha256(self.sealed[:ENC_BYTES]).hexdigest()[:32]
 
     def text(self) -> str:

@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 import bufpool_workers as bp
+from bufpool_workers import testing
 from tests.benchmarks.prepared import Names
 from tests.benchmarks.report import Table
 from tests.benchmarks.timing import Case, Timing, calibrated
@@ -38,7 +39,7 @@ def build(folder: Path) -> Path:
 def pools() -> Names:
     levels = {"4KiB": 4}
     conf = {"bufpool_warm": {"regular": levels, "secure": levels, "random": levels}}
-    bp.memory.configure(lambda: bp.Settings.read(conf))
+    testing.configure(bp.Settings.read(conf))
     current = bp.current_pools()
     current.warm()
     return {kind: getattr(current, kind) for kind in REACH}

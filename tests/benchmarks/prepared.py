@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 import bufpool_workers as bp
-from bufpool_workers import KiB, MiB
+from bufpool_workers import KiB, MiB, testing
 from bufpool_workers.runtime import malloc
 from bufpool_workers.settings import KINDS
 
@@ -44,7 +44,7 @@ def pools(kind: str = "regular", sizes: Sequence[int] = SIZES) -> Names:
         "bufpool_warm": {each: dict.fromkeys(sizes, 2) if each == kind else {} for each in KINDS},
         "bufpool_max_bytes": {kind: "256MiB"},
     }
-    bp.memory.configure(lambda: bp.Settings.read(settings))
+    testing.configure(bp.Settings.read(settings))
     current = bp.current_pools()
     if not current.warm(seconds=60).complete:
         raise TimeoutError(f"{kind} pool: not warm after a minute")

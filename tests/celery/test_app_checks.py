@@ -1,4 +1,4 @@
-"""What the doctor makes of an app."""
+"""The doctor's checks of an app."""
 
 import functools
 import logging
@@ -10,6 +10,7 @@ from celery import Celery
 import bufpool_workers as bp
 from bufpool_workers import MiB, Settings
 from bufpool_workers.celery import app_checks as checks
+from bufpool_workers.diagnostics.capacity import check_memory
 from bufpool_workers.diagnostics.limits import Process
 
 HERE = Process(pid=os.getpid())
@@ -35,14 +36,14 @@ def login(user, password):
 
 def test_an_app_without_setup_is_an_error():
     findings = found(Celery("other", set_as_current=False))
-    assert {check: finding.level for check, finding in findings.items()} == {"setup": "error"}
+    assert {check: finding.severity for check, finding in findings.items()} == {"setup": "error"}
 
 
 def test_a_plain_app_is_fine(app):
-    assert {finding.level for finding in found(app).values()} == {"ok"}
+    assert {finding.severity for finding in found(app).values()} == {"ok"}
 
 
-def test_modules_that_can_not_be_imported_are_named_with_their_error(app, monkeypatch, tmp_path):
+def test_import_error_of_task_modules_is_reported(app, monkeypatch, tmp_path):
     (tmp_path / "wrong_order.py").write_text(
         "import bufpool_workers as bp\n"
         "from celery import shared_task\n"
@@ -53,11 +54,11 @@ def test_modules_that_can_not_be_imported_are_named_with_their_error(app, monkey
     monkeypatch.syspath_prepend(tmp_path)
     app.conf.include = ["wrong_order"]
     finding = found(app)["tasks"]
-    assert finding.level == "error"
-    assert "pooled_buffer stands below @app.task" in finding.what
+    assert finding.severity == "error"
+    assert "pooled_buffer stands below @app.task" in finding.message
 
 
-def test_a_decorator_that_hides_what_is_sealed_is_an_error(app):
+def test_decorator_that_hides_sealed_is_an_error(app):
     def hides(function):
         def call(*args, **kwargs):
             return function(*args, **kwargs)
@@ -66,8 +67,8 @@ def test_a_decorator_that_hides_what_is_sealed_is_an_error(app):
 
     app.task(hides(bp.sealed("password")(login)), name="hidden", shared=False)
     finding = found(app)["decorators"]
-    assert finding.level == "error"
-    assert finding.what.startswith("task hidden: a decorator above @sealed hides that password")
+    assert finding.severity == "error"
+    assert finding.message.startswith("task hidden: a decorator above @sealed hides that password")
 
 
 def test_decorators_that_wrap_are_fine(app):
@@ -84,39 +85,39 @@ def test_decorators_that_wrap_are_fine(app):
 
 def test_sealed_arguments_without_a_key_are_an_error(app, tmp_path):
     app.task(bp.sealed("password")(login), name="login", shared=False)
-    assert found(app)["keys"].level == "error"
+    assert found(app)["keys"].severity == "error"
     path = tmp_path / "worker.key"
     bp.generate_key(path)
-    assert found(app, Settings(private_keys=(str(path),)))["keys"].level == "ok"
+    assert found(app, Settings(private_keys=(str(path),)))["keys"].severity == "ok"
     path.chmod(0o644)
     finding = found(app, Settings(private_keys=(str(path),)))["keys"]
-    assert finding.level == "error"
-    assert str(path) in finding.what
+    assert finding.severity == "error"
+    assert str(path) in finding.message
 
 
-def test_a_public_key_that_is_none_is_an_error(app, tmp_path):
+def test_invalid_public_key_is_an_error(app, tmp_path):
     path = tmp_path / "worker.pub"
     path.write_text("")  # as a redirection leaves it, when the command fails
     finding = found(app, Settings(public_key=str(path)))["public_key"]
-    assert finding.level == "error"
-    assert str(path) in finding.what
+    assert finding.severity == "error"
+    assert str(path) in finding.message
     path.write_text(bp.generate_key(tmp_path / "worker.key"))
-    assert found(app, Settings(public_key=str(path)))["public_key"].level == "ok"
+    assert found(app, Settings(public_key=str(path)))["public_key"].severity == "ok"
 
 
-def test_what_shows_sealed_tokens_is_warned_of(app, monkeypatch):
+def test_settings_that_show_tokens_are_warned_of(app, monkeypatch):
     app.task(bp.sealed("password")(login), name="login", shared=False)
     debug = Process(pid=1, arguments=("celery", "worker", "-l", "debug"))
     assert not {"result_extended", "logging"} & found(app).keys()
     app.conf.result_extended = True
-    assert found(app)["result_extended"].level == "warning"
-    assert found(app, process=debug)["logging"].level == "warning"
+    assert found(app)["result_extended"].severity == "warning"
+    assert found(app, process=debug)["logging"].severity == "warning"
     logger = logging.getLogger("celery")
     monkeypatch.setattr(logger, "level", logging.DEBUG)
-    assert found(app)["logging"].level == "warning"
+    assert found(app)["logging"].severity == "warning"
 
 
-def test_nothing_is_said_of_them_where_nothing_is_sealed(app):
+def test_settings_that_show_tokens_are_fine_without_sealed_tasks(app):
     app.task(login, name="login", shared=False)
     app.conf.result_extended = True
     assert not {"result_extended", "logging", "keys"} & found(app).keys()
@@ -125,12 +126,12 @@ def test_nothing_is_said_of_them_where_nothing_is_sealed(app):
 @pytest.mark.parametrize(
     ("limit", "level"), [(None, "ok"), (300 * MiB, "ok"), (200 * MiB, "warning"), (MiB, "error")]
 )
-def test_pools_are_held_against_the_memory_of_the_cgroup(limit, level):
-    assert checks.check_memory(Settings(), processes=2, limit=limit).level == level
+def test_pools_are_compared_with_cgroup_memory(limit, level):
+    assert check_memory(Settings(), processes=2, limit=limit).severity == level
 
 
 def test_children_that_would_be_recycled_are_warned_of(app):
     app.conf.worker_max_memory_per_child = 100_000
-    assert found(app)["recycling"].level == "warning"
+    assert found(app)["recycling"].severity == "warning"
     app.conf.worker_proc_alive_timeout = 1.0
-    assert found(app)["warm_seconds"].level == "warning"
+    assert found(app)["warm_seconds"].severity == "warning"

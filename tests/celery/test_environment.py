@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from bufpool_workers.celery import environment
-from bufpool_workers.celery.environment import Sign
+from bufpool_workers.counters import private_directory
+from bufpool_workers.counters.private_directory import NodeManifest
 
 SIGN = {"node": "shop@host", "app": "shop", "pid": 7}
 
 
 @pytest.fixture
 def base(tmp_path, monkeypatch):
-    monkeypatch.setattr(environment, "_SHM", tmp_path)
+    monkeypatch.setattr(private_directory, "_SHM", tmp_path)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     return tmp_path
 
@@ -40,13 +40,13 @@ def make(base):
 
 
 def found():
-    return dict(environment.find_private())
+    return dict(private_directory.discover())
 
 
 def test_a_signed_directory_that_its_worker_holds_is_found_once(make):
     path = make("a")
     (path / "node.json").write_text(json.dumps(SIGN))
-    assert found() == {path: Sign("shop@host", "shop", 7)}
+    assert found() == {path: NodeManifest("shop@host", "shop", 7)}
 
 
 def test_those_of_the_dead_and_of_starting_workers_are_passed_over(make):
@@ -82,9 +82,9 @@ def test_another_users_is_for_root_alone(make, monkeypatch):
 EXITS = """
 import os, sys
 from pathlib import Path
-from bufpool_workers.celery import environment
-environment._SHM = Path(sys.argv[1])
-path = environment._make_private()
+from bufpool_workers.counters import private_directory
+private_directory._SHM = Path(sys.argv[1])
+path = private_directory.make()
 if os.fork() == 0:
     sys.exit()
 assert os.wait()[1] == 0

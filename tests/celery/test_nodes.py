@@ -1,24 +1,25 @@
-"""What becomes of the answers that nodes send over the broker."""
+"""Nodes found on this host and over the broker."""
 
 import kombu.utils.functional
 import pytest
 from celery import Celery
 
 import bufpool_workers as bp
-from bufpool_workers.celery import environment, nodes
+from bufpool_workers.celery import nodes
+from bufpool_workers.counters import private_directory
 from bufpool_workers.errors import MetricsError
 from bufpool_workers.metrics import Report
 from bufpool_workers.settings import Settings
 
-ENDED = environment.Sign("shop@host", None, 7)
+ENDED = private_directory.NodeManifest("shop@host", None, 7)
 EMPTY = Report(unix_seconds=1.0, pools={})
 
 
-def test_an_answer_is_read_as_the_report_that_it_was():
+def test_answer_is_read_back_as_report():
     assert nodes._node("shop@host", EMPTY.as_dict()).report == EMPTY
 
 
-def test_a_node_that_can_not_answer_is_named_with_its_reason():
+def test_error_of_a_node_names_the_node():
     with pytest.raises(MetricsError, match="shop@host: it counts nowhere"):
         nodes._node("shop@host", {"error": "it counts nowhere"})
 
@@ -27,30 +28,30 @@ def test_a_node_that_can_not_answer_is_named_with_its_reason():
     "answer",
     [None, [], "pong", {}, EMPTY.as_dict() | {"pools": 3}, EMPTY.as_dict() | {"processes": [{}]}],
 )
-def test_an_answer_that_makes_no_sense_is_named(answer):
+def test_malformed_answer_names_the_node(answer):
     with pytest.raises(MetricsError, match="shop@host: its answer makes no sense"):
         nodes._node("shop@host", answer)
 
 
-def test_a_worker_that_ends_while_it_is_looked_at_is_no_error(tmp_path, monkeypatch):
+def test_worker_that_ends_during_the_look_is_left_out(tmp_path, monkeypatch):
     monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
     living = tmp_path / "living"
     living.mkdir()
     signs = [(tmp_path / "gone", ENDED), (living, ENDED._replace(node="other@host"))]
-    monkeypatch.setattr(environment, "find_private", lambda: iter(signs))
-    finder = nodes.Finder(app=Celery(set_as_current=False), settings=Settings())
+    monkeypatch.setattr(private_directory, "discover", lambda: iter(signs))
+    finder = nodes.NodeFinder(app=Celery(set_as_current=False), settings=Settings())
     assert [node.name for node in finder.find()] == ["other@host"]
 
 
 @pytest.fixture
 def ask(monkeypatch):
     monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
-    monkeypatch.setattr(environment, "find_private", lambda: iter(()))
+    monkeypatch.setattr(private_directory, "discover", lambda: iter(()))
 
     def ask(broker):
         app = Celery("asked", broker=broker, set_as_current=False)
         bp.setup(app)
-        nodes.Finder(app=app, settings=Settings(), timeout_seconds=0.2).find()
+        nodes.NodeFinder(app=app, settings=Settings(), timeout_seconds=0.2).find()
 
     return ask
 
@@ -66,13 +67,13 @@ def ask(monkeypatch):
         ),
     ],
 )
-def test_a_broker_url_that_is_wrong_is_told_without_its_password(ask, broker, said):
+def test_wrong_broker_url_is_reported_without_password(ask, broker, said):
     with pytest.raises(nodes.BrokerError, match=said) as caught:
         ask(broker)
     assert "hunter" not in str(caught.value)
 
 
-def test_a_broker_that_is_away_is_waited_for_as_long_as_is_said(ask, monkeypatch):
+def test_unreachable_broker_is_given_up_after_the_timeout(ask, monkeypatch):
     asked = []
     sleep = kombu.utils.functional.sleep
     monkeypatch.setattr(kombu.utils.functional, "sleep", lambda s: (asked.append(s), sleep(s)))

@@ -13,6 +13,8 @@ import psutil
 import pytest
 
 from bufpool_workers.celery import environment
+from bufpool_workers.counters import private_directory
+from bufpool_workers.runtime.directory import VARIABLE
 from tests.support.celery_worker import STOP_SECONDS, Pings, wait_for_pong
 from tests.support.processes import LocalProcess
 from tests.support.waiting import wait_until
@@ -23,7 +25,7 @@ READY_SECONDS = 60
 
 @pytest.fixture
 def env(redis_server, monkeypatch):
-    monkeypatch.delenv(environment.VARIABLE, raising=False)
+    monkeypatch.delenv(VARIABLE, raising=False)
     broker = redis_server.celery_url()
     return os.environ | {"CELERY_BROKER_URL": broker, "TEST_WORKER_SETTINGS": "{}"}
 
@@ -69,6 +71,8 @@ def signed_by(process):
 def private(process):
     """The one private directory of a main process."""
     (path,) = signed_by(process)
+    """The one private directory that a main process has signed, and has locked."""
+    (path,) = [path for path, sign in private_directory.discover() if sign.pid == process.pid]
     return path
 
 
@@ -92,7 +96,7 @@ def stop(processes):
 def test_each_detached_worker_has_a_directory_that_ends_with_it(detach, command, names):
     processes = detach(*command, names=names)
     # what the process that is gone has made nobody would remove
-    assert not any(environment.VARIABLE in process.environ() for process in processes)
+    assert not any(VARIABLE in process.environ() for process in processes)
     directories = {private(process) for process in processes}
     assert len(directories) == len(names)
     stop(processes)

@@ -34,7 +34,7 @@ def test_worker_that_cannot_lock_what_is_demanded_does_not_start(start_worker, p
     assert worker.wait() not in (0, -signal.SIGKILL)
     log = worker.log()
     assert "Traceback" not in log
-    assert f"{WARM} bytes can't be had at level {level} (bufpool_secure_level)" in log
+    assert f"{WARM} bytes are not available at level {level} (bufpool_secure_level)" in log
     if memory.reachable_level() == "memfd":
         assert f"RLIMIT_MEMLOCK is {64 * KiB} bytes" in log
         for remedy in ("ulimit -l", "LimitMEMLOCK=", "--ulimit memlock="):

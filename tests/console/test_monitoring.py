@@ -6,6 +6,7 @@ import subprocess
 from importlib.resources import files
 from types import SimpleNamespace
 
+import click
 import pytest
 from celery import Celery
 from click.testing import CliRunner
@@ -27,13 +28,13 @@ def expressions(text):
     return "\n".join(lines)
 
 
-def test_the_rules_of_the_default_names_are_those_that_are_shipped():
+def test_rules_of_default_names_equal_the_shipped_ones():
     shipped = SHIPPED.joinpath("prometheus", "rules.yml").read_text()
     printed = monitoring.rules(secure_level="mlock")
     assert expressions(printed) == expressions(shipped).lstrip()
 
 
-def test_rules_have_the_namespace_the_job_and_the_level_that_are_given():
+def test_rules_use_the_given_namespace_job_and_level():
     printed = monitoring.rules("shop", job="workers", secure_level="memfd")
     assert printed.startswith("# For the namespace 'shop', the job 'workers' and the secure level")
     assert "bufpool_" not in expressions(printed)
@@ -93,7 +94,7 @@ def test_rules_of_two_jobs_stand_side_by_side(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_dashboard_asks_for_the_namespace():
+def test_dashboard_uses_the_given_namespace():
     printed = monitoring.dashboard("shop")
     board, shipped = json.loads(printed), SHIPPED.joinpath("grafana", "dashboard.json").read_text()
     assert len(board["panels"]) == len(json.loads(shipped)["panels"]) > 0
@@ -104,15 +105,19 @@ def test_the_dashboard_asks_for_the_namespace():
 
 
 @pytest.mark.parametrize("job", ["two words", 'quo"ted', "back\\slash", "a#b", ""])
-def test_a_job_that_would_break_the_rules_is_refused(job):
+def test_job_name_that_breaks_the_rules_is_refused(job):
     given = SimpleNamespace(app=Celery(set_as_current=False), no_color=True)
     done = CliRunner().invoke(bufpool, ["rules", "--job", job], obj=given)
     assert done.exit_code == 2
     assert "--job" in done.output
 
 
-def test_help_of_every_command_is_there():
-    for name, command in bufpool.commands.items():
+def test_every_command_and_option_has_help():
+    context = click.Context(bufpool)
+    overview = CliRunner().invoke(bufpool, ["--help"]).output
+    for name in bufpool.list_commands(context):
+        command = bufpool.get_command(context, name)
+        assert f"{name} {command.get_short_help_str(limit=60)}" in " ".join(overview.split())
         done = CliRunner().invoke(bufpool, [name, "--help"])
         assert done.exit_code == 0
         assert "Usage: " in done.output

@@ -7,12 +7,12 @@ import itertools
 import pytest
 from rich.console import Console
 
-from bufpool_workers import PoolStats
-from bufpool_workers.celery.nodes import Node
 from bufpool_workers.console import top
 from bufpool_workers.console.tables import draw_node
+from bufpool_workers.diagnostics.nodes import Node
 from bufpool_workers.errors import MetricsError
 from bufpool_workers.metrics import EscapePlace, ProcessReport, Report
+from bufpool_workers.pool_stats import PoolStats
 
 
 def node(gets, *, at=0.0, skipped=None, **others):
@@ -47,7 +47,7 @@ def row(text, *first):
     return found
 
 
-def test_a_node_is_drawn_with_what_went_wrong():
+def test_node_is_drawn_with_its_problems():
     text = text_of(draw_node(node(10, escapes=2, limit_hits=1, in_use=3, held_bytes=4096)))
     assert text.startswith("shop@host: 1 process, 0 warm, hit rate 100%, ")
     assert row(text, "regular", "4kb")[-4:] == ["100%", "3", "0", "4KiB"]
@@ -55,14 +55,14 @@ def test_a_node_is_drawn_with_what_went_wrong():
     assert row(text, "7") == ["7", "1h2min", "no", "mlock", "10", "100%", "3", "4KiB", "8KiB"]
 
 
-def test_where_escaped_buffers_were_acquired_is_told():
+def test_places_of_escapes_are_listed():
     seen = node(1)
     place = EscapePlace(pool="regular", place="shop.py:12", escapes=3)
     report = dataclasses.replace(seen.report, escape_places=(place,))
     assert "escaped regular shop.py:12: 3" in text_of(draw_node(Node(name="x", report=report)))
 
 
-def test_nothing_that_is_told_changes_the_terminal():
+def test_control_characters_are_replaced():
     seen = node(1, skipped={"\x1b[2J.db": "odd\x07\r"})
     text = text_of(draw_node(Node(name="\x1b]0;shop\x07", report=seen.report)))
     assert text.startswith("?]0;shop?: ")
@@ -70,18 +70,18 @@ def test_nothing_that_is_told_changes_the_terminal():
     assert "\x1b" not in text
 
 
-def test_files_that_could_not_be_read_are_named():
+def test_unreadable_files_are_named():
     text = text_of(draw_node(node(1, skipped={"stray.db": "no metric file has such a name"})))
     assert "skipped stray.db: no metric file has such a name" in text
 
 
-def test_what_happens_in_a_second_comes_from_two_looks():
+def test_rates_come_from_two_reports():
     text = text_of(draw_node(node(110, at=2.0), before=node(10).report))
     header, found = row(text, "pool", "size"), row(text, "regular", "4kb")
     assert dict(zip(header, found, strict=False))["gets_s"] == "50.0"
 
 
-def test_a_node_that_began_anew_has_no_negative_rate():
+def test_restarted_node_has_no_negative_rate():
     text = text_of(draw_node(node(3, at=2.0), before=node(10).report))
     header, found = row(text, "pool", "size"), row(text, "regular", "4kb")
     assert dict(zip(header, found, strict=False))["gets_s"] == "0.0"
@@ -127,26 +127,26 @@ def test_numbers_stay_whole_on_a_narrow_terminal():
     ]
 
 
-def test_a_look_of_top_fits_a_small_terminal():
+def test_top_fits_a_small_terminal():
     (look,) = itertools.islice(top._draw(lambda: [busy_node()]), 1)
     lines = text_of(look, width=80).splitlines()
     assert max(map(len, lines)) <= 80
     assert len(lines) < 24  # one more says how it ends
 
 
-def test_a_first_look_of_top_knows_no_rates():
+def test_first_look_of_top_has_no_rates():
     (look,) = itertools.islice(top._draw(lambda: [node(10)]), 1)
     header, found = row(text_of(look), "pool", "size"), row(text_of(look), "regular", "4kb")
     assert dict(zip(header, found, strict=False))["gets_s"] == "-"
 
 
-def test_top_goes_on_when_a_node_goes_and_comes_back():
-    first, gone, again = frames(node(1), MetricsError("nobody answers"), node(2))
+def test_top_continues_while_a_node_restarts():
+    first, gone, again = frames(node(1), MetricsError("no node answers"), node(2))
     assert first.startswith("shop@host: ")
-    assert gone == "nobody answers\n"
+    assert gone == "no node answers\n"
     assert again.startswith("shop@host: ")
 
 
-def test_top_with_nobody_to_begin_with_fails():
-    with pytest.raises(MetricsError, match="nobody answers"):
-        frames(MetricsError("nobody answers"))
+def test_top_without_any_node_fails():
+    with pytest.raises(MetricsError, match="no node answers"):
+        frames(MetricsError("no node answers"))

@@ -19,8 +19,9 @@ from bufpool_workers.counters.counterfile import CounterFile
 from bufpool_workers.counters.liveness import ProcessIdentity, has_writer
 from bufpool_workers.counters.snapshot import read_directory
 from bufpool_workers.metrics.collector import make_registry
-from tests.support.counters import POOLS, Workers, killed_at, names, run_forked, total
+from tests.support.counters import POOLS, Workers, killed_at, names, total
 from tests.support.folders import open_to_all
+from tests.support.forked import run_forked
 
 MERGED = "counter_bufpool-merged.db"
 

@@ -9,16 +9,17 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from bufpool_workers import memory
 from bufpool_workers.counters.catalog import SECURE_LEVEL, WARMED, Catalog
 from bufpool_workers.counters.compaction import compact
 from bufpool_workers.counters.counterfile import CounterFile
 from bufpool_workers.counters.report import make_report
 from bufpool_workers.counters.snapshot import read_directory
 from bufpool_workers.errors import MetricsError
-from bufpool_workers.stats import FIELDS
-from tests.support.counters import POOLS, killed_at, names, run_forked, total
+from bufpool_workers.pool_stats import FIELDS
+from bufpool_workers.runtime import current_runtime
+from tests.support.counters import POOLS, killed_at, names, total
 from tests.support.folders import open_to_all
+from tests.support.forked import run_forked
 
 
 def create(directory):
@@ -43,7 +44,7 @@ def test_every_key_is_there_before_anything_is_counted(workers, tmp_path):
 
 
 def test_a_pool_counts_in_it_without_a_call(tmp_path):
-    pool = memory.current_pools().regular
+    pool = current_runtime().pools.regular
     file = CounterFile.create(tmp_path, catalog=Catalog(), pools={"regular": pool.labels})
     pool.bind_counters(file.buffer, file.offsets("regular"))
     before = total(tmp_path)
@@ -59,8 +60,8 @@ def test_gauges_of_the_process_are_seen_while_it_lives(tmp_path):
     file.set_gauge(SECURE_LEVEL, 2.0)
     (process,) = read_directory(tmp_path).live
     assert process.owner.pid == os.getpid()
-    assert process.gauges[Catalog().process_gauge_key(WARMED)] == 1.0
-    assert process.gauges[Catalog().process_gauge_key(SECURE_LEVEL)] == 2.0
+    assert process.gauges[Catalog().key(WARMED)] == 1.0
+    assert process.gauges[Catalog().key(SECURE_LEVEL)] == 2.0
     file.close()
     assert read_directory(tmp_path).live == []
 
@@ -123,7 +124,7 @@ def test_places_are_bounded_and_their_text_is_made_fit(tmp_path):
     assert sum(place.endswith("long/app.py:1") for _, place in found) == 1
     file.set_gauge(WARMED, 1.0)  # what lies behind them is whole
     (process,) = read_directory(tmp_path).live
-    assert process.gauges[Catalog().process_gauge_key(WARMED)] == 1.0
+    assert process.gauges[Catalog().key(WARMED)] == 1.0
     file.close()
 
 

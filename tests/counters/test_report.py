@@ -17,7 +17,8 @@ from bufpool_workers.counters.catalog import (
 from bufpool_workers.counters.counterfile import CounterFile
 from bufpool_workers.counters.report import Report, make_report, read_report
 from bufpool_workers.counters.snapshot import read_directory
-from tests.support.counters import POOLS, run_forked
+from tests.support.counters import POOLS
+from tests.support.forked import run_forked
 
 
 @pytest.fixture

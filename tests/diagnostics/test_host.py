@@ -1,4 +1,4 @@
-"""What the doctor makes of a host: this one's real facts, and others' as their files have them."""
+"""The doctor's checks of a host: this one's real facts, and others' from their files."""
 
 import os
 import resource
@@ -88,17 +88,17 @@ def test_memory_limits_of_version_1_and_of_a_container_are_read(tmp_path):
 
 
 def test_no_memfd_secret_is_an_error_only_where_it_is_demanded():
-    assert host.check_memfd(Settings(), granted=True).level == "ok"
-    assert host.check_memfd(Settings(), granted=False).level == "note"
-    assert host.check_memfd(Settings(secure_level="memfd"), granted=False).level == "error"
+    assert host.check_memfd(Settings(), granted=True).severity == "ok"
+    assert host.check_memfd(Settings(), granted=False).severity == "note"
+    assert host.check_memfd(Settings(secure_level="memfd"), granted=False).severity == "error"
 
 
 def test_huge_pages_matter_to_those_who_pool_large_buffers():
     never = "always madvise [never]"
-    assert host.check_huge_pages(Settings(), text=never).level == "note"
-    assert host.check_huge_pages(Settings(size_classes=(4 * KiB,)), text=never).level == "ok"
-    assert host.check_huge_pages(Settings(), text="always [madvise] never").level == "ok"
-    assert "no transparent" in host.check_huge_pages(Settings(), text=None).what
+    assert host.check_huge_pages(Settings(), text=never).severity == "note"
+    assert host.check_huge_pages(Settings(size_classes=(4 * KiB,)), text=never).severity == "ok"
+    assert host.check_huge_pages(Settings(), text="always [madvise] never").severity == "ok"
+    assert "no transparent" in host.check_huge_pages(Settings(), text=None).message
 
 
 @pytest.mark.parametrize(
@@ -115,8 +115,8 @@ def test_cores_are_warned_of_where_they_hold_secrets(
     settings, core_bytes, pattern, level, expected
 ):
     found = host.check_cores(settings, core_bytes=core_bytes, pattern=pattern, level=level)
-    assert found.level == expected
-    assert bool(found.to_do) is (expected == "warning")
+    assert found.severity == expected
+    assert bool(found.hint) is (expected == "warning")
 
 
 @pytest.mark.parametrize(
@@ -129,12 +129,12 @@ def test_cores_are_warned_of_where_they_hold_secrets(
     ],
 )
 def test_swap_is_warned_of_where_secrets_go_there(settings, text, level, expected):
-    assert host.check_swap(settings, text=text, level=level).level == expected
+    assert host.check_swap(settings, text=text, level=level).severity == expected
 
 
 @pytest.mark.parametrize(("state", "level"), [(0, "ok"), (5, "note"), (None, "note")])
-def test_a_clock_that_nobody_keeps_right_is_noted(state, level):
-    assert host.check_clock(state=state).level == level
+def test_unsynchronized_clock_is_noted(state, level):
+    assert host.check_clock(state=state).severity == level
 
 
 @LINUX
@@ -149,15 +149,15 @@ def test_file_systems_are_found_by_the_longest_mount_point():
     assert host.filesystem(Path("/"), mounts="") is None
 
 
-def test_a_directory_that_can_not_be_counted_in_is_an_error(tmp_path):
+def test_missing_directory_is_an_error(tmp_path):
     (gone,) = host.check_directory(tmp_path / "gone", mounts=MOUNTS)
-    assert (gone.level, gone.to_do) == ("error", "create it, for the workers")
+    assert (gone.severity, gone.hint) == ("error", "create it, for the workers")
     (slow,) = host.check_directory(tmp_path, mounts=MOUNTS)
-    assert slow.level == "warning"
-    assert "on ext4" in slow.what
+    assert slow.severity == "warning"
+    assert "on ext4" in slow.message
 
 
-def test_a_directory_that_may_not_be_written_is_an_error(tmp_path):
+def test_directory_without_write_permission_is_an_error(tmp_path):
     tmp_path.chmod(0o500)
     pid = os.fork()
     if pid == 0:  # root may write everywhere, so this child becomes nobody
@@ -168,29 +168,37 @@ def test_a_directory_that_may_not_be_written_is_an_error(tmp_path):
                 os.chdir(tmp_path)  # what is above it may be closed to nobody
                 os.setuid(NOBODY)
             (found,) = host.check_directory(Path(), mounts=MOUNTS)
-            code = 0 if "may not write there" in found.what else 2
+            code = 0 if "may not write there" in found.message else 2
         finally:
             os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
 def test_every_check_of_this_host_says_something():
-    findings = list(host.check_host(WITH_KEY, process=Process.of(), level="plain"))
+    findings = list(
+        host.check_host(
+            WITH_KEY,
+            process=Process.of(),
+            level="plain",
+            directory=Path("/dev/shm"),  # noqa: S108
+            holds_private=True,
+        )
+    )
     assert {"memfd_secret", "core_dumps", "swap", "clock", "metrics_directory"} <= {
         finding.check for finding in findings
     }
     for finding in findings:
-        assert finding.what
-        assert finding.to_do or finding.level in {"ok", "note"}
+        assert finding.message
+        assert finding.hint or finding.severity in {"ok", "note"}
 
 
 def locking(**facts):
     facts = {"level": "memfd", "soft_limit": 64 * KiB, "may_lock_any": False} | facts
     settings = facts.pop("settings", Settings())
-    return [finding.level for finding in check_locking(settings, **facts)]
+    return [finding.severity for finding in check_locking(settings, **facts)]
 
 
-def test_locked_memory_is_held_against_what_is_allowed():
+def test_locked_memory_is_compared_with_its_limit():
     assert locking() == ["warning"]
     assert locking(may_lock_any=True) == ["ok"]
     assert locking(soft_limit=resource.RLIM_INFINITY) == ["ok"]

@@ -1,14 +1,15 @@
-"""What the doctor suggests for the traffic that was counted."""
+"""The doctor's suggestions from the traffic that was counted."""
 
 import dataclasses
 
 import pytest
 
-from bufpool_workers import KiB, MiB, PoolStats, Settings
-from bufpool_workers.celery.nodes import Node
+from bufpool_workers import KiB, MiB, Settings
+from bufpool_workers.diagnostics.nodes import Node
 from bufpool_workers.diagnostics.sizing import check_sizing
 from bufpool_workers.diagnostics.traffic import check_node
 from bufpool_workers.metrics import ProcessReport, Report
+from bufpool_workers.pool_stats import PoolStats
 
 SETTINGS = Settings.read({"bufpool_warm": {"regular": {"64KiB": 4, "1MiB": 2}}})
 
@@ -58,13 +59,13 @@ def found(*processes, settings=SETTINGS):
 
 def pasted(finding):
     """Do what somebody does who pastes the line into an app's settings."""
-    return eval(finding.paste.partition(" = ")[2])  # noqa: S307 - a dictionary of our own making
+    return eval(finding.snippet.partition(" = ")[2])  # noqa: S307 - a dictionary of our own making
 
 
-def test_little_traffic_is_no_reason_to_suggest_anything():
+def test_little_traffic_gives_no_suggestion():
     finding = found(process(**{"64kb": numbers(64 * KiB, gets=999, misses=999)}))["sizing_regular"]
-    assert (finding.level, finding.paste) == ("note", "")
-    assert "999 gets, 1000 are needed" in finding.what
+    assert (finding.severity, finding.snippet) == ("note", "")
+    assert "999 gets, 1000 are needed" in finding.message
 
 
 def test_levels_that_fit_are_left_alone():
@@ -73,7 +74,7 @@ def test_levels_that_fit_are_left_alone():
         "1mb": numbers(MiB, gets=5000, misses=2, held=4, mapped=4),
     }
     finding = found(process(**sizes))["sizing_regular"]
-    assert (finding.level, finding.paste) == ("ok", "")
+    assert (finding.severity, finding.snippet) == ("ok", "")
 
 
 def test_a_size_that_misses_is_raised_to_what_a_process_holds():
@@ -83,19 +84,19 @@ def test_a_size_that_misses_is_raised_to_what_a_process_holds():
     finding = found(process(**{"1mb": few}, **rest), process(**{"1mb": more}, **rest))[
         "sizing_regular"
     ]
-    assert finding.level == "warning"
+    assert finding.severity == "warning"
     assert pasted(finding) == {"regular": {"64KiB": 4, "1MiB": 8}}
     Settings.read({"bufpool_warm": pasted(finding)})
 
 
-def test_what_was_trimmed_since_counts_once_for_each_trim():
+def test_trimmed_memory_counts_once_for_each_trim():
     # five more at once, mapped and given back ten times in ten minutes
     sizes = {"1mb": numbers(MiB, gets=2000, misses=50, held=2, mapped=52)}
     finding = found(process(age_seconds=600, **sizes))["sizing_regular"]
     assert pasted(finding)["regular"]["1MiB"] == 2 + 5
 
 
-def test_what_was_lent_beyond_the_cap_was_not_kept():
+def test_buffers_beyond_the_cap_do_not_raise_warm_levels():
     sizes = {"1mb": numbers(MiB, gets=2000, misses=500, held=3, mapped=502, discards=499)}
     sizes["1mb"] += PoolStats(limit_hits=499)
     findings = found(process(age_seconds=0, **sizes))
@@ -109,14 +110,14 @@ def test_a_size_that_is_not_warm_and_seldom_misses_is_left_alone():
         "64kb": numbers(64 * KiB, gets=5000, held=4, mapped=4),
         "1mb": numbers(MiB, gets=5000, held=2, mapped=2),
     }
-    assert found(process(**sizes))["sizing_regular"].level == "ok"
+    assert found(process(**sizes))["sizing_regular"].severity == "ok"
 
 
-def test_sizes_that_nobody_asks_for_are_left_out():
+def test_unused_sizes_are_left_out():
     finding = found(process(**{"1mb": numbers(MiB, gets=1000, held=2, mapped=2)}))["sizing_regular"]
-    assert finding.level == "note"
+    assert finding.severity == "note"
     assert pasted(finding) == {"regular": {"1MiB": 2}}
-    assert "nobody asks for 64KiB" in finding.what
+    assert "no task asks for 64KiB" in finding.message
 
 
 def test_a_cap_below_the_suggestion_is_suggested_too():
@@ -156,8 +157,8 @@ def test_requests_above_the_largest_size_are_told_of_with_their_average():
         "larger": numbers(40 * MiB, gets=10, misses=10, mapped=10),
     }
     finding = found(process(**sizes))["larger_regular"]
-    assert "10 requests above the largest size, 16MiB" in finding.what
-    assert "40 MiB on average" in finding.what
+    assert "10 requests above the largest size, 16MiB" in finding.message
+    assert "40 MiB on average" in finding.message
 
 
 @pytest.mark.parametrize(
@@ -169,17 +170,17 @@ def test_requests_above_the_largest_size_are_told_of_with_their_average():
         ("damages", "error"),
     ],
 )
-def test_misuse_is_told_with_its_number(field, level):
+def test_misuse_is_reported_with_its_number(field, level):
     sizes = {"1mb": numbers(MiB, gets=10, **{field: 7})}
     findings = check_node(Node(name="shop", report=report(process(**sizes))))
     (finding,) = [finding for finding in findings if finding.check == field]
-    assert finding.level == level
-    assert finding.what.startswith("shop: ")
-    assert finding.what.endswith(": 7")
+    assert finding.severity == level
+    assert finding.message.startswith("shop: ")
+    assert finding.message.endswith(": 7")
 
 
-def test_processes_that_are_not_warm_are_told_of():
+def test_cold_processes_are_reported():
     cold = process(warmed=False)
     (finding,) = check_node(Node(name="shop", report=report(cold, process())))
-    assert finding.level == "warning"
-    assert "1 of 2 processes" in finding.what
+    assert finding.severity == "warning"
+    assert "not warm: 1 of 2" in finding.message

@@ -8,8 +8,8 @@ from celery import Celery
 from celery.app.trace import build_tracer
 
 import bufpool_workers as bp
-from bufpool_workers import memory
-from bufpool_workers.runtime import counting
+from bufpool_workers import testing
+from bufpool_workers.runtime import current_runtime
 from bufpool_workers.settings import KINDS, Settings
 
 NBYTES = 3000
@@ -27,8 +27,8 @@ class With:
         self.kind = kind
         self.shared = 0
         self.lend = getattr(bp, "buffer" if kind == "regular" else f"{kind}_buffer")
-        memory.configure(self.settings)
-        self.pools = memory.current_pools()
+        testing.configure(self.settings())
+        self.pools = current_runtime().pools
         self.pools.warm()
 
     def settings(self) -> Settings:
@@ -123,11 +123,10 @@ class WholeTask(With):
     def __init__(self, kind: str = "regular") -> None:
         super().__init__(kind)
         app = Celery("interrupted", set_as_current=False)
-        app.conf.task_ignore_result = True
+        app.conf.update(task_ignore_result=True, bufpool_warm=WARM)
+        testing.reset()
         bp.setup(app)
-        counting.counting.source = self.settings
-        memory.configure(self.settings)
-        self.pools = memory.current_pools()
+        self.pools = current_runtime().pools
         self._kept: list[bp.Buffer] = []
         self._ids = map(str, itertools.count())
 

@@ -1,6 +1,7 @@
 import pytest
 
-from bufpool_workers import Settings, memory
+from bufpool_workers import testing
+from bufpool_workers.runtime import current_runtime
 from tests.memory.pools import KINDS, make_pool
 
 
@@ -12,6 +13,6 @@ def pool(request):
 @pytest.fixture
 def process_pools():
     """Pools of the process with the default settings, gone afterwards."""
-    memory.configure(Settings)
-    yield memory.current_pools()
-    memory.close_current_pools()
+    testing.reset()
+    yield current_runtime().pools
+    current_runtime().stop_process()

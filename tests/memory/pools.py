@@ -9,6 +9,14 @@ KINDS = ("regular", "secure", "random")
 SIZES = (2048, 4096, 65536)
 KiB = 1024
 
+# the package without what its __init__ imports
+BARE_PACKAGE = """
+import importlib.util, sys
+spec = importlib.util.find_spec("bufpool_workers")
+spec.loader = None
+sys.modules["bufpool_workers"] = importlib.util.module_from_spec(spec)
+"""
+
 
 def make_pool(kind="regular", **changes):
     options = {"size_classes": SIZES, "max_bytes": 1 << 20, "max_buffer_bytes": 1 << 22}

@@ -16,6 +16,8 @@ import numpy as np
 import pytest
 
 import bufpool_workers as bp
+from bufpool_workers import memory, testing
+from bufpool_workers.memory import _core
 from tests.memory.pools import KINDS, KiB, make_pool
 
 
@@ -291,7 +293,7 @@ def test_warning_that_became_an_error_loses_nothing(pool):
 
 def test_debug_names_the_place_of_acquisition(process_pools):
     del process_pools
-    bp.memory.configure(lambda: bp.Settings(debug=True))
+    testing.configure(bp.Settings(debug=True))
     place = re.escape(f"acquired at {__file__}:")
     with pytest.warns(ResourceWarning, match=place), bp.buffer(10) as buffer:
         view = buffer[:]
@@ -305,15 +307,15 @@ def test_debug_names_the_place_of_acquisition(process_pools):
 def test_escapes_are_told_with_the_place_of_acquisition_when_it_is_known(process_pools, kind):
     del process_pools
     told = []
-    bp.memory.on_escape(lambda *escape: told.append(escape))
+    memory.on_escape(lambda *escape: told.append(escape))
     try:
         for debug in (False, True):
-            bp.memory.configure(lambda debug=debug: bp.Settings(debug=debug))
+            testing.configure(bp.Settings(debug=debug))
             pools = bp.current_pools()
             with getattr(pools, kind).acquire(10) as buffer:
                 view = buffer[:]
             view.release()
-            bp.memory.begin_task("task")
+            _core.enter_scope("task")
             held = getattr(pools, kind).acquire(10)
             view = held[:]
             pools.end_task("task", name="task")
@@ -322,7 +324,7 @@ def test_escapes_are_told_with_the_place_of_acquisition_when_it_is_known(process
                 pass  # no escape
             assert pools.stats().total.escapes == 2
     finally:
-        bp.memory.on_escape(None)
+        memory.on_escape(None)
     assert [pool for pool, _ in told] == [kind, kind]
     assert all(place.startswith(f"{__file__}:") for _, place in told)
 

@@ -3,7 +3,8 @@
 import pytest
 
 import bufpool_workers as bp
-from bufpool_workers import Settings, memory
+from bufpool_workers import testing
+from bufpool_workers.runtime import current_runtime
 from tests.memory.pools import KINDS, run_script
 
 LENDERS = {"regular": "buffer", "secure": "secure_buffer", "random": "random_buffer"}
@@ -13,10 +14,10 @@ LENDERS = {"regular": "buffer", "secure": "secure_buffer", "random": "random_buf
 def test_pools_may_go_while_a_size_is_made_out(kind):
     run_script(
         f"import gc, bufpool_workers as bp\n"
-        f"from bufpool_workers import memory\n"
+        f"from bufpool_workers.runtime import current_runtime\n"
         f"class Size:\n"
         f"    def __index__(self):\n"
-        f"        memory.close_current_pools()\n"
+        f"        current_runtime().stop_process()\n"
         f"        gc.collect()\n"
         f"        return len([bytes(200) for _ in range(1000)])\n"
         f"bp.{LENDERS[kind]}(5).release()\n"
@@ -33,13 +34,15 @@ def test_pools_may_go_while_a_size_is_made_out(kind):
 def test_pools_may_be_replaced_in_their_first_use(kind):
     run_script(
         f"import gc, bufpool_workers as bp\n"
-        f"from bufpool_workers import Settings, memory\n"
+        f"from bufpool_workers import testing\n"
+        f"from bufpool_workers.runtime import current_runtime\n"
         f"def prepare(pool):\n"
-        f"    memory.configure(Settings)\n"
+        f"    testing.reset()\n"
         f"    gc.collect()\n"
         f"    kept.extend(bytes(n) for n in range(600))\n"
         f"kept = []\n"
-        f"memory.configure(Settings, prepare=prepare)\n"
+        f"testing.reset()\n"
+        f"current_runtime().counters.bind = prepare\n"
         f"try:\n"
         f"    bp.{LENDERS[kind]}(10).release()\n"
         f"except bp.PoolClosed:\n"
@@ -51,7 +54,7 @@ def test_pools_may_be_replaced_in_their_first_use(kind):
 def test_threads_may_use_pools_while_others_close_them():
     run_script(
         "import sys, threading, bufpool_workers as bp\n"
-        "from bufpool_workers import memory\n"
+        "from bufpool_workers.runtime import current_runtime\n"
         "sys.setswitchinterval(1e-6)\n"
         "def use():\n"
         "    for _ in range(20_000):\n"
@@ -61,7 +64,7 @@ def test_threads_may_use_pools_while_others_close_them():
         "            pass\n"
         "def close():\n"
         "    for _ in range(2_000):\n"
-        "        memory.close_current_pools()\n"
+        "        current_runtime().stop_process()\n"
         "threads = [threading.Thread(target=work) for work in (use, use, close, close)]\n"
         "for thread in threads: thread.start()\n"
         "for thread in threads: thread.join()\n"
@@ -76,7 +79,8 @@ def test_first_use_that_is_interrupted_is_made_up_for():
         if len(prepared) == 1:
             raise KeyboardInterrupt
 
-    memory.configure(Settings, prepare=prepare)
+    testing.reset()
+    current_runtime().counters.bind = prepare
     try:
         with pytest.raises(KeyboardInterrupt):
             bp.buffer(10)
@@ -85,5 +89,5 @@ def test_first_use_that_is_interrupted_is_made_up_for():
         assert prepared == ["regular", "regular"]
         assert (bp.stats().regular.gets, bp.stats().regular.in_use) == (2, 0)
     finally:
-        memory.close_current_pools()
-        memory.configure(Settings)
+        current_runtime().stop_process()
+        testing.reset()

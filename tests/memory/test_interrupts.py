@@ -7,8 +7,9 @@ import gc
 
 import pytest
 
-from bufpool_workers import Settings, memory
+from bufpool_workers import memory, testing
 from bufpool_workers.memory import _core
+from bufpool_workers.runtime import Job, current_runtime
 from tests.interrupts import in_python, ours
 from tests.interrupts.harness import Storm
 from tests.memory.pools import KINDS, make_pool, run_script
@@ -20,8 +21,8 @@ INTERRUPTS = 5000
 def own_pools():
     """The pools that a storm leaves behind are nobody else's."""
     yield
-    memory.close_current_pools()
-    memory.configure(Settings)
+    current_runtime().stop_process()
+    testing.reset()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -64,10 +65,10 @@ def test_pool_that_failed_to_be_made_leaves_the_process_usable():
 
 
 def test_task_whose_end_was_interrupted_ends_when_the_next_one_begins(process_pools):
-    memory.begin_task("interrupted")
+    _core.enter_scope("interrupted")
     kept = memory.buffer(100)
     with pytest.warns(ResourceWarning, match="task interrupted ended holding"):
-        memory.begin_task("next", nested=False)
+        current_runtime().begin_job(Job("next", "next"))
     assert kept.released
     process_pools.end_task("next", name="next")
     assert process_pools.regular.stats().in_use == 0
@@ -78,6 +79,7 @@ def test_lending_imports_nothing():
     run_script("""
 import sys
 import bufpool_workers as bp
+bp.memory.load_keystream()
 pools = bp.current_pools()
 before = set(sys.modules)
 for lend in (bp.buffer, bp.secure_buffer, bp.random_buffer):

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from bufpool_workers import Buffer, LimitExceeded, PoolClosed
-from bufpool_workers.memory import Pools, _core, begin_task, leave
+from bufpool_workers.memory import Pools, _core, release_on_exit
 from bufpool_workers.settings import Settings
 from tests.memory.pools import KINDS, block_offsets, check_numbers, make_pool, run_script
 
@@ -101,11 +101,13 @@ def test_a_pool_refuses_size_classes_that_cannot_be(sizes):
 
 
 def test_a_pool_refuses_a_kind_that_is_none():
-    with pytest.raises(ValueError, match="one of regular, secure, random is needed"):
+    with pytest.raises(ValueError, match=r"must be one of regular, secure, random, got .bogus"):
         make_pool("bogus")
 
 
-@pytest.mark.parametrize("call", [lambda: leave(None, None), lambda: _core.end_scope(None)])
+@pytest.mark.parametrize(
+    "call", [lambda: release_on_exit(None, None), lambda: _core.end_scope(None)]
+)
 def test_none_is_no_buffer_and_no_scope(call):
     with pytest.raises(TypeError):
         call()
@@ -113,7 +115,7 @@ def test_none_is_no_buffer_and_no_scope(call):
 
 def test_end_of_an_unknown_task_takes_back_nothing():
     pool = make_pool()
-    begin_task("mine")
+    _core.enter_scope("mine")
     with pool.acquire(64) as buf:
         assert _core.end_scope("other", pool) == []
         assert not buf.released
@@ -236,7 +238,7 @@ def test_finalizers_may_use_the_pool_during_a_reclaim(kind):
             pool.acquire(64).release()
 
     before = gc.get_threshold()
-    begin_task("t")
+    _core.enter_scope("t")
     held.extend(pool.acquire(n) for n in (64, 2048, 60_000) * 20)
     gc.disable()
     try:
@@ -278,7 +280,7 @@ def test_a_warnings_hook_may_use_the_pool(monkeypatch):
 @pytest.mark.parametrize("kind", KINDS)
 def test_reclaim_warnings_made_errors_leave_no_pool_out(kind):
     pools = Pools(Settings.read({}))
-    begin_task("t")
+    _core.enter_scope("t")
     held = [pools.regular.acquire(64), pools.secure.acquire(64), pools.random.acquire(64)]
     with pytest.raises(ResourceWarning, match="ended holding a buffer of 64 bytes"):
         pools.end_task("t", name="shop.pay")

@@ -11,7 +11,8 @@ from collections import Counter
 import pytest
 
 from bufpool_workers import Pools, Settings
-from bufpool_workers.memory import keystream
+from bufpool_workers.memory import _keystream
+from tests.memory.pools import BARE_PACKAGE, run_script
 
 
 @pytest.fixture
@@ -129,15 +130,16 @@ def test_threads_never_draw_the_same_bytes(pools):
 # a process of its own for each test, since what is replaced here serves the whole process
 BROKEN = """
 from bufpool_workers import Pools, Settings
-from bufpool_workers.memory import keystream
-real, fail = keystream.make_block, []
-def make_block(block):
+from bufpool_workers.memory import _keystream
+_keystream.load_keystream()
+real, fail = _keystream.rekey, []
+def rekey(block):
     if fail and fail[0] == "before":
         raise KeyboardInterrupt
     real(block)
     if fail:
         raise KeyboardInterrupt
-keystream.make_block = make_block
+_keystream.rekey = rekey
 pools = Pools(Settings())
 seen = []
 def draw(n):
@@ -264,10 +266,10 @@ def test_buffer_asked_for_while_a_block_is_made_comes_from_the_kernel():
 
 def test_block_begins_with_a_key_that_is_not_the_one_it_was_made_from():
     block = bytearray(range(32)) + bytes(4064)
-    keystream.make_block(memoryview(block))
+    _keystream.rekey(memoryview(block))
     first = bytes(block)
     assert first[:32] != bytes(range(32))
-    keystream.make_block(memoryview(block))
+    _keystream.rekey(memoryview(block))
     assert first[:32] not in bytes(block)
     assert not {first[at : at + 16] for at in range(0, 4096, 16)} & {
         bytes(block[at : at + 16]) for at in range(0, 4096, 16)
@@ -277,8 +279,62 @@ def test_block_begins_with_a_key_that_is_not_the_one_it_was_made_from():
 def test_keystream_is_that_of_aes_256_in_counter_mode():
     # a zero block under a zero key: H of test case 13 in the specification of GCM
     block = bytearray(64)
-    keystream.make_block(memoryview(block))
+    _keystream.rekey(memoryview(block))
     assert bytes(block[:16]).hex() == "dc95c078a2408989ad48a21492842087"
+
+
+def test_interrupted_load_of_the_cipher_ends_and_the_next_use_lends():
+    run_script(
+        BARE_PACKAGE
+        + """
+import signal, threading
+from bufpool_workers import memory, settings
+assert not any(name.startswith("cryptography") for name in sys.modules)
+class Stop(Exception): pass
+def stop(*_): raise Stop
+signal.signal(signal.SIGUSR1, stop)
+class Interrupt:
+    seen = 0
+    def find_spec(self, name, *_):
+        if name == "cryptography.hazmat.primitives.ciphers":
+            self.seen += 1
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
+interrupt = Interrupt()
+sys.meta_path.insert(0, interrupt)
+pool = memory.Pools(settings.Settings()).random
+try:
+    pool.acquire(10)
+except Stop:
+    pass
+else:
+    raise SystemExit("not interrupted")
+assert pool.stats().gets == 0
+lent = []
+def lend():
+    with pool.acquire(10) as buffer:
+        lent.append(bytes(buffer))
+thread = threading.Thread(target=lend)
+thread.start()
+thread.join(30)
+assert len(lent) == 1 and any(lent[0]) and interrupt.seen == 1, (lent, interrupt.seen)
+"""
+    )
+
+
+def test_child_of_a_process_that_loaded_the_cipher_imports_nothing():
+    run_script("""
+import os, sys
+from bufpool_workers import memory, runtime
+memory.load_keystream()
+before = set(sys.modules)
+pid = os.fork()
+with memory.random_buffer(100) as buffer:
+    assert any(buffer)
+assert set(sys.modules) == before
+if pid == 0:
+    os._exit(0)
+assert os.waitpid(pid, 0)[1] == 0
+""")
 
 
 def test_what_nobody_drew_is_erased_before_the_next_block_is_made():

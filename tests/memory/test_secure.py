@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from bufpool_workers import KiB, MiB, Pools, Settings, memory
+from bufpool_workers.memory import _core
 
 SECRET = b"kept for nobody but this task"
 
@@ -83,7 +84,7 @@ def test_what_an_outliving_view_writes_is_gone_before_the_memory_is_lent_again(p
 
 
 def test_buffer_taken_back_at_the_end_of_its_task_is_wiped(pools):
-    memory.begin_task("1")
+    _core.enter_scope("1")
     buffer = pools.secure.acquire(64)
     buffer[:29] = SECRET
     at = address(buffer)

@@ -130,7 +130,7 @@ def test_request_beyond_the_demanded_level_is_refused_with_the_limit_and_what_to
         limit=128 * KiB,
     )
     assert found.startswith(
-        "secure pool: 262208 bytes can't be had at level mlock (bufpool_secure_level): "
+        "secure pool: 262208 bytes are not available at level mlock (bufpool_secure_level): "
         "RLIMIT_MEMLOCK is 131072 bytes and "
     )
     for remedy in ("ulimit -l", "LimitMEMLOCK=", "--ulimit memlock="):
@@ -148,12 +148,12 @@ def test_bytes_that_can_not_be_had_are_those_of_one_buffer():
         "    print(error)\n",
         limit=0,
     )
-    assert found.startswith("secure pool: 4160 bytes can't be had at level mlock")
+    assert found.startswith("secure pool: 4160 bytes are not available at level mlock")
 
 
 def test_level_that_the_kernel_does_not_have_is_named(monkeypatch):
-    monkeypatch.setattr(memory._core, "grants_memfd", lambda: False)
-    text = str(memory.unmet("secure pool", nbytes=64, level="memfd"))
+    monkeypatch.setattr(memory._mapping, "grants_memfd", lambda: False)
+    text = str(memory.level_error("secure pool", nbytes=64, level="memfd"))
     assert "the kernel grants no memfd_secret" in text
     assert "bufpool_secure_level to mlock" in text
 

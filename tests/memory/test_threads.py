@@ -8,7 +8,8 @@ import warnings
 
 import pytest
 
-from bufpool_workers import memory
+from bufpool_workers.memory import _core
+from bufpool_workers.runtime import current_runtime
 from tests.memory.pools import SIZES, check_numbers, run_script
 from tests.support.checkout import CHECKOUT
 
@@ -205,7 +206,7 @@ def test_release_against_the_end_of_its_task(process_pools):
     lent, taken = [], threading.Barrier(2)
 
     def task():  # it begins and ends in one context
-        memory.begin_task("task")
+        _core.enter_scope("task")
         lent.append(process_pools.regular.acquire(100))
         taken.wait(30)
         process_pools.end_task("task", name="task")
@@ -225,9 +226,9 @@ def test_release_against_the_end_of_its_task(process_pools):
 
 def test_first_use_from_many_threads_makes_one_set_of_pools(process_pools):
     del process_pools
-    memory.close_current_pools()
+    current_runtime().stop_process()
     seen = []
-    in_threads(lambda _: seen.append(memory.current_pools()))
+    in_threads(lambda _: seen.append(current_runtime().pools))
     assert len(set(map(id, seen))) == 1
 
 

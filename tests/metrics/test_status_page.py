@@ -9,7 +9,7 @@ import pytest
 
 from bufpool_workers.counters.report import EscapePlace, ProcessReport, Report
 from bufpool_workers.metrics.page import status as statuspage
-from bufpool_workers.stats import LEVELS, PROTECTION, PoolStats
+from bufpool_workers.pool_stats import LEVELS, PROTECTION, PoolStats
 
 
 def make_report(*, level="memfd", **fields) -> Report:
@@ -79,8 +79,9 @@ def test_what_went_wrong_is_said_with_what_to_do(field, words):
 def test_each_advice_is_whole_beside_the_others():
     page = read(pools={"secure": PoolStats.of_sizes({"4kb": PoolStats(escapes=1, reclaims=1)})})
     text = " ".join(page.text.split())
-    assert "a slice or an array after its with ; bufpool_debug shows where. Buffers" in text
-    assert "They were taken back; use with . At a glance" in text
+    assert "after its with ; PYTHONWARNINGS=default::ResourceWarning in the worker's" in text
+    assert "the place. bufpool_debug counts places. Buffers dropped" in text
+    assert "Use with or pooled_buffer; PYTHONWARNINGS=" in text
 
 
 def test_a_process_that_is_not_warm_and_a_file_that_is_not_read_are_said():
@@ -103,7 +104,7 @@ def test_a_process_that_nobody_is_to_warm_needs_no_attention():
 
 def test_places_of_escapes_are_shown_where_they_are_known():
     pools = {"regular": PoolStats.of_sizes({"4kb": PoolStats(gets=3, escapes=3)})}
-    assert "bufpool_debug shows where." in read(pools=pools).text
+    assert "bufpool_debug counts places." in read(pools=pools).text
     place = EscapePlace(pool="regular", place="/srv/shop/images.py:118", escapes=3)
     page = read(pools=pools, escape_places=(place,))
     assert "/srv/shop/images.py:118 regular 3" in page.text

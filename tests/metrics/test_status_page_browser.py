@@ -8,7 +8,7 @@ import pytest
 from bufpool_workers.counters.catalog import Catalog
 from bufpool_workers.counters.counterfile import CounterFile
 from bufpool_workers.metrics import Endpoint, wsgi_app
-from bufpool_workers.stats import FIELDS
+from bufpool_workers.pool_stats import FIELDS
 from tests.support.browser import chromium
 from tests.support.waiting import wait_until
 

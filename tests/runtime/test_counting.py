@@ -6,17 +6,20 @@ import sys
 
 import pytest
 
-from bufpool_workers import Pools, Settings, memory
+from bufpool_workers import memory, testing
 from bufpool_workers.counters.catalog import LOCKED_BYTES, WARMED, Catalog
 from bufpool_workers.counters.snapshot import read_directory
-from bufpool_workers.runtime.counting import Counting
-from tests.support.counters import names, run_forked, total
+from bufpool_workers.runtime import current_runtime
+from tests.support.counters import names, total
+from tests.support.forked import run_forked
 
 
 @pytest.fixture
-def counting(tmp_path, monkeypatch):
+def runtime(tmp_path, monkeypatch):
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
-    return Counting()
+    testing.reset()
+    yield current_runtime()
+    testing.reset()
 
 
 def use(pool):
@@ -24,15 +27,15 @@ def use(pool):
         pass
 
 
-def test_trying_whether_a_process_can_count_leaves_nothing(counting, tmp_path):
-    counting.check()
+def test_trying_whether_a_process_can_count_leaves_nothing(runtime, tmp_path):
+    runtime.counters.check()
     assert names(tmp_path) == set()
 
 
-def test_a_fork_counts_in_its_own_file_whichever_pool_it_uses_first(counting, tmp_path):
-    pools = Pools(Settings(), prepare=counting.bind)
+def test_a_fork_counts_in_its_own_file_whichever_pool_it_uses_first(runtime, tmp_path):
+    pools = runtime.pools
     use(pools.regular)
-    counting.set_warmed(warm=True)
+    runtime.counters.set_warmed(warm=True)
 
     def work():
         use(pools.secure)
@@ -42,7 +45,7 @@ def test_a_fork_counts_in_its_own_file_whichever_pool_it_uses_first(counting, tm
         assert sum(parents.counters.values()) == before
 
     def is_warm(process):
-        return process.gauges[Catalog().process_gauge_key(WARMED)] == 1  # or not told: NaN
+        return process.gauges[Catalog().key(WARMED)] == 1  # or not told: NaN
 
     (process,) = read_directory(tmp_path).live
     before = sum(process.counters.values())
@@ -51,20 +54,20 @@ def test_a_fork_counts_in_its_own_file_whichever_pool_it_uses_first(counting, tm
     assert total(tmp_path) == 3
 
 
-def test_when_its_file_was_removed_the_next_one_has_all_numbers_and_goes_on(counting, tmp_path):
-    pools = Pools(Settings(), prepare=counting.bind)
+def test_when_its_file_was_removed_the_next_one_has_all_numbers_and_goes_on(runtime, tmp_path):
+    pools = runtime.pools
     use(pools.regular)
     use(pools.random)
     (file,) = tmp_path.glob("*.db")
     file.unlink()
-    counting.ensure_file()
+    runtime.counters.ensure_file()
     assert total(tmp_path) == 2
     use(pools.regular)
     use(pools.random)
     use(pools.secure)
     assert total(tmp_path) == 5
     (process,) = read_directory(tmp_path).live
-    locked = process.gauges[Catalog().process_gauge_key(LOCKED_BYTES)]
+    locked = process.gauges[Catalog().key(LOCKED_BYTES)]
     assert locked == memory.secure_locked_bytes()
 
 
@@ -76,8 +79,8 @@ app.conf.bufpool_warm = {"regular": {"4KiB": 1}, "secure": {}, "random": {}}
 app.conf.bufpool_warm_seconds = float(sys.argv[1])
 bp.setup(app)
 from bufpool_workers import metrics
-from bufpool_workers.runtime import warmup
-warmup.ensure_pools()
+from bufpool_workers.runtime import current_runtime
+current_runtime().start_process()
 report = metrics.Collector(None).report()
 assert len(report.processes) == 1
 print(report.warmed_processes)

@@ -1,17 +1,21 @@
 """`@sealed` in process: eager and direct calls, misuse, and what may be published."""
 
 import functools
+import gc
 import inspect
 import json
 import pickle
+import weakref
 
 import pytest
 from celery import Celery, Task, chain, chord, group, signals
 from pydantic import BaseModel
 
 import bufpool_workers as bp
+from bufpool_workers import testing
 from bufpool_workers.errors import NotSealed, OpenFailed, ReplayStoreError
-from bufpool_workers.sealing import keyring
+from bufpool_workers.runtime import current_runtime
+from tests.support.forked import run_forked
 
 SECRET = b"correct horse battery staple"
 PLAIN = SECRET.decode()
@@ -27,13 +31,16 @@ def key_path(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def app(key_path):
+def key_settings(key_path):
+    """Of all apps of this module, since they share a process."""
+    public_key = bp.generate_key(key_path)
+    return {"bufpool_public_key": public_key, "bufpool_private_keys": [str(key_path)]}
+
+
+@pytest.fixture(scope="module")
+def app(key_settings):
     app = Celery("shop", broker="memory://", backend="cache+memory://", set_as_current=False)
-    app.conf.update(
-        bufpool_public_key=bp.generate_key(key_path),
-        bufpool_private_keys=[str(key_path)],
-        task_store_eager_result=False,
-    )
+    app.conf.update(key_settings, task_store_eager_result=False)
     bp.setup(app)
     app.set_current()
     return app
@@ -409,24 +416,26 @@ class TestPublishing:
             app.conf.task_protocol = 2
 
     @pytest.mark.parametrize("early", ["", "amqp", "finalize"])
-    def test_whatever_was_done_with_the_app_before(self, published, early):
-        app = Celery("late", broker="memory://", set_as_current=False)
+    def test_whatever_was_done_with_the_app_before(self, key_settings, published, early):
+        late = Celery("late", broker="memory://", set_as_current=False)
+        late.conf.update(key_settings)
         if early == "finalize":
-            app.finalize()
+            late.finalize()
         elif early:
-            assert app.amqp
-        bp.setup(app)
+            assert late.amqp
+        bp.setup(late)
 
-        @app.task(name="late.login", shared=False)
+        @late.task(name="late.login", shared=False)
         @bp.sealed("password")
         def login(password):
             return password
 
-        for publish in (lambda: app.send_task("late.login", (PLAIN,)), lambda: login.delay(PLAIN)):
+        for publish in (lambda: late.send_task("late.login", (PLAIN,)), lambda: login.delay(PLAIN)):
             self.refused(publish, published, r"late\.login, argument 'password'")
 
-    def test_an_app_that_must_not_finalize_itself_still_publishes(self, published):
+    def test_an_app_that_must_not_finalize_itself_still_publishes(self, key_settings, published):
         app = Celery("strict", broker="memory://", set_as_current=False, autofinalize=False)
+        app.conf.update(key_settings)
         bp.setup(app)
         app.send_task("elsewhere", (PLAIN,))
         assert published == ["elsewhere"]
@@ -462,14 +471,65 @@ class TestPublicKeySetting:
             bp.seal(SECRET, task=self.make(), argument="password")
 
 
-class TestCurrentKeyring:
+class TestKeyring:
     @pytest.mark.usefixtures("app")
-    def test_it_is_loaded_once(self):
-        assert keyring.current_keyring() is keyring.current_keyring()
+    def test_it_is_loaded_once_in_a_process(self):
+        runtime = current_runtime()
+        before = runtime.keyring
+        assert runtime.keyring is before
+        assert run_forked(lambda: check_is_another(before)) == 0
+        assert runtime.keyring is before
 
-    @pytest.mark.usefixtures("app")
-    def test_another_process_loads_its_own(self, monkeypatch):
-        before = keyring.current_keyring()
-        monkeypatch.setattr(keyring.os, "getpid", lambda: -1)
-        assert keyring.current_keyring() is not before
-        assert keyring.current_keyring().key_ids == before.key_ids
+
+def check_is_another(keyring):
+    assert current_runtime().keyring is not keyring
+    assert current_runtime().keyring.key_ids == keyring.key_ids
+
+
+class TestTwoApps:
+    """A process has one configuration."""
+
+    def make(self, name, **conf):
+        app = Celery(name, broker="memory://", set_as_current=False)
+        app.conf.update(conf)
+        bp.setup(app)
+        return app
+
+    def test_the_same_settings_are_fine(self):
+        testing.reset()
+        kept = [self.make("one", bufpool_warm_seconds=1), self.make("two", bufpool_warm_seconds=1)]
+        bp.buffer(10).release()
+        assert len(kept) == 2
+
+    def test_other_settings_raise_at_the_next_use_and_name_both(self):
+        testing.reset()
+        first = self.make("one", bufpool_warm_seconds=1)
+        with bp.buffer(10):
+            second = self.make("two", BUFPOOL_WARM_SECONDS=2, bufpool_debug=True)
+            for use in (lambda: bp.buffer(10), bp.stats, lambda: current_runtime().keyring):
+                with pytest.raises(bp.SettingsError, match=r"'one' and .*'two' .* differ in") as e:
+                    use()
+                assert "bufpool_warm_seconds" in str(e.value)
+                assert "bufpool_debug" in str(e.value)
+        del first, second
+
+    def test_an_app_that_is_gone_is_not_compared(self):
+        testing.reset()
+        kept = self.make("one", bufpool_warm_seconds=1)
+        gone = self.make("two", bufpool_warm_seconds=2)
+        reference = weakref.ref(gone)
+        del gone
+        gc.collect()
+        assert reference() is None
+        bp.buffer(10).release()
+        assert kept.main == "one"
+
+    def test_what_was_made_before_the_first_app_follows_its_settings(self):
+        testing.reset()
+        before = bp.current_pools()
+        with bp.buffer(10) as kept:
+            app = self.make("one", bufpool_warm_seconds=1)
+            assert bp.current_pools() is not before
+            assert bp.current_pools().settings.warm_seconds == 1
+            assert not kept.released
+        assert app.main == "one"

@@ -3,7 +3,6 @@
 import array
 import base64
 import hashlib
-import importlib
 import pickle
 import struct
 import time
@@ -16,12 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bufpool_workers import errors
-from bufpool_workers.sealing import Keyring, Token, generate_key, read_public, seal
+from bufpool_workers.sealing import Keyring, Token, generate_key, producer, read_public, seal
 from bufpool_workers.sealing import keyring as keyring_module
 from tests.sealing.lender import Lender
-
-# by its name in full: the package has the function of the same name
-seal_module = importlib.import_module("bufpool_workers.sealing.seal")
 
 SECRET = b"correct horse battery staple"
 BOUND = {"task": "shop.login", "argument": "password"}
@@ -62,7 +58,7 @@ def clock(monkeypatch):
             return self.now
 
     clock = Clock()
-    monkeypatch.setattr(seal_module, "time", clock)
+    monkeypatch.setattr(producer, "time", clock)
     monkeypatch.setattr(keyring_module, "time", clock)
     return clock
 

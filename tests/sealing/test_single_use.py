@@ -1,15 +1,20 @@
 """The store of used tokens, on a real Redis, and without one."""
 
 import socket
+from functools import partial
 
 import pytest
 from celery import Celery
 
 import bufpool_workers as bp
-from bufpool_workers.sealing import Token
-from bufpool_workers.sealing.single_use import claim
+from bufpool_workers.celery.single_use import note_use
+from bufpool_workers.sealing import Token, single_use
 
 WHERE = "shop.login, argument 'password'"
+
+
+def claim(token, *, app, task_id):
+    single_use.claim(token, where=WHERE, store=partial(note_use, app), holder=task_id)
 
 
 @pytest.fixture
@@ -44,20 +49,20 @@ def free_port():
 
 
 def test_the_first_task_and_its_retries_may_claim(app, token):
-    claim(token, where=WHERE, app=app, task_id="one")
-    claim(token, where=WHERE, app=app, task_id="one")
+    claim(token, app=app, task_id="one")
+    claim(token, app=app, task_id="one")
 
 
 def test_another_task_may_not(app, token):
-    claim(token, where=WHERE, app=app, task_id="one")
+    claim(token, app=app, task_id="one")
     with pytest.raises(bp.TokenReplayed, match=f"{WHERE}: this single-use token was used before"):
-        claim(token, where=WHERE, app=app, task_id="two")
+        claim(token, app=app, task_id="two")
 
 
 def test_a_use_is_known_until_the_token_expires_and_a_while_after(redis_server, token):
     url = redis_server.celery_url()
     app = Celery("shop", broker="memory://", backend=url, set_as_current=False)
-    claim(token, where=WHERE, app=app, task_id="one")
+    claim(token, app=app, task_id="one")
     (key,) = app.backend.client.keys()
     assert key == f"bufpool:used:{token.use_id}".encode()
     assert 1290 <= app.backend.client.ttl(key) <= 1301
@@ -69,10 +74,10 @@ def test_without_redis_it_stays_closed(token, free_port, part):
     urls = {"broker": "memory://", part: f"redis://127.0.0.1:{free_port}"}
     app = Celery("shop", **urls, set_as_current=False)
     with pytest.raises(bp.ReplayStoreError, match=f"{WHERE}: a single-use token stays closed"):
-        claim(token, where=WHERE, app=app, task_id="one")
+        claim(token, app=app, task_id="one")
 
 
 def test_an_app_without_redis_is_told_what_to_do(token):
     app = Celery("shop", broker="memory://", set_as_current=False)
     with pytest.raises(bp.ReplayStoreError, match="need Redis as result backend or as broker"):
-        claim(token, where=WHERE, app=app, task_id="one")
+        claim(token, app=app, task_id="one")

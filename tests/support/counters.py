@@ -1,6 +1,5 @@
 """What the tests of the metrics make and look at."""
 
-import contextlib
 import os
 import signal
 from pathlib import Path
@@ -8,7 +7,8 @@ from pathlib import Path
 from bufpool_workers.counters.catalog import Catalog
 from bufpool_workers.counters.counterfile import CounterFile
 from bufpool_workers.counters.snapshot import read_directory
-from bufpool_workers.stats import FIELDS
+from bufpool_workers.pool_stats import FIELDS
+from tests.support.forked import run_forked
 
 POOLS = {"regular": ("2kb", "4kb"), "secure": ("2kb",)}
 
@@ -50,18 +50,6 @@ def total(directory: Path, family="bufpool_gets") -> float:
 
 def names(directory: Path) -> set[str]:
     return {path.name for path in directory.iterdir()} - {".bufpool-compact.lock"}
-
-
-def run_forked(work) -> int:
-    """Run `work` in a child; returns how it ended, as os.waitstatus_to_exitcode does."""
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        with contextlib.suppress(BaseException):
-            work()
-            code = 0
-        os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def killed_at(step: int, work) -> bool:

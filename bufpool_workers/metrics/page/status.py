@@ -1,4 +1,4 @@
-"""The page that the endpoint shows to people: whole without scripts, and renewed by one."""
+"""The status page: it works without JavaScript; with it, it refreshes itself."""
 
 import base64
 import hashlib
@@ -10,8 +10,9 @@ from typing import Final
 from xml.etree.ElementTree import Element
 
 from bufpool_workers.counters.report import ProcessReport, Report
+from bufpool_workers.diagnostics.problems import Problem, find_problems, sentence
 from bufpool_workers.metrics.page.html import Content, Row, bar, element, render, section, table
-from bufpool_workers.stats import PROTECTION, TABLE, PoolStats
+from bufpool_workers.pool_stats import PROTECTION, TABLE, PoolStats
 from bufpool_workers.units import (
     format_age,
     format_bytes,
@@ -29,7 +30,6 @@ _PROCESS_HEADS: Final = (
     *("Process", "Age", "Warm", "Secure memory", "In use", "Held", "Locked"),
     *("Gets", "Hit rate", "Escapes"),
 )
-_DEBUG: Final = "bufpool_debug"
 
 
 def show(report: Report) -> bytes:
@@ -59,7 +59,7 @@ def show(report: Report) -> bytes:
 
 @cache
 def policy() -> str:
-    """Give the Content-Security-Policy under which the page works, and nothing else does.
+    """Return the Content-Security-Policy that allows what the page contains, nothing else.
 
     https://www.w3.org/TR/CSP3/
     """
@@ -137,7 +137,13 @@ def _footer() -> Element:
 
 def _attention(report: Report) -> Iterator[Element]:
     found = [
-        element("li", element("strong", what), " ", *advice) for what, advice in _findings(report)
+        element(
+            "li",
+            element("strong", sentence(f"{problem.title}: {format_count(number)}")),
+            " ",
+            *_advice(problem, report),
+        )
+        for problem, number in find_problems(report)
     ]
     yield element("ul", *found) if found else element("p", "Nothing.")
     if report.skipped:
@@ -145,42 +151,12 @@ def _attention(report: Report) -> Iterator[Element]:
         yield table(caption="Files that could not be read", heads=("File", "Why"), rows=rows)
 
 
-def _findings(report: Report) -> Iterator[tuple[str, Sequence[Content]]]:
-    total, cold = report.total, len(report.processes) - report.warmed_processes
-    with_ = element("code", "with")
-    places = ["see where, below."] if report.escape_places else [_DEBUG, " shows where."]
-    findings: Sequence[tuple[int, str, Sequence[Content]]] = (
-        (len(report.skipped), "Files that can't be read", ["What they count is missing here."]),
-        (cold, "Processes that are not warm", ["The worker's log says why."]),
-        (
-            total.damages,
-            "Buffers written past their end",
-            ["Their memory is not lent again; look for native code that writes too far."],
-        ),
-        (
-            total.unlocked,
-            "Buffers lent below the best level of protection",
-            ["Raise RLIMIT_MEMLOCK."],
-        ),
-        (
-            total.escapes,
-            "Views that outlived their buffer",
-            ["A task keeps a slice or an array after its ", with_, "; ", *places],
-        ),
-        (
-            total.reclaims,
-            "Buffers dropped, or still held when their task ended",
-            ["They were taken back; use ", with_, "."],
-        ),
-        (
-            total.limit_hits,
-            "Requests that met the cap of their pool",
-            ["Raise bufpool_max_bytes, or hold fewer buffers at once."],
-        ),
-    )
-    for number, what, advice in findings:
-        if number:
-            yield f"{what}: {format_count(number)}.", advice
+def _advice(problem: Problem, report: Report) -> Iterator[Content]:
+    for number, part in enumerate(sentence(problem.advice).split("`")):
+        yield element("code", part) if number % 2 else part
+    if problem.field == "escapes":
+        shown = "The places are below." if report.escape_places else "bufpool_debug counts places."
+        yield f" {shown}"
 
 
 def _summary(report: Report) -> Element:
@@ -212,7 +188,12 @@ def _summary(report: Report) -> Element:
             f"{format_bytes(report.locked_bytes)} locked",
             (),
         ),
-        ("Secure memory", level or "none yet", PROTECTION.get(level or "", "nobody holds any"), ()),
+        (
+            "Secure memory",
+            level or "none yet",
+            PROTECTION.get(level or "", "no process holds any"),
+            (),
+        ),
     )
     return element(
         "dl",

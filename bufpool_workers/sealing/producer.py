@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +17,10 @@ from bufpool_workers.sealing.parameters import parameters_of
 from bufpool_workers.sealing.token import NEVER, Header, Token
 
 if TYPE_CHECKING:
-    import os
-
     from typing_extensions import Buffer
+
+KeySource = str | os.PathLike[str] | PublicKey
+"""A public key's text, the path of a file that holds it, or the key."""
 
 _LAST_EXPIRY = 2**64 - 1
 
@@ -28,24 +31,18 @@ def seal(  # noqa: PLR0913 - a call reads as one sentence, all but the secret by
     task: Any,
     argument: str,
     expires: float | timedelta | None = None,
-    public_key: str | os.PathLike[str] | PublicKey | None = None,
+    public_key: KeySource | None = None,
     single_use: bool = False,
     wipe: bool = False,
+    default_key: Callable[[], KeySource | None] = lambda: None,
 ) -> str:
-    """Return a token that only a worker can open, and only as this argument of this task.
+    """Return a token, as `bufpool_workers.seal` does.
 
-    `task` is a task or its name. `expires` is in seconds from now, or a timedelta; the clocks of
-    producer and worker are trusted. `public_key` is a key's text or the path of a file that holds
-    it; without one the setting `bufpool_public_key` counts. A `single_use` token opens for one
-    task only, is known in Redis until it expires, and so must expire.
-
-    `secret` is bytes-like. A `str` is taken and sealed as UTF-8, but Python can't wipe a `str`,
-    `bytes` neither: keep secrets in a `bytearray` or a buffer. With `wipe=True` that buffer is
-    overwritten with zeroes on return, also when sealing fails; TypeError if it is read-only.
+    `default_key` is asked for the key where `public_key` is None; KeyFileError if it has none.
     """
     with _bytes_of(secret, writable=wipe) as view:
         try:
-            key = _public_key(public_key, task=task)
+            key = _public_key(default_key() if public_key is None else public_key)
             header = Header(key.key_id, _expiry(expires, single_use=single_use), bool(single_use))
             info = header.info(task=_task_name(task), argument=_argument_name(argument, task=task))
             return Token(header, AES_256_GCM.seal(view, recipient=key.key, info=info)).text()
@@ -103,17 +100,9 @@ def _expiry(expires: float | timedelta | None, *, single_use: bool) -> int:
     return min(math.ceil(time.time() + seconds), _LAST_EXPIRY)
 
 
-def _public_key(source: str | os.PathLike[str] | PublicKey | None, *, task: Any) -> PublicKey:
+def _public_key(source: KeySource | None) -> PublicKey:
     if isinstance(source, PublicKey):
         return source
-    value = _setting(task, "bufpool_public_key") if source is None else source
-    if value is None:
+    if source is None:
         raise KeyFileError("no public key: set bufpool_public_key, or give seal() a public_key")
-    return read_public(value)
-
-
-def _setting(task: Any, key: str) -> Any:
-    from celery import current_app  # noqa: PLC0415 - sealing with a given key needs no Celery
-
-    app = current_app if isinstance(task, str) else getattr(task, "app", None) or current_app
-    return app.conf.get(key)
+    return read_public(source)

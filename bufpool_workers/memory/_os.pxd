@@ -61,7 +61,7 @@ cdef extern from *:
     }
 
     /* out of core dumps, and zeros in the child of a fork */
-    static inline int bufpool_keep_apart(void *memory, size_t length) {
+    static inline int bufpool_exclude_from_dump_and_fork(void *memory, size_t length) {
     #ifdef __linux__
       return madvise(memory, length, MADV_DONTDUMP) | madvise(memory, length, MADV_WIPEONFORK);
     #else
@@ -71,7 +71,7 @@ cdef extern from *:
     }
 
     /* in the child of a fork: zeros, either in a hole or over what was inherited */
-    static inline int bufpool_put_zeros(void *memory, size_t length, int hole) {
+    static inline int bufpool_remap_zeros(void *memory, size_t length, int hole) {
       int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED;
     #ifdef MAP_FIXED_NOREPLACE         /* Linux 4.17 */
       if (hole)
@@ -86,5 +86,5 @@ cdef extern from *:
     # not a plain memset: the compiler may not leave it out as a dead store
     void wipe "bufpool_wipe"(void* memory, size_t length) noexcept nogil
     int memfd_secret "bufpool_memfd_secret"(unsigned int flags) noexcept nogil
-    int keep_apart "bufpool_keep_apart"(void* memory, size_t length) noexcept nogil
-    int put_zeros "bufpool_put_zeros"(void* memory, size_t length, bint hole) noexcept nogil
+    int exclude_from_dump_and_fork "bufpool_exclude_from_dump_and_fork"(void* memory, size_t length) noexcept nogil
+    int remap_zeros "bufpool_remap_zeros"(void* memory, size_t length, bint hole) noexcept nogil

@@ -1,22 +1,22 @@
-# Included by _core.pyx: the handle that a user has, and what becomes of its slot without it.
+# Included by _core.pyx: the handle that a user has, and what happens when it is dropped.
 
 cdef Slot NO_SLOT
-NO_SLOT.lease = UNBOUNDED          # so that a handle made by hand is a released one
+NO_SLOT.checkout_id = UNBOUNDED    # so that a handle made by hand is a released one
 
 
 @cython.final
 @cython.no_gc
 @cython.freelist(64)
 cdef class Buffer:
-    """A lent piece of a pool's memory, exactly as long as was asked; a context manager.
+    """A piece of a pool's memory, exactly as long as was asked for; a context manager.
 
     It supports the buffer protocol (writable, contiguous, format "B"). After release every access
-    raises ValueError. Memory that anything still views is never handed out again: see `release`.
+    raises ValueError. Memory is not used again while it has views: see `release`.
     """
 
     cdef Arena arena
     cdef Slot* slot
-    cdef uint64_t lease
+    cdef uint64_t checkout_id
 
     def __cinit__(self):
         self.slot = &NO_SLOT
@@ -25,9 +25,9 @@ cdef class Buffer:
         raise TypeError("a Buffer comes from buffer() or a pool's acquire()")
 
     cdef int check(self) except -1:
-        if self.slot.lease != self.lease:
+        if self.slot.checkout_id != self.checkout_id:
             raise ValueError("buffer is released")
-        if self.arena.kind != REGULAR and self.arena.made_in != generation:
+        if self.arena.kind != REGULAR and self.arena.generation != generation:
             raise ValueError(f"{self.arena.name} pool: the buffer belongs to the process that "
                              "acquired it, before the fork")
         return 0
@@ -40,7 +40,7 @@ cdef class Buffer:
     def __releasebuffer__(self, Py_buffer* view):
         cdef Slot* slot = self.slot
         slot.exports -= 1
-        if slot.exports == 0 and slot.lease == 0 and self.arena.made_in == generation:
+        if slot.exports == 0 and slot.checkout_id == 0 and self.arena.generation == generation:
             self.arena.last_view_died(slot)
 
     def __enter__(self):
@@ -48,48 +48,48 @@ cdef class Buffer:
         return self
 
     def __exit__(self, kind, error, trace, /):
-        if self.slot.lease == self.lease:
-            self.leave(None)
+        if self.slot.checkout_id == self.checkout_id:
+            self.end(None)
 
-    cdef inline int leave(self, code) except -1:
-        """End the lending, whether or not views are left."""
+    cdef inline int end(self, blame) except -1:
+        """End the checkout, with or without live views; warnings name the function `blame`."""
         if self.arena.kind != REGULAR:
-            return self.leave_secure(code)
-        return self.leave_any(code)
+            return self.end_secure(blame)
+        return self.end_any(blame)
 
-    cdef inline int leave_any(self, code) except -1:
+    cdef inline int end_any(self, blame) except -1:
         if self.slot.exports == 0:
-            self.arena.take_back(self.slot)
+            self.arena.return_slot(self.slot)
             return 0
-        if self.arena.made_in == generation:     # else the counter may be the parent's, shared
+        if self.arena.generation == generation:     # else the counter may be the parent's, shared
             self.slot.size_class.count[<int>ESCAPES][0] += 1
         where, place = self.arena.acquired_at(self.slot), self.arena.place(self.slot)
-        self.arena.take_back(self.slot)
+        self.arena.return_slot(self.slot)
         note_escape(self.arena.name, place)
         return warn(f"{self.arena.name} pool: a view outlived its buffer of {self.slot.nbytes} "
-                    f"bytes{where}; its memory is kept apart until the last view dies", code)
+                    f"bytes{where}; its memory is kept apart until the last view dies", blame)
 
-    cdef int leave_secure(self, code) except -1:
+    cdef int end_secure(self, blame) except -1:
         if self.arena.kind == RANDOM:
-            prepare_random(self.slot.nbytes, self.arena.least)
-            if self.slot.lease != self.lease:       # another thread released it meanwhile
+            ensure_keystream(self.slot.nbytes, self.arena.min_level)
+            if self.slot.checkout_id != self.checkout_id:       # another thread released it meanwhile
                 return 0
-        self.leave_any(code)
-        return self.arena.report_damage() if self.arena.damaged >= 0 else 0
+        self.end_any(blame)
+        return report_damage(self.arena) if self.arena.damaged_bytes >= 0 else 0
 
     def release(self):
-        """Give the memory back to its pool.
+        """Return the memory to its pool.
 
-        Raises ValueError when that was done before, and BufferError while views of the buffer
-        are alive (a slice, a memoryview, a numpy array), as bytearray and mmap do.
+        Raises ValueError if it was returned before, and BufferError while views of the buffer are
+        alive (a slice, a memoryview, a numpy array), as bytearray and mmap do.
         """
-        if self.slot.lease != self.lease:
+        if self.slot.checkout_id != self.checkout_id:
             raise ValueError("buffer is released")
         if self.slot.exports:
             raise BufferError(f"{self.arena.name} pool: the buffer of {self.slot.nbytes} bytes has "
                               f"{self.slot.exports} live "
                               f"{'view' if self.slot.exports == 1 else 'views'}")
-        self.leave(None)
+        self.end(None)
 
     def __len__(self):
         self.check()
@@ -102,7 +102,7 @@ cdef class Buffer:
         memoryview(self)[key] = value
 
     def __repr__(self):
-        if self.slot.lease != self.lease:
+        if self.slot.checkout_id != self.checkout_id:
             return "<bufpool_workers.Buffer, released>"
         return f"<bufpool_workers.Buffer, {self.arena.name}, {self.slot.nbytes} bytes>"
 
@@ -121,7 +121,7 @@ cdef class Buffer:
 
     @property
     def capacity(self):
-        """The size of the class it was taken from, in bytes; at least `nbytes`."""
+        """The size of its size class, in bytes; at least `nbytes`."""
         self.check()
         if self.slot.size_class.size == UNBOUNDED:
             return <Py_ssize_t>self.slot.slab.mapping.nbytes
@@ -134,14 +134,14 @@ cdef class Buffer:
 
     @property
     def released(self):
-        """Whether it was given back."""
-        return self.slot.lease != self.lease
+        """True once it was returned to its pool."""
+        return self.slot.checkout_id != self.checkout_id
 
 
 @cython.final
 @cython.no_gc
 cdef class DropReport:
-    """Says that a buffer was dropped, when this goes: with the current exception kept apart."""
+    """Warns of a dropped buffer when it is deallocated, which keeps the current exception apart."""
 
     cdef Arena arena
     cdef Slot* slot
@@ -149,59 +149,61 @@ cdef class DropReport:
     def __dealloc__(self):
         message = (f"{self.arena.name} pool: a buffer of {self.slot.nbytes} bytes was dropped "
                    f"without release{self.arena.acquired_at(self.slot)}")
-        if self.arena.damaged >= 0:
-            self.arena.report_damage()
+        if self.arena.damaged_bytes >= 0:
+            report_damage(self.arena)
         warn(message, None)
 
 
 cdef void drop(Arena arena, Slot* slot) noexcept:
-    """Take back what nobody released, and report it."""
+    """Take back a buffer that was not released, and report it."""
     arena.count_reclaim(slot)
-    arena.take_back(slot)
+    arena.return_slot(slot)
     cdef DropReport report = DropReport.__new__(DropReport)
     report.arena, report.slot = arena, slot
 
 
-# Not Cython's `__dealloc__`, around which the current exception is kept apart each time: that is a
-# seventh of a lending. Buffers that were released need none of it.
+# Not Cython's `__dealloc__`, which keeps the current exception apart each time: that is a seventh of
+# the cost of a buffer, and only dropped ones need it.
 cdef destructor free_handle = (<PyTypeObject*>Buffer).tp_dealloc
 
 
 cdef void dealloc(PyObject* handle) noexcept:
     # no variable of type Buffer: counting references would free the handle once more
     cdef Slot* slot = (<Buffer>handle).slot
-    if slot.lease == (<Buffer>handle).lease and (<Buffer>handle).arena.made_in == generation:
+    if (slot.checkout_id == (<Buffer>handle).checkout_id
+            and (<Buffer>handle).arena.generation == generation):
         drop((<Buffer>handle).arena, slot)
     free_handle(handle)
 
 (<PyTypeObject*>Buffer).tp_dealloc = dealloc
+(<PyTypeObject*>Buffer).tp_name = "bufpool_workers.Buffer"      # where users import it from
 
 
 cdef int fill_large(Buffer buffer) except -1:
-    """Fill a random buffer that is more than a block from its first bytes, a key, as a block is.
+    """Fill a random buffer larger than a block from its first bytes, a key, as a block is filled.
 
-    It runs Python code, so it comes after the change of state; a view keeps the memory in place.
+    This runs Python code, so it comes after the change of state. A view keeps the memory in place.
     """
     try:
         with memoryview(buffer) as view:
-            keystream.make_block(view)
+            _keystream.rekey(view)
     except BaseException:
-        if buffer.slot.lease == buffer.lease:
-            buffer.arena.take_back(buffer.slot)
+        if buffer.slot.checkout_id == buffer.checkout_id:
+            buffer.arena.return_slot(buffer.slot)
         raise
     return 0
 
 
-cdef int warn(str message, object code) except -1:
-    """Emit a ResourceWarning at the caller's line, or at the function that `code` belongs to."""
-    if code is None:
+cdef int warn(str message, object blame) except -1:
+    """Emit a ResourceWarning at the caller's line, or at the function with the code `blame`."""
+    if blame is None:
         PyErr_WarnEx(ResourceWarning, message.encode("utf-8", "backslashreplace"), 1)
     else:
-        warnings.warn_explicit(message, ResourceWarning, code.co_filename, code.co_firstlineno)
+        warnings.warn_explicit(message, ResourceWarning, blame.co_filename, blame.co_firstlineno)
     return 0
 
 
-def leave(Buffer buffer not None, code):
-    """Do what leaving a `with` does, with warnings that name the function of `code`."""
-    if buffer.slot.lease == buffer.lease:
-        buffer.leave(code)
+def release_on_exit(Buffer buffer not None, blame):
+    """Release as the end of a `with` does, with warnings that name the function of code `blame`."""
+    if buffer.slot.checkout_id == buffer.checkout_id:
+        buffer.end(blame)

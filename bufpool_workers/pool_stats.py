@@ -152,7 +152,7 @@ TABLE: Final = tuple(
     if f.metadata
 )
 """The table: every number of a pool."""
-FIELDS: Final = tuple(counter.name for counter in TABLE if counter.kind != "derived")
+FIELDS: Final = tuple(c.name for kind in ("counter", "gauge") for c in TABLE if c.kind == kind)
 """The numbers that the core keeps for a size class, in its order."""
 
 
@@ -167,18 +167,18 @@ class PoolsStats:
     secure_level: str
 
 
-class Warmth(NamedTuple):
+class WarmupResult(NamedTuple):
     """What a warm-up achieved."""
 
     buffers: int
     nbytes: int
     complete: bool
 
-    def __add__(self, other: object) -> Warmth:
+    def __add__(self, other: object) -> WarmupResult:
         """Add up two warm-ups; complete when both are."""
-        if not isinstance(other, Warmth):
+        if not isinstance(other, WarmupResult):
             return NotImplemented
-        return Warmth(
+        return WarmupResult(
             self.buffers + other.buffers,
             self.nbytes + other.nbytes,
             self.complete and other.complete,

@@ -1,0 +1,54 @@
+"""Where the uses of single-use tokens are noted: in the Redis of an app."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from celery import Celery
+from celery.backends.redis import RedisBackend
+from kombu.exceptions import OperationalError
+from redis import Redis, RedisError
+
+from bufpool_workers.errors import ReplayStoreError
+
+_CONNECT_SECONDS = 5
+
+
+def note_use(app: Celery, key: str, holder: str, seconds: int) -> bool:
+    """Note a use in the app's result backend if that is Redis, else in its broker.
+
+    Return True for the first holder of the key, whenever that one asks: SET with NX
+    (https://redis.io/commands/set). Raises ReplayStoreError if Redis can't be asked.
+    """
+    try:
+        with _redis(app) as client:
+            if client is None:
+                raise ReplayStoreError(
+                    "single-use tokens need Redis as result backend or as broker"
+                )
+            if client.set(key, holder, nx=True, ex=seconds):
+                return True
+            noted: Any = client.get(key)
+    except (RedisError, OperationalError, OSError) as error:
+        kind = type(error).__name__
+        raise ReplayStoreError(
+            f"a single-use token stays closed, since Redis could not be asked ({kind})"
+        ) from None
+    return noted in {holder, holder.encode()}
+
+
+@contextmanager
+def _redis(app: Celery) -> Iterator[Redis | None]:
+    """Lend a client with the app's own connection settings, TLS and Sentinel included."""
+    if isinstance(app.backend, RedisBackend):
+        yield app.backend.client
+        return
+    with app.connection_for_write() as connection:
+        if connection.transport.driver_type != "redis":
+            yield None
+            return
+        # Without these bounds kombu would try again and again before it says no.
+        connection.ensure_connection(max_retries=1, timeout=_CONNECT_SECONDS)
+        yield connection.default_channel.client

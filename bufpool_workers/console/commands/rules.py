@@ -1,0 +1,25 @@
+"""`bufpool rules`."""
+
+import re
+
+import click
+
+from bufpool_workers.console import monitoring
+from bufpool_workers.console.commands.common import Host, chosen_namespace, namespace_option
+
+
+@click.command()
+@namespace_option
+@click.option("--job", default="bufpool", show_default=True, help="The job's name in Prometheus.")
+@click.pass_obj
+def rules(host: Host, /, *, namespace: str | None, job: str) -> None:
+    """Print recording and alert rules for Prometheus.
+
+    They are for the app's bufpool_metrics_namespace and bufpool_secure_level.
+    """
+    settings = host.settings
+    if not re.fullmatch(r"[^\s\"\\#]+", job):
+        raise click.BadParameter("no spaces, quotes, backslashes or #", param_hint="--job")
+    prefix = chosen_namespace(settings, namespace)
+    text = monitoring.rules(prefix, job=job, secure_level=settings.secure_level)
+    click.echo(text, nl=False)

@@ -1,0 +1,37 @@
+"""`bufpool status`."""
+
+import json
+
+import click
+
+from bufpool_workers.console.commands.common import Host, NodeFinder, as_json_option, of_nodes
+
+
+@click.command()
+@as_json_option
+@of_nodes
+def status(host: Host, *, finder: NodeFinder, as_json: bool) -> None:
+    """Show pools and processes, once.
+
+    It reads the metrics directory that is set (PROMETHEUS_MULTIPROC_DIR, bufpool_metrics_dir);
+    without one, those of this host's workers of the app; without any, it asks all nodes of the
+    app over the broker. Counters are since that directory began, of dead processes too; what is
+    in use, idle, held and locked is of living ones.
+    """
+    nodes = finder.find()
+    if finder.is_for_every_app:
+        click.echo(
+            "the workers of every app on this host: give -A an app that bufpool_workers.setup was "
+            "called with, to see its own",
+            err=True,
+        )
+    if as_json:
+        click.echo(json.dumps({node.name: node.report.as_dict() for node in nodes}, indent=2))
+        return
+    from bufpool_workers.console.tables import draw_node, make_console  # noqa: PLC0415 - Rich
+
+    console = make_console(no_color=host.no_color)
+    for number, node in enumerate(nodes):
+        if number:
+            console.print()
+        console.print(draw_node(node), crop=False)

@@ -1,0 +1,29 @@
+"""`bufpool top`."""
+
+import click
+
+from bufpool_workers.console import top as live
+from bufpool_workers.console.commands.common import Host, NodeFinder, of_nodes
+from bufpool_workers.console.tables import make_console
+
+
+@click.command()
+@click.option(
+    "-i",
+    "--interval",
+    type=click.FloatRange(0.1),
+    default=1.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How often to look.",
+)
+@click.option("--count", type=click.IntRange(1), help="End after so many looks.")
+@of_nodes
+def top(host: Host, *, finder: NodeFinder, interval: float, count: int | None) -> None:
+    """Show pools and processes, live.
+
+    With what happens in a second. q or Ctrl-C ends it. In a pipe each look is printed below the
+    last one. It finds nodes as status does.
+    """
+    console = make_console(no_color=host.no_color)
+    live.run(finder.find, console=console, seconds=interval, count=count)

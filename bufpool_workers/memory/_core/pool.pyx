@@ -1,0 +1,204 @@
+# Included by _core.pyx: what users call, and the pool's memory in this process.
+
+
+def label(Py_ssize_t nbytes, /):
+    """Return the name of a size class in statistics and metrics: 4096 is "4kb"."""
+    for unit, name in ((1 << 30, "gb"), (1 << 20, "mb"), (1 << 10, "kb")):
+        if nbytes >= unit and nbytes % unit == 0:
+            return f"{nbytes // unit}{name}"
+    return f"{nbytes}b"
+
+
+cdef Arena NO_ARENA = Arena("", REGULAR, (), 0, True, PLAIN, False)
+NO_ARENA.generation = NO_ARENA.open_generation = 0
+
+
+@cython.final
+@cython.no_gc_clear     # finalizers in the same cycle may use it
+cdef class BufferPool:
+    """A pool of one kind ("regular", "secure" or "random"), its bounds, and its memory.
+
+    One pool serves all threads of its process; after a fork the child's begins empty. It shows its
+    `kind`, `size_classes`, their `labels`, `max_bytes`, `max_buffer_bytes` and `warm_levels`.
+    `prepare` is called with the pool before its first use in a process; `locate` returns the place
+    that a buffer is acquired at. Raises ValueError for an unknown kind and for size classes that
+    don't increase.
+    """
+
+    cdef Arena arena
+    cdef Kind which
+    cdef bint closed, lend_at_limit
+    cdef Level min_level
+    cdef object prepare, locate
+    cdef readonly str kind
+    cdef readonly tuple size_classes
+    cdef readonly tuple labels
+    cdef readonly Py_ssize_t max_bytes
+    cdef readonly Py_ssize_t max_buffer_bytes
+    cdef readonly dict warm_levels     # size class: count
+
+    def __cinit__(self, str kind, *, tuple size_classes not None, Py_ssize_t max_bytes,
+                  Py_ssize_t max_buffer_bytes, dict warm=None, bint lend_at_limit=True,
+                  str secure_level="any", prepare=None, locate=None):
+        kinds = {"regular": REGULAR, "secure": SECURE, "random": RANDOM}
+        if kind not in kinds:
+            raise ValueError(f"kind of a pool must be one of {', '.join(kinds)}, got {kind!r}")
+        bounds = (0, *size_classes, UNBOUNDED // 2)
+        if not all([a < b for a, b in zip(bounds, bounds[1:])]):
+            raise ValueError(f"{kind} pool: size classes must be above 0 and increase")
+        self.kind = kind
+        self.which = kinds[kind]
+        self.min_level = <Level><int>{"any": PLAIN, "mlock": MLOCK, "memfd": MEMFD}[secure_level]
+        if self.which == REGULAR:
+            self.min_level = PLAIN
+        self.size_classes = size_classes
+        self.labels = (*map(label, size_classes), "larger")
+        self.max_bytes, self.max_buffer_bytes = max_bytes, max_buffer_bytes
+        self.warm_levels = warm or {}
+        self.lend_at_limit, self.prepare, self.locate = lend_at_limit, prepare, locate
+        self.arena = NO_ARENA
+
+    cdef Arena current_arena(self):
+        """Return the arena of this process, made at the first use and again after a fork."""
+        if self.closed:
+            raise PoolClosed(f"{self.kind} pool: closed")
+        if self.arena.generation != generation:
+            self.arena = Arena(self.kind, self.which, self.size_classes, self.max_bytes,
+                               self.lend_at_limit, self.min_level, self.locate is not None)
+            if self.prepare is not None:
+                try:
+                    self.prepare(self)
+                except BaseException:
+                    self.arena = NO_ARENA      # the next use prepares again
+                    raise
+        return self.arena
+
+    cdef Py_ssize_t size_asked(self, nbytes) except -1:
+        if isinstance(nbytes, str):
+            nbytes = self.size_in(nbytes)
+        elif isinstance(nbytes, bool):
+            raise TypeError(f"{self.kind} pool: size must be an int, not bool")
+        nbytes = operator.index(nbytes)
+        if nbytes < 0:
+            raise ValueError(f"{self.kind} pool: size must not be negative, got {nbytes}")
+        if nbytes > self.max_buffer_bytes:
+            raise LimitExceeded(f"{self.kind} pool: {nbytes} bytes asked, the most for one buffer "
+                                f"is {self.max_buffer_bytes} (bufpool_max_buffer_bytes)")
+        return nbytes
+
+    cdef object size_in(self, str text):
+        try:
+            return parse_size(text)
+        except ValueError:
+            if self.which == REGULAR:
+                raise
+        # the argument may be the secret itself: no exception quotes it or has it in its context
+        raise ValueError(f'{self.kind} pool: size must be an int or text such as "64KiB"')
+
+    cdef inline Buffer checkout(self, object nbytes):
+        cdef Py_ssize_t n = PyLong_AsSsize_t(nbytes) if PyLong_CheckExact(nbytes) else -1
+        if not 0 <= n <= self.max_buffer_bytes:
+            PyErr_Clear()
+            n = self.size_asked(nbytes)
+        if self.which == RANDOM:
+            ensure_keystream(n, self.min_level)
+        cdef Arena arena = self.arena
+        if arena.open_generation != generation:
+            arena = self.current_arena()
+        if self.locate is not None:
+            return self.acquire_located(arena, n)
+        return self.checkout_from(arena, n)
+
+    cdef inline Buffer checkout_from(self, Arena arena, Py_ssize_t n):
+        cdef Buffer buffer = Buffer.__new__(Buffer)
+        buffer.slot = arena.take_slot(n, scope_number())
+        buffer.checkout_id = buffer.slot.checkout_id
+        buffer.arena = arena
+        if self.which == RANDOM and is_large(n):
+            fill_large(buffer)
+        return buffer
+
+    cdef Buffer acquire_located(self, Arena arena, Py_ssize_t n):
+        cdef str place = self.locate()
+        cdef Buffer buffer = self.checkout_from(arena, n)
+        arena.places[<size_t>buffer.slot] = place
+        return buffer
+
+    def acquire(self, nbytes, /):
+        """Return a buffer of exactly `nbytes` (an int, or text like "64KiB").
+
+        Raises what `bufpool_workers.buffer` raises, and PoolClosed after `close`.
+        """
+        return self.checkout(nbytes)
+
+    def stats(self):
+        """Return this process's numbers, also by size class."""
+        return PoolStats.of_classes(self.labels, self.counters())
+
+    def warm(self, *, double seconds=2.0):
+        """Map and touch the buffers of `warm_levels`, within `seconds`.
+
+        Buffers that are not reached are mapped later, when they are asked for. Warming again maps
+        only what is missing. Raises LimitExceeded if they don't fit under the cap.
+        """
+        cdef Arena arena = self.current_arena()
+        cdef double deadline = now() + seconds
+        if self.which == RANDOM and self.warm_levels:
+            ensure_keystream(1, self.min_level)
+        buffers = nbytes = 0
+        complete = True
+        for size, count in self.warm_levels.items():
+            done = arena.warm(&arena.classes[self.size_classes.index(size)], count, deadline)
+            buffers += done
+            nbytes += done * size
+            complete = complete and done == count
+        return WarmupResult(buffers, nbytes, complete)
+
+    def trim(self, *, bint all_idle=True):
+        """Return idle memory above the warm level to the system; return its bytes.
+
+        Without `all_idle`, only memory that was not needed since the last call.
+        """
+        return self.current_arena().shrink(ON_DEMAND, all_idle)
+
+    def bind_counters(self, block, offsets):
+        """Keep the counters in `block`, an object with a writable buffer, from now on.
+
+        `offsets` are in bytes, one for each label and, within it, each of FIELDS. The block is
+        held (it can't be closed or resized) until the pool is bound to another one.
+        """
+        # ints from here on: those that run Python code could give another value the next time
+        offsets = tuple(map(operator.index, offsets))
+        bind_counters(self.current_arena(), block, offsets)
+
+    def counters(self):
+        """Return a tuple of floats in the order of FIELDS for each label, all of one moment."""
+        cdef Arena arena = self.arena if self.closed else self.current_arena()
+        return [tuple([arena.classes[i].count[j][0] for j in range(<int>NFIELDS)])
+                for i in range(arena.nclasses)]
+
+    def close(self):
+        """Close the pool. Regular buffers that are out stay valid until they are released.
+
+        Secure and random ones are taken back and overwritten, as at the end of a task.
+        """
+        if not self.closed:
+            self.current_arena().open_generation = 0
+            self.closed = True
+            if self.which != REGULAR:
+                self.arena.reclaim(0, True)
+            self.arena.shrink(PREWARMED, True)
+            if self.arena.damaged_bytes >= 0:
+                report_damage(self.arena)
+
+    def __repr__(self):
+        # without current_arena(), which would make one
+        if self.closed:
+            return f"<bufpool_workers.BufferPool, {self.kind}, closed>"
+        if self.arena.generation != generation:
+            return f"<bufpool_workers.BufferPool, {self.kind}, unused>"
+        stats = self.stats()
+        return (f"<bufpool_workers.BufferPool, {self.kind}, {stats.in_use} in use, "
+                f"{stats.idle} idle, {stats.held_bytes} of {self.max_bytes} bytes>")
+
+(<PyTypeObject*>BufferPool).tp_name = "bufpool_workers.BufferPool"    # as Buffer's

@@ -1,0 +1,92 @@
+"""Where the processes of a node count: chosen once, absolute, and kept."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+
+from bufpool_workers import counters
+from bufpool_workers.errors import MetricsError
+
+VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+_FORMER_VARIABLE = "prometheus_multiproc_dir"
+_SETTER = "BUFPOOL_METRICS_DIR_SETTER"  # the pid of the main process that set it itself
+
+
+class MetricsDirectory:
+    """The metrics directory of a process: none, the deployment's, or a private one of its node.
+
+    It is read from the environment once. What other libraries write there later, and a change of
+    the current directory, change nothing.
+    """
+
+    def __init__(self) -> None:
+        self.path: Path | None = None
+        self.is_private = False
+
+    def join(self, *, private: bool = False) -> None:
+        """Take the directory that the environment names, else make a private one if asked to.
+
+        Raises MetricsError if the environment names one that is not there.
+        """
+        if _is_set_here():  # by what this process ran before SIGHUP; its lock is gone
+            os.environ.pop(VARIABLE, None)
+        path = directory_of_environment()
+        if path is not None:
+            if private and not path.is_dir():
+                what = "it is not a directory" if path.exists() else "it does not exist; create it"
+                raise MetricsError(
+                    f"metrics directory {str(path)!r}: {what}, or leave {VARIABLE} out for a "
+                    "private one"
+                )
+            self.path = path
+            os.environ[VARIABLE] = str(path)  # absolute, for prometheus_client and for children
+        elif private:
+            self.is_private = True
+            self._set(counters.private_directory.make())
+
+    def apply_setting(self, metrics_dir: str | None) -> None:
+        """Take the directory that the setting `bufpool_metrics_dir` names, for a private one.
+
+        Raises MetricsError if the setting and the environment name two directories.
+        """
+        if metrics_dir is None or self.path == (path := Path(metrics_dir).absolute()):
+            return
+        if self.path is not None and not self.is_private:
+            raise MetricsError(
+                f"bufpool_metrics_dir is {metrics_dir!r}, but {VARIABLE} is {str(self.path)!r}: "
+                "leave one of them out"
+            )
+        self.is_private = False
+        self._set(path)
+
+    def recreate(self) -> None:
+        """Make it again if something has removed it under a running node."""
+        if self.path is not None:
+            counters.private_directory.recreate(self.path)
+
+    @property
+    def is_set_here(self) -> bool:
+        """Return whether this process chose it; the environment named none when it began."""
+        return _is_set_here()
+
+    def _set(self, path: Path) -> None:
+        self.path = path
+        os.environ.update({VARIABLE: str(path), _SETTER: str(os.getpid())})
+
+
+def directory_of_environment() -> Path | None:
+    """Return the directory that the environment names, absolute; None if it names none.
+
+    As prometheus_client does, it takes the variable's former name, which is deprecated.
+    """
+    value = os.environ.get(VARIABLE)
+    if not value and (value := os.environ.get(_FORMER_VARIABLE)):
+        warnings.warn(f"{_FORMER_VARIABLE} is deprecated: set {VARIABLE}", stacklevel=2)
+    return Path(value).absolute() if value else None
+
+
+def _is_set_here() -> bool:
+    """Return whether this process set the variable; after SIGHUP the same pid runs it anew."""
+    return os.environ.get(_SETTER) == str(os.getpid())

@@ -1,0 +1,35 @@
+"""The running job, as every host describes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from bufpool_workers.memory import _core
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One run of a job. `id` stays the same over its retries; tokens are bound to `name`.
+
+    `function` is the user's own, without what decorators put around it. `note_use` is the store
+    of single-use tokens (`sealing.single_use.Store`). `give_up` is called when a token does not
+    open: no retry would help.
+    """
+
+    id: str
+    name: str
+    function: Callable[..., Any] | None = None
+    note_use: Callable[[str, str, int], bool] | None = None
+    give_up: Callable[[], None] | None = None
+
+
+def current_job() -> Job | None:
+    """Return the job that runs in this context; None for none, and for one that is over.
+
+    Contexts are Python's (PEP 567): threads and greenlets that a job starts have their own, tasks
+    of asyncio a copy of its.
+    """
+    job: Job | None = _core.current_job()
+    return job

@@ -1,0 +1,64 @@
+"""The keys of this process: the public one that it seals to, the private ones that it opens with.
+
+They are read from the settings of the process: this module puts `sealing` and the runtime together.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from bufpool_workers.runtime.process import current_runtime
+from bufpool_workers.sealing import producer
+from bufpool_workers.sealing.keys import PublicKey
+from bufpool_workers.settings import Settings
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+
+def seal(  # noqa: PLR0913 - a call reads as one sentence, all but the secret by keyword
+    secret: Buffer | str,
+    *,
+    task: Any,
+    argument: str,
+    expires: float | timedelta | None = None,
+    public_key: str | os.PathLike[str] | PublicKey | None = None,
+    single_use: bool = False,
+    wipe: bool = False,
+) -> str:
+    """Return a token that only a worker can open, and only as this argument of this task.
+
+    `task` is a task or its name. `expires` is in seconds from now, or a timedelta; the clocks of
+    producer and worker are trusted. `public_key` is a key's text or the path of a file that holds
+    it; without one the setting `bufpool_public_key` counts. A `single_use` token opens for one
+    task only, is known in Redis until it expires, and so must expire.
+
+    `secret` is bytes-like. A `str` is taken and sealed as UTF-8, but Python can't wipe a `str`,
+    nor `bytes`: keep secrets in a `bytearray` or a buffer. With `wipe=True` that buffer is
+    overwritten with zeroes on return, also when sealing fails; TypeError if it is read-only.
+    """
+    return producer.seal(
+        secret,
+        task=task,
+        argument=argument,
+        expires=expires,
+        public_key=public_key,
+        single_use=single_use,
+        wipe=wipe,
+        default_key=lambda: _settings_for(task).public_key,
+    )
+
+
+def _settings_for(task: Any) -> Settings:
+    """Return the settings of a task's app; for a task's name those of this process."""
+    runtime = current_runtime()
+    app = getattr(task, "app", None)
+    # a producer may seal by name for the app that is current in it, and never call setup
+    if app is None and not runtime.hosts and "celery" in sys.modules:
+        app = sys.modules["celery"].current_app
+    if app is None or any(host.app is app for host in runtime.hosts):
+        return runtime.settings
+    return Settings.from_conf(app.conf)

@@ -1,0 +1,348 @@
+"""One process of a node: its settings, pools, counter file, keys and jobs."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from bufpool_workers import _loading, counters
+from bufpool_workers.errors import MetricsError, SealError, SettingsError
+from bufpool_workers.memory import BufferPool, Pools, _core, load_keystream
+from bufpool_workers.runtime import warmup
+from bufpool_workers.runtime.counting import CounterBinding
+from bufpool_workers.runtime.directory import VARIABLE, MetricsDirectory
+from bufpool_workers.runtime.job import Job, current_job
+from bufpool_workers.settings import PREFIX, Settings
+from bufpool_workers.units import format_percentage
+
+if TYPE_CHECKING:
+    from bufpool_workers.metrics.server import Endpoint
+    from bufpool_workers.sealing.keyring import Keyring
+
+logger = logging.getLogger(__name__)
+
+_COUNTING: Final = tuple(
+    f"bufpool_workers.counters.{name}" for name in ("catalog", "counterfile", "compaction")
+)
+
+
+class Host(Protocol):
+    """A job system in this process, as its adapter describes it to the runtime."""
+
+    @property
+    def name(self) -> str:
+        """How errors call it, such as "the Celery app 'shop'"."""
+
+    @property
+    def app(self) -> Any:
+        """What its settings belong to; None when that is gone."""
+
+    def read_settings(self) -> Settings:
+        """Read and check its settings; raises SettingsError, or the host's own error for them."""
+
+    def called_job(self, function: Callable[..., Any]) -> Job | None:
+        """Return the job of a function that runs because its task was called, not started."""
+
+
+class Runtime:
+    """What a process owns; there is one in each, and one fork handler resets it.
+
+    Settings are read when they are first used, and kept: they are the first host's, and a second
+    host with other ones is an error. The metrics directory is chosen once. Pools, counter file and
+    keys are made at their first use, and again in the child of a fork.
+    """
+
+    def __init__(self) -> None:
+        self._begin()
+        os.register_at_fork(after_in_child=self._begin_in_child)
+
+    def _begin(self) -> None:
+        self.hosts: list[Host] = []
+        self._unread: list[Host] = []
+        self._settings: Settings | None = None
+        self._whose = ""
+        self._of_other_app: tuple[Any, Settings] | None = None
+        self._pools: Pools | None = None
+        self.directory = MetricsDirectory()
+        self._has_joined = False
+        self._begin_in_child()
+
+    def _begin_in_child(self) -> None:
+        self._lock = threading.RLock()  # one that a thread held at the fork would stay locked
+        self.counters = CounterBinding(self)
+        self._keyring: Keyring | None = None
+        self._is_started = False
+
+    def reset(self) -> None:
+        """Close the pools, and forget hosts, settings, keys and metrics directory; for tests."""
+        self.stop_process()
+        self._begin()
+
+    # settings
+
+    def add_host(self, host: Host) -> None:
+        """Take a host's settings for those of this process, or compare them with the ones it has.
+
+        They are read when settings are first used after this.
+        """
+        if not self.hosts:  # what was made until now was made of the defaults, which no host set
+            self._settings = self._pools = None
+        self.hosts.append(host)
+        self._unread.append(host)
+        _core.uninstall()  # the next use compares the settings
+
+    @property
+    def settings(self) -> Settings:
+        """Return the settings of this process.
+
+        Raises what the host raises for wrong ones, and SettingsError where two hosts' differ.
+        """
+        while self._unread or self._settings is None:
+            host = self._unread[0] if self._unread else None
+            if host is None or host.app is not None:
+                self._compare(Settings() if host is None else host.read_settings(), host)
+            if host is not None:
+                self._unread = [each for each in self._unread if each is not host]
+        return self._settings
+
+    def _compare(self, settings: Settings, host: Host | None) -> None:
+        name = "the defaults" if host is None else host.name
+        if self._settings is None:
+            self._settings, self._whose = settings, name
+            return
+        different = [
+            PREFIX + field.name
+            for field in fields(Settings)
+            if getattr(settings, field.name) != getattr(self._settings, field.name)
+        ]
+        if different:
+            raise SettingsError(
+                f"{self._whose} and {name} are in one process and differ in "
+                f"{', '.join(different)}: a process has one set of pools; give both the same "
+                "settings (a test-suite calls bufpool_workers.testing.reset() between apps)"
+            )
+
+    def settings_of(self, app: Any) -> Settings:
+        """Return the settings of an app, which may be one that is no host of this process."""
+        if any(host.app is app for host in self.hosts):
+            return self.settings
+        if self._of_other_app is None or self._of_other_app[0] is not app.conf:
+            self._of_other_app = app.conf, Settings.from_conf(app.conf)
+        return self._of_other_app[1]
+
+    # memory
+
+    @property
+    def pools(self) -> Pools:
+        """Return the pools of this process; the first use makes them."""
+        settings = self.settings
+        if self._pools is None:
+            _loading.load(*_COUNTING)
+        made = _core.installed_pools() or self._pools or Pools(settings, prepare=self._bind)
+        self._pools = _core.install(made)  # of two threads that made some, the first one's
+        return self._pools
+
+    def _bind(self, pool: BufferPool) -> None:
+        self.counters.bind(pool)
+
+    def _note_escape(self, kind: str, place: str) -> None:
+        self.counters.note_escape(kind, place)
+
+    def start_process(self) -> None:
+        """Warm the pools and load the private keys, once in each process; safe to call again.
+
+        A failure is logged, not raised: buffers are mapped when they are asked for, and hosts
+        swallow what their signal handlers raise.
+        """
+        if self._is_started:
+            return
+        self._is_started = True
+        warmup.warm(self.pools, self.counters)
+        if self.settings.private_keys:
+            try:
+                self.keyring  # noqa: B018 - loads it
+            except SealError:
+                logger.exception("bufpool: no private keys; tasks with sealed arguments will fail")
+
+    def stop_process(self) -> None:
+        """Close the pools at the process's end; what it counted stays in the node's totals.
+
+        A later use makes new ones: the process may go on, as one with an embedded worker does.
+        """
+        self._is_started = False
+        pools, self._pools = _core.installed_pools() or self._pools, None
+        _core.uninstall()
+        if pools is not None:
+            pools.close()
+
+    def load_late_imports(self) -> None:
+        """Import what is else imported at its first use; for main processes, before they fork."""
+        load_keystream()
+        if self.settings.tune_malloc:
+            _loading.load("bufpool_workers.runtime.malloc")
+        if self.settings.private_keys:
+            _loading.load("bufpool_workers.sealing.keyring")
+        if self.settings.metrics_port is not None:
+            _loading.load("bufpool_workers.metrics.server")
+
+    # keys
+
+    @property
+    def keyring(self) -> Keyring:
+        """Return this process's private keys; the first use loads them, also after a fork.
+
+        Raises KeyFileError if one can't be used.
+        """
+        if self._keyring is None:
+            from bufpool_workers.sealing.keyring import Keyring  # noqa: PLC0415 - cryptography
+
+            self._keyring = Keyring(self.settings.private_keys)
+        return self._keyring
+
+    # jobs
+
+    def begin_job(self, job: Job, *, nested: bool = False) -> None:
+        """Note that a job begins in this context: `end_job` takes back what it then still holds.
+
+        A job that is not `nested` in another one ends those that are open here: they have ended
+        without a word, as one does that an exception interrupts outside its body.
+        """
+        while not nested and (open_scope := _core.outermost_scope()):
+            name, open_job = open_scope
+            self._end(name, open_job)
+        _core.enter_scope(job.id, job)
+
+    def end_job(self, job: Job) -> int:
+        """Take back the buffers that the job still holds, with a warning; return their number.
+
+        It also trims the pools if that was asked of this process.
+        """
+        try:
+            return self._end(job.id, job)
+        finally:  # a warning may be made an error
+            self.counters.ensure_file()
+            if self.counters.is_trim_asked():
+                warmup.trim(self.pools)
+
+    def _end(self, job_id: str, job: Job | None) -> int:
+        code = getattr(job and job.function, "__code__", None)
+        return self.pools.end_task(job_id, name=job.name if job else job_id, code=code)
+
+    def job_of(self, function: Callable[..., Any]) -> Job | None:
+        """Return the running job whose own function this is; None if there is none."""
+        job = current_job()
+        if job is not None and job.function is function:
+            return job
+        called = (host.called_job(function) for host in self.hosts)
+        return next((job for job in called if job is not None), None)
+
+    # the node
+
+    def join_node(self, *, private: bool = False) -> None:
+        """Choose the metrics directory; with `private`, make one where the environment names none.
+
+        Raises MetricsError if it names one that is not there.
+        """
+        self._has_joined = True
+        self.directory.join(private=private)
+
+    @property
+    def metrics_directory(self) -> Path | None:
+        """Return the directory in which this process counts, absolute; None if there is none."""
+        if not self._has_joined:
+            self.join_node()
+            if self.directory.path is None and self.settings.metrics_dir is not None:
+                self.directory.path = Path(self.settings.metrics_dir).absolute()
+        return self.directory.path
+
+    def start_node(self, *, node: str, app: str | None) -> None:
+        """Prepare the directory for the node whose main process this is, before it has children.
+
+        Say whose a private directory is, and merge what earlier nodes left. Raises MetricsError if
+        the setting and the environment name two directories, or if no process can count there.
+        """
+        self.directory.apply_setting(self.settings.metrics_dir)
+        directory = self.metrics_directory
+        if directory is None:
+            return
+        if self.directory.is_private:
+            private_directory = counters.private_directory
+            manifest = private_directory.NodeManifest(node, app, os.getpid())
+            private_directory.advertise(directory, manifest)
+        self.counters.check()
+        try:
+            counters.compact(directory, foreign=self.settings.compact_foreign)
+        except OSError as error:
+            logger.warning("bufpool: files of dead processes can't be merged: %s", error)
+
+    def serve_metrics(self, *, host: str | None = None, port: int | None = None) -> Endpoint:
+        """Serve the node's scrape from a thread of this process, and from none of its children.
+
+        `host` and `port` are those of the settings if they are not given. Raises MetricsError that
+        names what was wrong, as the setting or as the option that gave it.
+        """
+        from bufpool_workers.metrics import server, wsgi_app  # noqa: PLC0415 - prometheus_client
+
+        directory, settings = self.metrics_directory, self.settings
+        if directory is None:
+            raise MetricsError(
+                f"no metrics directory: set {VARIABLE} or bufpool_metrics_dir, for the workers and "
+                "for this command; workers without it count in private ones"
+            )
+        app = wsgi_app(
+            directory,
+            namespace=settings.metrics_namespace,
+            compact_foreign=settings.compact_foreign,
+        )
+        given = {
+            "host": f"{PREFIX}metrics_host = {settings.metrics_host!r}"
+            if host is None
+            else f"--host {host}",
+            "port": f"{PREFIX}metrics_port = {settings.metrics_port!r}"
+            if port is None
+            else f"--port {port}",
+        }
+        return server.serve(
+            app,
+            host=settings.metrics_host if host is None else host,
+            port=settings.metrics_port or 0 if port is None else port,
+            tls=settings.metrics_tls,
+            given=given,
+        )
+
+    def log_totals(self) -> None:
+        """Log one line of what the node counted, its dead processes included."""
+        directory = self.metrics_directory
+        if directory is None:
+            return
+        try:
+            report = counters.read_report(directory, namespace=self.settings.metrics_namespace)
+        except MetricsError as error:
+            logger.warning("bufpool: no totals: %s", error)
+            return
+        total = report.total
+        logger.info(
+            "bufpool: %d gets, hit rate %s, %d escapes, %d reclaims",
+            total.gets,
+            "-" if total.hit_rate is None else format_percentage(total.hit_rate),
+            total.escapes,
+            total.reclaims,
+            extra={"bufpool": {"event": "ended", **total.as_dict()}},
+        )
+
+
+_runtime: Final = Runtime()
+
+
+def current_runtime() -> Runtime:
+    """Return the runtime of this process."""
+    return _runtime
+
+
+_core.on_first_use(lambda: _runtime.pools)
+_core.on_escape(_runtime._note_escape)  # noqa: SLF001 - its only caller is the core

@@ -1,0 +1,40 @@
+"""Helpers for the tests of programs that use this package."""
+
+from collections.abc import Callable
+from typing import Any
+
+from bufpool_workers.runtime import Job, current_runtime
+from bufpool_workers.settings import Settings
+
+__all__ = ["configure", "reset"]
+
+
+def reset() -> None:
+    """Forget the apps that `setup` was called with, their settings, pools, keys and directory.
+
+    A process has one configuration, and a second one in it is an error: a test-suite that makes
+    many apps with different settings calls this between them. Secure and random buffers that are
+    out are taken back, and counters begin at zero.
+    """
+    current_runtime().reset()
+
+
+def configure(settings: Settings) -> None:
+    """Reset, and give this process settings without an app."""
+    reset()
+    current_runtime().add_host(_Configured(settings))
+
+
+class _Configured:
+    """Settings of a process that no job system gave it."""
+
+    name = "bufpool_workers.testing"
+
+    def __init__(self, settings: Settings) -> None:
+        self.app = self._settings = settings
+
+    def read_settings(self) -> Settings:
+        return self._settings
+
+    def called_job(self, function: Callable[..., Any]) -> Job | None:  # noqa: ARG002 - no job system
+        return None
