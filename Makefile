@@ -62,31 +62,34 @@ storm: .venv/.test
 	$(BIN)/python -m tests.interrupts
 
 storm-metrics: .venv/.test
-	$(BIN)/python tests/metrics/storm.py --writers 10000 --compactors 500
+	$(BIN)/python -m tests.counters.storm --writers 10000 --compactors 500
 
 model: .venv/.test
 	BUFPOOL_MODEL_STEPS=1000000 $(BIN)/python -m pytest -s --timeout 7200 \
-	    tests/core/test_state_machine.py
+	    tests/memory/test_state_machine.py
 
 EXAMPLES ?= 10000
 
 fuzz: .venv/.fuzz
 	$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
 	BUFPOOL_FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -n 2 --timeout 1800 tests/fuzz \
-	    tests/unit/test_settings.py tests/unit/test_sealing*.py tests/metrics/test_entries.py
+	    tests/test_settings.py tests/sealing tests/counters/test_format.py
 
 leaks: .venv/.test
 	$(BIN)/python -m tests.leaks
-	$(BIN)/python -m pytest -q tests/leaks tests/worker/test_sealed_exposure.py
+	$(BIN)/python -m pytest -q tests/leaks tests/celery/test_sealed_exposure.py
 
 faults: .venv/.bench
 	$(BIN)/python -m pytest -m "" tests/faults
 	$(BIN)/python -m tests.faults
 
+# all that starts no worker and no server
+UNITS := $(wildcard tests/test_*.py) tests/memory tests/sealing tests/diagnostics tests/console
+
 debug: .venv/.test
-	PYTHONMALLOC=debug PYTHONDEVMODE=1 $(BIN)/python -m pytest -n 2 tests/core tests/unit
-	PYTHONMALLOC=debug $(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/core \
-	    --ignore tests/unit
+	PYTHONMALLOC=debug PYTHONDEVMODE=1 $(BIN)/python -m pytest -n 2 $(UNITS)
+	PYTHONMALLOC=debug $(BIN)/python -m pytest -n 2 --dist loadfile \
+	    $(addprefix --ignore ,$(UNITS))
 
 ASAN := CFLAGS="-O1 -g -fsanitize=address,undefined -fno-omit-frame-pointer"
 
@@ -99,7 +102,7 @@ asan: .venv/.test
 	cd build/asan && PYTHONPATH=lib PYTHONMALLOC=malloc UBSAN_OPTIONS=halt_on_error=1 \
 	    ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD="$$($${CC:-cc} -print-file-name=libasan.so)" \
 	    ../../$(BIN)/pytest -c ../../pyproject.toml --rootdir ../.. -p no:cacheprovider \
-	    --timeout 600 ../../tests/core
+	    --timeout 600 --import-mode=append ../../tests/memory
 
 # a stamp for each set of extras; the last install wins and keeps what was there
 .venv/.%: .venv/bin/python $(SOURCES)

@@ -7,12 +7,15 @@ for ever too.
 
 from __future__ import annotations
 
+import logging  # noqa: F401 - see _lock
 import os
 import sys
 from collections.abc import Callable
 from importlib import import_module
 from threading import RLock, Thread
 
+# Handlers run in the reverse of the order in which they were registered. Ours runs before that of
+# logging, which would else hold its lock while ours waits for an import that makes a logger.
 _lock = RLock()
 os.register_at_fork(
     before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release

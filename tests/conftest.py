@@ -14,10 +14,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from support.celery_worker import CeleryWorker, StartWorker
-from support.redis_server import RedisServer, find_redis
 
 from bufpool_workers import testing
+from tests.support.celery_worker import CeleryWorker, StartWorker
+from tests.support.failures import pytest_configure  # noqa: F401 - a hook of pytest
+from tests.support.redis_server import RedisServer, find_redis
 
 LOOPBACK: Final = IPv4Address("127.0.0.1")
 

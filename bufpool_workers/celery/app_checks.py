@@ -41,7 +41,7 @@ def check_app(
             "give the app with -A, and call bufpool_workers.setup(app) where it is made",
         )
         return
-    yield from check_early_import()
+    yield from check_early_metrics()
     yield check_budget(settings, alive_seconds=app.conf.worker_proc_alive_timeout)
     yield check_recycling(
         settings,
@@ -67,16 +67,15 @@ def check_app(
     yield from check_sealed(app, tasks, settings, process=process)
 
 
-def check_early_import() -> Iterator[Finding]:
-    """Check that prometheus_client was not imported before the metrics directory was chosen."""
-    early = environment.early_importers
-    if early and not os.environ.get(VARIABLE):
+def check_early_metrics() -> Iterator[Finding]:
+    """Check that no metric was made before the metrics directory was chosen."""
+    if environment.lost and not os.environ.get(VARIABLE):
         yield Finding(
             "warning",
             "prometheus_client",
-            f"prometheus_client was imported by {', '.join(early)} before setup: its metrics made "
-            "until then are each process's own and will not be scraped",
-            "call bufpool_workers.setup(app) before that import, or set "
+            "these metrics are made before setup, so in a worker they are each process's own and "
+            f"will not be scraped: {', '.join(environment.lost)}",
+            "call bufpool_workers.setup(app) before they are made, or set "
             f"{VARIABLE} in the worker's environment",
         )
 

@@ -43,7 +43,7 @@ class MetricsStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ship
         settings = runtime.settings  # raises ImproperlyConfigured, which ends the worker
         private = runtime.directory.path if runtime.directory.is_private else None
         runtime.start_node(node=parent.hostname, app=parent.app.main)
-        environment.warn_unscraped(
+        environment.check_metrics(
             runtime, private=private, is_prefork=issubclass(parent.pool_cls, PreforkPool)
         )
         self._endpoint = None if settings.metrics_port is None else runtime.serve_metrics()

@@ -1,8 +1,4 @@
-"""What a worker does before its tasks are imported, so that their metrics are shared by processes.
-
-prometheus_client decides when it is imported, by an environment variable, whether its metrics are
-one process's own or shared by all.
-"""
+"""What a worker does before its tasks are imported, so that its processes share their metrics."""
 
 from __future__ import annotations
 
@@ -19,11 +15,13 @@ _CLIENT = "prometheus_client"
 
 
 class Environment:
-    """What `setup` found in this process, and what that means for the worker's metrics."""
+    """What `setup` found in this process, and what that means for the worker's metrics.
+
+    `lost` names the metrics of prometheus_client that were made too early to be shared.
+    """
 
     def __init__(self) -> None:
-        self.early_importers: tuple[str, ...] = ()
-        """The modules that imported prometheus_client before `setup`, in a worker or doctor."""
+        self.lost: tuple[str, ...] = ()
 
     def prepare(self, runtime: Runtime) -> None:
         """Give a worker that has no metrics directory a private one, which ends with it.
@@ -33,17 +31,17 @@ class Environment:
         """
         command = _command()
         if command[:1] == ["bufpool"] and "doctor" in command:
-            self.early_importers = _importers()
+            self._note_lost(share=False)
         # --detach: it ends here and goes on as another process, whose directory is to be its own
         if command[:1] != ["worker"] or {"-D", "--detach"} & set(command):
             return
         if runtime.directory.path is None:
             runtime.join_node(private=True)
             if runtime.directory.is_private:
-                self.early_importers = _importers()
+                self._note_lost(share=True)
 
-    def warn_unscraped(self, runtime: Runtime, *, private: Path | None, is_prefork: bool) -> None:
-        """Warn of the prometheus_client metrics of this worker that are in no scrape.
+    def check_metrics(self, runtime: Runtime, *, private: Path | None, is_prefork: bool) -> None:
+        """Share later metrics, and warn of those of this worker that are in no scrape.
 
         `private` is the directory that `prepare` made, which the setting may have replaced.
         """
@@ -51,30 +49,20 @@ class Environment:
         if directory is not None and not runtime.directory.is_set_here:
             return  # there before anything was imported
         if private is None:
-            importers = _importers()
-            if importers:
-                logger.warning(
-                    "bufpool: this worker was not started by the command `celery worker`, and %s "
-                    "was imported by %s without %s: its metrics made until then are each "
-                    "process's own and will not be scraped; set %s in the worker's environment",
-                    _CLIENT,
-                    ", ".join(importers),
-                    VARIABLE,
-                    VARIABLE,
-                )
-            return
-        if self.early_importers:
+            self._note_lost(share=directory is not None)
+        if self.lost:
             logger.warning(
-                "bufpool: %s was imported by %s before %s was set: its metrics made until then "
-                "are each process's own and will not be scraped; call bufpool_workers.setup(app) "
-                "before that import, or set %s in the worker's environment",
-                _CLIENT,
-                ", ".join(self.early_importers),
-                VARIABLE,
+                "bufpool: these metrics were made before there was a metrics directory; they are "
+                "each process's own and will not be scraped: %s; %s, or set %s in the worker's "
+                "environment",
+                ", ".join(self.lost),
+                "call bufpool_workers.setup(app) before they are made"
+                if private is not None
+                else "start the worker with the command `celery worker`",
                 VARIABLE,
             )
         # a prefork child opens files of its own, after the fork
-        if directory != private and not is_prefork and any(private.glob("*.db")):
+        if private and directory != private and not is_prefork and any(private.glob("*.db")):
             logger.warning(
                 "bufpool: %s opened its files before bufpool_metrics_dir was read: the metrics "
                 "made until then will not be scraped; instead of the setting, set %s=%s in the "
@@ -83,6 +71,14 @@ class Environment:
                 VARIABLE,
                 directory,
             )
+
+    def _note_lost(self, *, share: bool) -> None:
+        if _CLIENT in sys.modules:
+            from bufpool_workers.metrics import late_values  # noqa: PLC0415 - only with the client
+
+            self.lost = late_values.names_of_metrics()
+            if share:
+                late_values.share_later_values()
 
 
 environment = Environment()
@@ -103,22 +99,3 @@ def _command() -> list[str]:
         return list(parser.parse_args(sys.argv[1:])[1])
     except click.UsageError:
         return []
-
-
-def _importers() -> tuple[str, ...]:
-    """Name the modules that hold something of an already imported prometheus_client."""
-    if _CLIENT not in sys.modules:
-        return ()
-
-    def is_of_client(thing: object) -> bool:
-        where = getattr(thing, "__module__", None) or getattr(thing, "__name__", None)
-        return isinstance(where, str) and where.partition(".")[0] == _CLIENT
-
-    return tuple(
-        sorted(
-            name
-            for name, module in list(sys.modules.items())
-            if name.partition(".")[0] not in {_CLIENT, "bufpool_workers"}
-            and any(map(is_of_client, list(vars(module).values())))
-        )
-    ) or ("another module",)

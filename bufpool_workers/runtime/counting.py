@@ -49,10 +49,11 @@ class CounterBinding:
     def bind(self, pool: BufferPool) -> None:
         """Make the pool count in this process's file; in private memory where there is none.
 
+        There is none in a process without a host, such as a script that a task runs.
         Is called before the pool's first store in a process. A file that can't be made is
         logged, not raised: it costs numbers, while an exception here would cost tasks.
         """
-        directory = self._runtime.metrics_directory
+        directory = self._runtime.metrics_directory if self._runtime.hosts else None
         if directory is None:
             return
         with self._lock:

@@ -10,9 +10,9 @@ import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from .machine import busy, machine
-from .record import save
-from .report import Table, console
+from tests.benchmarks.machine import busy, machine
+from tests.benchmarks.record import save
+from tests.benchmarks.report import Table, console
 
 # numpy's threads have no part in this, and a forked process must not inherit any
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -53,7 +53,7 @@ def main() -> None:
         console.print(f"\n{section}: {time.monotonic() - began:.0f} s")
     save(arguments.record, done, machine=about)
     # not at the top: no measured process shall inherit it
-    from .plots import draw  # noqa: PLC0415
+    from tests.benchmarks.plots import draw  # noqa: PLC0415
 
     names = ["tables.md", "results.json", *(path.name for path in draw(arguments.record, done))]
     console.print(f"in {arguments.record}: {', '.join(names)}")

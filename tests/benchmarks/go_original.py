@@ -9,10 +9,9 @@ from pathlib import Path
 
 import bufpool_workers as bp
 from bufpool_workers import testing
-
-from .prepared import Names
-from .report import Table
-from .timing import Case, Timing, calibrated
+from tests.benchmarks.prepared import Names
+from tests.benchmarks.report import Table
+from tests.benchmarks.timing import Case, Timing, calibrated
 
 ROUNDS = 25
 REACH = {"regular": 1.0, "secure": 1.0, "random": 0.3}

@@ -8,11 +8,10 @@ from typing import Any
 
 import psutil
 
+from tests.benchmarks.app_parts import GATE
 from tests.support.celery_worker import CeleryWorker
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import wait_until
-
-from .app_parts import GATE
 
 WAIT_SECONDS = 120
 _ROOT = Path(__file__).parents[2]

@@ -15,10 +15,9 @@ from prometheus_client.values import MultiProcessValue
 import bufpool_workers as bp
 from bufpool_workers.metrics import Catalog, CounterFile, compact_above, make_registry
 from bufpool_workers.settings import KINDS
-
-from .prepared import Names, pools
-from .report import Table
-from .timing import Case, measure
+from tests.benchmarks.prepared import Names, pools
+from tests.benchmarks.report import Table
+from tests.benchmarks.timing import Case, measure
 
 LIVING = (2, 10, 50)
 GONE = (0, 100, 1000)

@@ -10,11 +10,10 @@ from contextlib import AbstractContextManager
 import bufpool_workers as bp
 from bufpool_workers import KiB, MiB
 from bufpool_workers.settings import format_size
-
-from .prepared import Names, arrays, pools, touched_buffer, tuned_malloc
-from .report import Table
-from .rivals import CountedPool, ListPool, filled_queue
-from .timing import Case, measure
+from tests.benchmarks.prepared import Names, arrays, pools, touched_buffer, tuned_malloc
+from tests.benchmarks.report import Table
+from tests.benchmarks.rivals import CountedPool, ListPool, filled_queue
+from tests.benchmarks.timing import Case, measure
 
 SIZES = (64, 4 * KiB, 64 * KiB, MiB, 16 * MiB)
 ROUNDS = 25

@@ -4,7 +4,7 @@ import time
 
 from celery import Celery, signals
 
-from .app_parts import fill, hold, tell
+from tests.benchmarks.app_parts import fill, hold, tell
 
 app = Celery("plain_app")
 app.conf.task_ignore_result = False

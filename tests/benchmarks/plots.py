@@ -16,8 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from bufpool_workers.settings import format_size
-
-from .report import Row, Table, duration
+from tests.benchmarks.report import Row, Table, duration
 
 INK, FAINT = "#7d7d7d", "#7d7d7d55"
 OURS = "#1f9d78"

@@ -5,8 +5,7 @@ import time
 from celery import Celery, signals
 
 import bufpool_workers as bp
-
-from .app_parts import fill, hold, tell
+from tests.benchmarks.app_parts import fill, hold, tell
 
 app = Celery("pooled_app")
 app.conf.task_ignore_result = False

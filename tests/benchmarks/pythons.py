@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from .record import load
-from .report import Row, Table, console
+from tests.benchmarks.record import load
+from tests.benchmarks.report import Row, Table, console
 
 VERSIONS = ("3.11", "3.12", "3.13", "3.14")
 SECTIONS = ("targets", "secure")

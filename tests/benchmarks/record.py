@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from .report import Row, Table
+from tests.benchmarks.report import Row, Table
 
 TABLES = "tables.md"
 RESULTS = "results.json"

@@ -7,7 +7,7 @@ from typing import ClassVar
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from .timing import Timing
+from tests.benchmarks.timing import Timing
 
 console = Console(width=118, highlight=False)
 

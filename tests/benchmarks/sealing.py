@@ -7,10 +7,9 @@ from cryptography.hazmat.primitives import hpke
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 import bufpool_workers as bp
-
-from .prepared import Names
-from .report import Table
-from .timing import Case, measure
+from tests.benchmarks.prepared import Names
+from tests.benchmarks.report import Table
+from tests.benchmarks.timing import Case, measure
 
 SECRET = bytes(range(32))
 BOUND = {"task": "shop.login", "argument": "password"}

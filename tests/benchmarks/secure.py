@@ -5,11 +5,10 @@ import os
 import bufpool_workers as bp
 from bufpool_workers import KiB, MiB
 from bufpool_workers.settings import format_size
-
-from .prepared import Names, pools
-from .report import Table
-from .rivals import libsodium
-from .timing import Case, measure
+from tests.benchmarks.prepared import Names, pools
+from tests.benchmarks.report import Table
+from tests.benchmarks.rivals import libsodium
+from tests.benchmarks.timing import Case, measure
 
 SIZES = (64, 4 * KiB, 64 * KiB, MiB, 16 * MiB)
 ROUNDS = 25

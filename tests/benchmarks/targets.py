@@ -7,10 +7,17 @@ import numpy as np
 import bufpool_workers as bp
 from bufpool_workers import KiB, MiB
 from bufpool_workers.settings import format_size
-
-from .prepared import Names, arrays, freed, pools, tuned_malloc, two_buffers, two_bytearrays
-from .report import Table
-from .timing import Case, measure
+from tests.benchmarks.prepared import (
+    Names,
+    arrays,
+    freed,
+    pools,
+    tuned_malloc,
+    two_buffers,
+    two_bytearrays,
+)
+from tests.benchmarks.report import Table
+from tests.benchmarks.timing import Case, measure
 
 
 def one_buffer() -> Table:

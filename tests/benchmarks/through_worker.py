@@ -11,17 +11,16 @@ from celery.result import ResultSet
 
 import bufpool_workers as bp
 from bufpool_workers import MiB
-from tests.support.celery_worker import CeleryWorker
-
-from .live_workers import (
+from tests.benchmarks.live_workers import (
     WAIT_SECONDS,
     Gate,
     processor_seconds,
     proportional_bytes,
     workers,
 )
-from .report import Row, Table, duration
-from .timing import Case, Timing, measure, percentile
+from tests.benchmarks.report import Row, Table, duration
+from tests.benchmarks.timing import Case, Timing, measure, percentile
+from tests.support.celery_worker import CeleryWorker
 
 BATCH = 100
 MEASURED_SECONDS = 40
@@ -90,7 +89,7 @@ def _add_traced(table: Table, whole_seconds: float) -> None:
 
 
 def tracer(task: str) -> Mapping[str, Any]:
-    from . import pooled_app  # noqa: PLC0415 - wires its plugin in: in the case's process only
+    from tests.benchmarks import pooled_app  # noqa: PLC0415 - wires its plugin in: in the case's process only
 
     bp.current_pools().warm()
     return {"trace": build_tracer(task, pooled_app.app.tasks[task], app=pooled_app.app, eager=True)}

@@ -6,10 +6,16 @@ from collections.abc import Callable
 
 from bufpool_workers import KiB, MiB
 from bufpool_workers.settings import format_size
-
-from .prepared import Names, arrays, pools, tuned_malloc, two_buffers, two_bytearrays
-from .report import Row, Table
-from .timing import Case, in_process, measure
+from tests.benchmarks.prepared import (
+    Names,
+    arrays,
+    pools,
+    tuned_malloc,
+    two_buffers,
+    two_bytearrays,
+)
+from tests.benchmarks.report import Row, Table
+from tests.benchmarks.timing import Case, in_process, measure
 
 SIZES = (256 * KiB, MiB, 8 * MiB, 32 * MiB, 64 * MiB)
 ROUNDS = 21

@@ -15,10 +15,9 @@ import zstandard
 import bufpool_workers as bp
 from bufpool_workers import KiB, MiB
 from bufpool_workers.settings import format_size
-
-from .prepared import Names, pools, tuned_malloc
-from .report import Table
-from .timing import Case, measure
+from tests.benchmarks.prepared import Names, pools, tuned_malloc
+from tests.benchmarks.report import Table
+from tests.benchmarks.timing import Case, measure
 
 ROUNDS = 21
 SIZES = (256 * KiB, MiB, 8 * MiB, 32 * MiB)

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from dockerfile import CHECKOUT, DEPLOY, Image
-from support.processes import LocalProcess
 
 import bufpool_workers as bp
+from tests.deploy.dockerfile import CHECKOUT, DEPLOY, Image
+from tests.support.processes import LocalProcess
 
 
 @pytest.fixture(scope="session")

@@ -3,11 +3,11 @@
 import json
 import re
 import shlex
-from pathlib import Path
 from typing import NamedTuple
 
-DEPLOY = Path(__file__).parents[2] / "deploy"
-CHECKOUT = DEPLOY.parent
+from tests.support.checkout import CHECKOUT
+
+DEPLOY = CHECKOUT / "deploy"
 
 
 class Instruction(NamedTuple):

@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from dockerfile import CHECKOUT, DEPLOY
+
+from tests.deploy.dockerfile import CHECKOUT, DEPLOY
 
 KUBERNETES = DEPLOY / "kubernetes"
 YAML_RULES = (

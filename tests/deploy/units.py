@@ -5,7 +5,9 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-FOLDER = Path(__file__).parents[2] / "deploy" / "systemd"
+from tests.support.checkout import CHECKOUT
+
+FOLDER = CHECKOUT / "deploy" / "systemd"
 _COMMON = "bufpool-.service.d"
 
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
-from support.lock_limit import run_limited
-from support.readme import README, Block, blocks_under, read_blocks
 
 from bufpool_workers.sealing import Keyring, generate_key
+from tests.support.lock_limit import run_limited
+from tests.support.readme import README, Block, blocks_under, read_blocks
 
 RUN_HERE = {
     ("In your app", "python"),

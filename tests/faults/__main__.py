@@ -9,14 +9,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-_HERE = Path(__file__).parent
-sys.path[:0] = [str(_HERE), str(_HERE.parent)]
-
-from node import Node  # noqa: E402 (found by the path above, as pytest finds it)
-from plots import draw  # noqa: E402
-from recycling import ONE_TASK, check, recycle  # noqa: E402
-from support.celery_worker import CeleryWorker  # noqa: E402
-from support.redis_server import RedisServer  # noqa: E402
+from tests.faults.node import Node
+from tests.faults.plots import draw
+from tests.faults.recycling import ONE_TASK, check, recycle
+from tests.support.celery_worker import CeleryWorker
+from tests.support.redis_server import RedisServer
 
 _SHM = Path("/dev/shm")  # noqa: S108 (a folder of its own is made there)
 
@@ -52,7 +49,7 @@ def _start_node(stack: ExitStack, *, concurrency: int) -> Node:
     directory.mkdir()
 
     def start(app: str, **options: Any) -> CeleryWorker:
-        worker = CeleryWorker(app, folder=_HERE, log=folder / "log", **options)
+        worker = CeleryWorker(app, folder=Path(__file__).parent, log=folder / "log", **options)
         stack.callback(worker.close)
         return worker.wait_ready()
 

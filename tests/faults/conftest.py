@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from node import Node
-from storage_faults import plain
-from support.celery_worker import StartWorker
-from support.redis_server import RedisServer
+
+from tests.faults.node import Node
+from tests.faults.storage_faults import plain
+from tests.support.celery_worker import StartWorker
+from tests.support.redis_server import RedisServer
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from support.processes import LocalProcess
+
+from tests.support.processes import LocalProcess
 
 SHM = Path("/dev/shm")  # noqa: S108 (looked at, not written to)
 

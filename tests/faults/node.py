@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 from celery.exceptions import NotRegistered
 from celery.result import AsyncResult
-from footprint import Footprint
-from support.celery_worker import CeleryWorker
-from support.redis_server import RedisServer
-from support.scrape import Samples, scrape, total
-from support.waiting import wait_until
+
+from tests.faults.footprint import Footprint
+from tests.support.celery_worker import CeleryWorker
+from tests.support.redis_server import RedisServer
+from tests.support.scrape import Samples, scrape, total
+from tests.support.waiting import wait_until
 
 POOLS = ("regular", "secure", "random")
 

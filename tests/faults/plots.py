@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib as mpl
-from recycling import Sample
+
+from tests.faults.recycling import Sample
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt

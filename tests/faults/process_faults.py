@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import pytest
 from celery.exceptions import TaskRevokedError, TimeLimitExceeded, WorkerLostError
-from node import Node
-from support.waiting import wait_until
 
 from bufpool_workers import MiB
+from tests.faults.node import Node
+from tests.support.waiting import wait_until
 
 
 class Fault(NamedTuple):

@@ -7,9 +7,9 @@ from statistics import median
 from typing import Any
 
 import psutil
-from node import Node
 
 from bufpool_workers.counters.format import HEADER, unpack_entries
+from tests.faults.node import Node
 
 ONE_TASK = ("--max-tasks-per-child=1",)
 NOT_IN_TIME = ("was over; the rest is mapped", "Timed out waiting for UP message")

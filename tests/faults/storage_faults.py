@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from node import Node
-from process_faults import Fault
+
+from tests.faults.node import Node
+from tests.faults.process_faults import Fault
 
 MOUNT_BYTES = 2 * 1024 * 1024
 LOST = "the buffers of this process are in no scrape"

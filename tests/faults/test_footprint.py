@@ -4,8 +4,9 @@ import sys
 import uuid
 
 import pytest
-from footprint import SHM, Footprint
-from support.processes import LocalProcess
+
+from tests.faults.footprint import SHM, Footprint
+from tests.support.processes import LocalProcess
 
 HOLD = """
 import ctypes, mmap, os, signal, socket, sys

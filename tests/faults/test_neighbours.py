@@ -4,10 +4,10 @@ import signal
 
 import pytest
 from celery.exceptions import WorkerLostError
-from node import Node
-from support.scrape import scrape, total, value
 
 from bufpool_workers import KiB, MiB
+from tests.faults.node import Node
+from tests.support.scrape import scrape, total, value
 
 CAP = 8 * MiB
 

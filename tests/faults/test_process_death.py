@@ -1,7 +1,8 @@
 """Whatever dies, the node serves again, its totals are those of its tasks, and nothing is left."""
 
 import pytest
-from process_faults import PROCESS_FAULTS
+
+from tests.faults.process_faults import PROCESS_FAULTS
 
 
 @pytest.mark.parametrize("fault", [fault.parameters() for fault in PROCESS_FAULTS])

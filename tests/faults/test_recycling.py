@@ -1,8 +1,9 @@
 """Children that end after one task each; `python -m tests.faults` runs thousands and plots them."""
 
 import pytest
-from node import Node
-from recycling import ONE_TASK, check, growth, recycle
+
+from tests.faults.node import Node
+from tests.faults.recycling import ONE_TASK, check, growth, recycle
 
 CHILDREN = 50
 CONCURRENCY = 10

@@ -3,9 +3,10 @@
 import shutil
 
 import pytest
-from storage_faults import STORAGE_FAULTS, mounted
-from support.scrape import private_directory, scrape, total
-from support.waiting import wait_until
+
+from tests.faults.storage_faults import STORAGE_FAULTS, mounted
+from tests.support.scrape import private_directory, scrape, total
+from tests.support.waiting import wait_until
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,8 @@ from pathlib import Path
 
 import atheris
 
-_HERE = Path(__file__).parent
-sys.path[:0] = [str(_HERE), str(_HERE.parent)]
-
-with atheris.instrument_imports(include=["bufpool_workers.metrics"]):
-    import hostile
+with atheris.instrument_imports(include=["bufpool_workers.counters", "bufpool_workers.metrics"]):
+    from tests.fuzz import hostile
 
 
 def main() -> None:

@@ -7,7 +7,6 @@ import socket
 import struct
 from contextlib import suppress
 
-import hostile
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -15,6 +14,7 @@ from hypothesis import strategies as st
 from bufpool_workers.counters.format import HEADER, Number, pack_entry
 from bufpool_workers.counters.names import LOCK
 from bufpool_workers.counters.snapshot import read_files
+from tests.fuzz import hostile
 
 IMAGES = hostile.images()
 JOBS = b'["jobs", "jobs_total", {}, "Help"]'

@@ -6,13 +6,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-_TESTS = Path(__file__).parents[1]
-sys.path.insert(0, str(_TESTS))
-
-from support.redis_server import RedisServer  # noqa: E402
-
-from interrupts import in_python, in_worker, ours  # noqa: E402 (found by the path above)
-from interrupts.harness import Outcome, Pool, Storm  # noqa: E402
+from tests.interrupts import in_python, in_worker, ours
+from tests.interrupts.harness import Outcome, Pool, Storm
+from tests.support.redis_server import RedisServer
 
 _HEADS = ("interrupts", "bytecodes", "lost", "lent twice", "miscounted")
 _SLOW = 10  # a whole task costs as much as fifty uses

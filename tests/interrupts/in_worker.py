@@ -4,11 +4,11 @@ import random
 from pathlib import Path
 
 from celery.exceptions import SoftTimeLimitExceeded
-from support.celery_worker import CeleryWorker
 
-from .harness import Outcome
+from tests.interrupts.harness import Outcome
+from tests.support.celery_worker import CeleryWorker
 
-_TASKS = Path(__file__).parents[1] / "worker"
+_TASKS = Path(__file__).parents[1] / "celery"
 _LIMITS = (0.01, 0.03)  # seconds
 _ROUND = 20
 _NBYTES = 16 * 1024

@@ -1,14 +1,10 @@
 """Prints the tables of what secrets leave behind: `python -m tests.leaks`, as root or the owner."""
 
-import sys
 import tempfile
 from pathlib import Path
 
-_HERE = Path(__file__).parent
-sys.path[:0] = [str(_HERE), str(_HERE.parent)]
-
-import measure  # noqa: E402 (found by the path above, as pytest finds it)
-from support.redis_server import RedisServer  # noqa: E402
+from tests.leaks import measure
+from tests.support.redis_server import RedisServer
 
 
 def main() -> None:

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from scan import Found, Scanner
-from support.celery_worker import CeleryWorker
-from support.waiting import wait_until
+
+from tests.leaks.scan import Found, Scanner
+from tests.support.celery_worker import CeleryWorker
+from tests.support.waiting import wait_until
 
 ENDINGS = ("ok", "raising", "retried", "soft-limited", "hard-limited")
 CORES = ("core, SIGABRT", "gcore", "gcore -a")

@@ -6,12 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import measure
 import pytest
-from scan import Found, Scanner
-from support.waiting import wait_until
 
 from bufpool_workers import memory
+from tests.leaks import measure
+from tests.leaks.scan import Found, Scanner
+from tests.support.waiting import wait_until
 
 SECRET = "tYkq3ZpL0vWm8sRbXc5dNfGh1JuA"  # noqa: S105 (what the scans look for)
 MEMFD, MLOCK, WIPED, PLAIN = measure.ARMS

@@ -2,7 +2,6 @@ import logging
 import math
 
 import pytest
-from counting import names, total
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary, values
 from prometheus_client.exposition import generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
@@ -13,6 +12,7 @@ from bufpool_workers.counters.format import HEADER, Number, pack_entry
 from bufpool_workers.counters.snapshot import read_directory
 from bufpool_workers.errors import MetricsError
 from bufpool_workers.metrics.collector import Collector, make_registry
+from tests.support.counters import names, total
 
 SIZE = {"pool": "regular", "size": "2kb"}
 MODES = ("all", "liveall", "min", "livemin", "max", "livemax", "sum", "livesum")

@@ -6,20 +6,19 @@ import sys
 import time
 from pathlib import Path
 
-_HERE = Path(__file__).parent
-sys.path[:0] = [str(_HERE), str(_HERE.parent)]
-
-from act import Act  # noqa: E402 (found by the path above)
-from faults import NAMES  # noqa: E402
-from report import write  # noqa: E402
+from tests.soak.faults import NAMES
+from tests.soak.report import write
+from tests.soak.scenario import Scenario
 
 _LAYOUTS = ("one directory", "two directories")
 
 
 def main() -> int:
-    """Run one act per layout; exit status 1 unless every promise was kept."""
+    """Run one scenario per layout; exit status 1 unless every promise was kept."""
     parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
-    parser.add_argument("--seconds", type=float, default=120, help="under load, both acts together")
+    parser.add_argument(
+        "--seconds", type=float, default=120, help="under load, both scenarios together"
+    )
     parser.add_argument("--layout", choices=_LAYOUTS, action="append", help="both, unless given")
     parser.add_argument("--fault", choices=NAMES, action="append", help="all, unless given")
     parser.add_argument("--seed", type=int, default=1)
@@ -30,7 +29,7 @@ def main() -> int:
     layouts = arguments.layout or _LAYOUTS
     outcomes, began = [], time.monotonic()
     for layout in layouts:
-        act = Act(
+        scenario = Scenario(
             layout,
             seconds=arguments.seconds / len(layouts),
             seed=arguments.seed + len(outcomes),
@@ -39,7 +38,7 @@ def main() -> int:
             faults=tuple(arguments.fault or NAMES),
             ended_before=outcomes[-1].series.ended[-1] if outcomes else 0,
         )
-        outcomes.append(act.run())
+        outcomes.append(scenario.run())
     print(write(folder, outcomes, seconds=arguments.seconds))
     return 0 if all(check.kept for outcome in outcomes for check in outcome.checks) else 1
 

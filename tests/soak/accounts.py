@@ -5,12 +5,11 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-import truth
-from worker_node import Samples
-
 from bufpool_workers.memory import BufferPool
 from bufpool_workers.metrics import make_registry
 from bufpool_workers.settings import KINDS
+from tests.soak import expected
+from tests.support.scrape import Samples
 
 Counters = dict[tuple[str, str, str], float]  # by field, pool and size label
 
@@ -47,11 +46,11 @@ def read_counters(directories: Iterable[Path]) -> Counters:
 
 def scraped(samples: Samples, name: str) -> Counters:
     """Give what a scrape says under that name."""
-    found = ((dict(pairs), value) for (its, pairs), value in samples.items() if its == name)
+    found = ((dict(pairs), value) for (its, *pairs), value in samples.items() if its == name)
     return {("", labels["pool"], labels["size"]): value for labels, value in found}
 
 
-def compare(noted: dict[tuple[str, int, str], truth.Bounds], counters: Counters) -> Compared:
+def compare(noted: dict[tuple[str, int, str], expected.Bounds], counters: Counters) -> Compared:
     """Say which counters are outside of what the tasks know, and how wide that is for all gets."""
     wrong = []
     lent = missed = 0.0
@@ -59,7 +58,10 @@ def compare(noted: dict[tuple[str, int, str], truth.Bounds], counters: Counters)
     for kind, size, label in _classes():
         if (kind, size) == _KEYS:
             continue
-        of = {event: noted.get((kind, size, event), truth.Bounds(0, 0)) for event in truth.EVENTS}
+        of = {
+            event: noted.get((kind, size, event), expected.Bounds(0, 0))
+            for event in expected.EVENTS
+        }
         gets, hits, misses = (
             counters.get((field, kind, label), 0.0) for field in ("gets", "hits", "misses")
         )
@@ -85,7 +87,7 @@ def compare_in_use(folder: Path, pids: Collection[int], in_use: Counters) -> lis
     """Say where a scrape has other buffers in use than the tasks of these processes keep."""
     kept: Counter[tuple[str, int]] = Counter()
     for pid in pids:
-        for (kind, size, event), bounds in truth.read(folder, of=str(pid)).items():
+        for (kind, size, event), bounds in expected.read(folder, of=str(pid)).items():
             kept[kind, size] += {"gets": 1, "puts": -1}.get(event, 0) * bounds.done
     wrong = []
     for kind, size, label in _classes():
@@ -97,6 +99,6 @@ def compare_in_use(folder: Path, pids: Collection[int], in_use: Counters) -> lis
 
 
 def _classes() -> list[tuple[str, int, str]]:
-    pool = BufferPool("regular", size_classes=truth.SIZES, max_bytes=1, max_buffer_bytes=1)
-    sizes = list(zip(truth.SIZES, pool.labels[:-1], strict=True))
+    pool = BufferPool("regular", size_classes=expected.SIZES, max_bytes=1, max_buffer_bytes=1)
+    sizes = list(zip(expected.SIZES, pool.labels[:-1], strict=True))
     return [(kind, size, label) for kind in KINDS for size, label in sizes]

@@ -4,10 +4,10 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from support.waiting import wait_until
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
-    from load import Producer
+    from tests.soak.load import Producer
 
 _DRAIN_SECONDS = 90
 _ON_THE_WAY_SECONDS = 2  # from one of the broker's lists to the other, by way of a main process
@@ -47,7 +47,7 @@ def drain(
 
     wait_dry()
     missing = producer.missing()
-    begun = {task_id for task_id in missing if producer.ledger.starts[task_id]}
+    begun = {task_id for task_id in missing if producer.task_log.starts[task_id]}
     vanished = [task_id for task_id in missing if task_id not in begun]
     for _ in range(_ROUNDS):
         left = set(producer.missing()) - begun

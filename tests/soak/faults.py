@@ -11,10 +11,11 @@ from contextlib import suppress
 from pathlib import Path
 
 import psutil
-from broker import DurableRedis
-from load import Producer
-from support.waiting import wait_until
-from worker_node import Node
+
+from tests.soak.broker import DurableRedis
+from tests.soak.load import Producer
+from tests.soak.worker_node import Node
+from tests.support.waiting import wait_until
 
 NAMES = (
     "child killed",

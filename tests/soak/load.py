@@ -8,10 +8,10 @@ from typing import Any
 
 from celery import Celery
 from kombu.exceptions import OperationalError
-from ledger import Ledger
 
 import bufpool_workers as bp
 from bufpool_workers import KiB, MiB
+from tests.soak.task_log import TaskLog
 
 _MOST_OPEN = 80
 _PACE_SECONDS = 0.02
@@ -23,12 +23,12 @@ Call = tuple[dict[str, Any], dict[str, Any]]  # keyword arguments of the task, o
 class Producer:
     """A thread that keeps some tasks in the queue until it is closed."""
 
-    def __init__(self, broker: str, *, ledger: Ledger, public_key: str, seed: int) -> None:
+    def __init__(self, broker: str, *, task_log: TaskLog, public_key: str, seed: int) -> None:
         self.app = Celery("producer", broker=broker, set_as_current=False)
         self.sent: dict[str, tuple[str, Call]] = {}
         self.unconfirmed = 0
         self.revoked: set[str] = set()
-        self.ledger, self._public_key = ledger, public_key
+        self.task_log, self._public_key = task_log, public_key
         self._dice = random.Random(seed)
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="producer")
@@ -51,8 +51,8 @@ class Producer:
         weights = [weight for _, weight, _ in makers]
         try:
             while not self._over.wait(_PACE_SECONDS):
-                self.ledger.read()
-                while len(self.sent) - len(self.ledger.ended) < _MOST_OPEN:
+                self.task_log.read()
+                while len(self.sent) - len(self.task_log.ended) < _MOST_OPEN:
                     name, _, make = self._dice.choices(makers, weights)[0]
                     self.send(name, make())
         except BaseException as error:  # noqa: BLE001 - raised by close()
@@ -61,7 +61,7 @@ class Producer:
     def _login(self) -> Call:
         token = bp.seal(
             bytearray(self._dice.randbytes(5 * KiB)),
-            task="soak_tasks.login",
+            task="tests.soak.soak_tasks.login",
             argument="password",
             public_key=self._public_key,
             expires=3600,
@@ -74,7 +74,9 @@ class Producer:
         task_id = task_id or str(uuid.uuid4())
         kwargs, options = call
         try:
-            self.app.send_task(f"soak_tasks.{name}", (), kwargs, task_id=task_id, **options)
+            self.app.send_task(
+                f"tests.soak.soak_tasks.{name}", (), kwargs, task_id=task_id, **options
+            )
         except OperationalError:
             self.unconfirmed += 1
         else:
@@ -83,8 +85,8 @@ class Producer:
 
     def missing(self) -> list[str]:
         """Tasks that were confirmed, were not revoked and have not ended."""
-        self.ledger.read()
-        return [i for i in self.sent if i not in self.ledger.ended and i not in self.revoked]
+        self.task_log.read()
+        return [i for i in self.sent if i not in self.task_log.ended and i not in self.revoked]
 
     def stop(self) -> None:
         """Send no more; raises what went wrong while it sent."""

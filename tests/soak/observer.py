@@ -5,10 +5,11 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ledger import Ledger
-from worker_node import Node, Samples
+from tests.soak.task_log import TaskLog
+from tests.soak.worker_node import Node
+from tests.support.scrape import Samples
 
-SKIPPED = ("bufpool_skipped_files", ())
+SKIPPED = ("bufpool_skipped_files",)
 _PACE_SECONDS = 0.5
 
 
@@ -28,13 +29,13 @@ class Series:
 class Observer:
     """A thread that looks at every node twice a second until it is closed."""
 
-    def __init__(self, nodes: list[Node], *, ledger: Ledger, began: float, before: int) -> None:
+    def __init__(self, nodes: list[Node], *, task_log: TaskLog, began: float, before: int) -> None:
         self.series = Series()
         self.scrapes = self.failed = 0
         self._error: BaseException | None = None
         self.steps_back: list[str] = []
         self.skipped_files = 0.0
-        self._nodes, self._ledger, self._began, self._before = nodes, ledger, began, before
+        self._nodes, self._ledger, self._began, self._before = nodes, task_log, began, before
         self._last: dict[Path, Samples] = {}
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="observer")
@@ -58,7 +59,7 @@ class Observer:
         series.files.append(sum(files.values()))
         took = [look.scrape_seconds for look in looks if look.scrape_seconds is not None]
         series.scrape_seconds.append(max(took, default=None))
-        rates = [look.samples.get(("bufpool_global_hit_rate", ())) for look in looks]
+        rates = [look.samples.get(("bufpool_global_hit_rate",)) for look in looks]
         series.hit_rate.append(next((rate for rate in rates if rate is not None), None))
         self.scrapes += len(took)
         self.failed += len(looks) - len(took)

@@ -6,10 +6,11 @@ from pathlib import Path
 import matplotlib as mpl
 
 mpl.use("Agg")
-from act import Outcome
-from faults import NAMES
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+
+from tests.soak.faults import NAMES
+from tests.soak.scenario import Outcome
 
 _SHADES = (
     *("#c44e52", "#8c1c13", "#dd8452", "#937860", "#64513f"),

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
-from act import Outcome
+from tests.soak.scenario import Outcome
 
 
 def write(folder: Path, outcomes: list[Outcome], *, seconds: float) -> str:
@@ -15,7 +15,7 @@ def write(folder: Path, outcomes: list[Outcome], *, seconds: float) -> str:
     (folder / "report.md").write_text(text)
     (folder / "report.json").write_text(json.dumps([asdict(one) for one in outcomes], indent=1))
     if importlib.util.find_spec("matplotlib"):
-        from picture import draw  # noqa: PLC0415 - an extra that not everybody has
+        from tests.soak.picture import draw  # noqa: PLC0415 - an extra that not everybody has
 
         draw(folder / "report.png", outcomes)
     return text

@@ -11,29 +11,29 @@ from pathlib import Path
 import numpy as np
 from celery import current_task, shared_task, signals
 from celery.exceptions import SoftTimeLimitExceeded
-from ledger import DONE, FAILED, LIMITED, SHARED, STARTED, note
-from truth import Row, Truth
 
 import bufpool_workers as bp
 from bufpool_workers import KiB
+from tests.soak.expected import ExpectedCounts, Row
+from tests.soak.task_log import DONE, FAILED, LIMITED, SHARED, STARTED, note
 
 FOLDER = Path(os.environ["SOAK_FOLDER"])
-LEDGER = FOLDER / "ledger"
+LEDGER = FOLDER / "task_log"
 LEND = {"regular": bp.buffer, "secure": bp.secure_buffer, "random": bp.random_buffer}
 KEPT_VIEWS = 8
 CUT_SHORT = 16 * KiB  # a class of its own: an exception may come between a note and its act
-_truth: Truth | None = None
+_truth: ExpectedCounts | None = None
 _views: deque[tuple[Row, memoryview]] = deque()
 _held: list[tuple[Row, bp.Buffer]] = []
 
 
-def truth() -> Truth:
+def truth() -> ExpectedCounts:
     """This process's truth; it counts if the process has a counter file."""
     global _truth  # noqa: PLW0603 - a process has one
     if _truth is None or _truth.pid != os.getpid():
         _views.clear()
         _held.clear()
-        _truth = Truth(FOLDER / "truth")
+        _truth = ExpectedCounts(FOLDER / "truth")
         look_for_file()
     return _truth
 

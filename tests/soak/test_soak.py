@@ -1,10 +1,11 @@
 """A few seconds of the soak; `make soak` does minutes, with every fault."""
 
 import sys
-from pathlib import Path
 
 import pytest
-from support.processes import LocalProcess
+
+from tests.support.checkout import CHECKOUT
+from tests.support.processes import LocalProcess
 
 FAULTS = ("child killed", "child stopped", "Redis paused")
 
@@ -13,7 +14,6 @@ FAULTS = ("child killed", "child stopped", "Redis paused")
 def test_two_nodes_lose_nothing_under_load_and_faults(tmp_path):
     command = [sys.executable, "-m", "tests.soak", "--seconds", "6", "--folder", str(tmp_path)]
     command += ["--layout", "one directory", *(f"--fault={name}" for name in FAULTS)]
-    checkout = Path(__file__).parents[2]
-    with LocalProcess(command, log=tmp_path.with_suffix(".log"), cwd=checkout) as run:
+    with LocalProcess(command, log=tmp_path.with_suffix(".log"), cwd=CHECKOUT) as run:
         assert run.wait(timeout_seconds=150) == 0, run.tail()
         assert "| lost by the workers | 0 |" in run.log()

@@ -2,25 +2,22 @@
 
 import contextlib
 import http.client
-import os
 import signal
-import socket
 import time
-import urllib.request
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
-from prometheus_client.parser import text_string_to_metric_families
-from support.celery_worker import STOP_SECONDS, CeleryWorker
-from support.waiting import wait_until
+
+from tests.support.celery_worker import STOP_SECONDS, CeleryWorker
+from tests.support.checkout import CHECKOUT
+from tests.support.ports import free_port
+from tests.support.scrape import Samples, read_samples
+from tests.support.waiting import wait_until
 
 CHILDREN = 2
 _SCRAPE_SECONDS = 2
 _LONGEST_TASK_SECONDS = 20  # what is to meet its soft limit meets none once the worker is stopping
-_HERE = Path(__file__).parent
-
-Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 
 class Look(NamedTuple):
@@ -40,21 +37,22 @@ class Node:
         self, name: str, *, broker: str, folder: Path, metrics: Path, settings: dict[str, Any]
     ) -> None:
         self.name, self.metrics = name, metrics
-        self._port = _free_port()
+        port = free_port()
+        self._url = f"http://127.0.0.1:{port}/metrics"
         self._options: dict[str, Any] = {
             "broker": broker,
-            "folder": _HERE,
+            "folder": CHECKOUT,
             "log": folder / f"{name}.log",
-            "arguments": [f"--concurrency={CHILDREN}", "-n", f"{name}@localhost"],
-            "settings": {**settings, "bufpool_metrics_port": self._port},
+            "name": name,
+            "arguments": [f"--concurrency={CHILDREN}"],
+            "settings": {**settings, "bufpool_metrics_port": port},
             "env": {
                 "PROMETHEUS_MULTIPROC_DIR": str(metrics),
                 "SOAK_FOLDER": str(folder),
-                "PYTHONPATH": os.pathsep.join([str(_HERE)]),
             },
         }
         self.gave_up = 0
-        self.worker = CeleryWorker("soak_app:app", **self._options)
+        self.worker = CeleryWorker("tests.soak.soak_app:app", **self._options)
 
     def wait_ready(self) -> None:
         """Wait until it consumes."""
@@ -63,7 +61,7 @@ class Node:
     def restart(self) -> None:
         """Start it again after its end."""
         self.worker.close()
-        self.worker = CeleryWorker("soak_app:app", **self._options)
+        self.worker = CeleryWorker("tests.soak.soak_app:app", **self._options)
         self.worker.wait_ready()
 
     def supervise(self) -> None:
@@ -106,7 +104,7 @@ class Node:
         began = time.monotonic()
         seconds, samples = None, {}
         with contextlib.suppress(OSError, ValueError, http.client.HTTPException):
-            samples = self._scrape()
+            samples = read_samples(self._url, timeout_seconds=_SCRAPE_SECONDS)
             seconds = time.monotonic() - began
         rss = fds = 0
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -114,20 +112,3 @@ class Node:
             fds = main.num_fds()
             rss = sum(process.memory_info().rss for process in (main, *main.children()))
         return Look(rss, fds, len(list(self.metrics.glob("*.db"))), seconds, samples)
-
-    def _scrape(self) -> Samples:
-        url = f"http://127.0.0.1:{self._port}/metrics"
-        with urllib.request.urlopen(url, timeout=_SCRAPE_SECONDS) as response:
-            text = response.read().decode()
-        return {
-            (sample.name, tuple(sorted(sample.labels.items()))): sample.value
-            for family in text_string_to_metric_families(text)
-            for sample in family.samples
-        }
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

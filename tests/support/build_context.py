@@ -2,10 +2,10 @@
 
 import io
 import tarfile
-from pathlib import Path
 
-DOCKERFILE = "tests/worker/Dockerfile"
-_CHECKOUT = Path(__file__).parents[2]
+from tests.support.checkout import CHECKOUT
+
+DOCKERFILE = "tests/celery/Dockerfile"
 _CONTENT = ("pyproject.toml", "README.md", "LICENSE", "bufpool_workers", "deploy", DOCKERFILE)
 _BUILT_HERE = (".so", ".c", "__pycache__")
 
@@ -15,7 +15,7 @@ def build_context() -> io.BytesIO:
     context = io.BytesIO()
     with tarfile.open(fileobj=context, mode="w") as members:
         for name in _CONTENT:
-            members.add(_CHECKOUT / name, name, filter=_source_only)
+            members.add(CHECKOUT / name, name, filter=_source_only)
     context.seek(0)
     return context
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from .container import Container
+from tests.support.container import Container
 
 
 class ProcessEngine:

@@ -4,7 +4,9 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-README = Path(__file__).parents[2] / "README.md"
+from tests.support.checkout import CHECKOUT
+
+README = CHECKOUT / "README.md"
 
 
 class Block(NamedTuple):

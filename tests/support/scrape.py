@@ -7,7 +7,7 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from .celery_worker import CeleryWorker
+from tests.support.celery_worker import CeleryWorker
 
 Samples = dict[tuple[object, ...], float]
 
@@ -22,7 +22,14 @@ def port_of(worker: CeleryWorker) -> int:
 def scrape(worker: CeleryWorker, *, tls: ssl.SSLContext | None = None) -> Samples:
     """Every sample; raises urllib.error.HTTPError when the endpoint has none to give."""
     url = f"{'https' if tls else 'http'}://127.0.0.1:{port_of(worker)}/metrics"
-    with urllib.request.urlopen(url, timeout=30, context=tls) as response:  # noqa: S310 (loopback)
+    return read_samples(url, tls=tls)
+
+
+def read_samples(
+    url: str, *, timeout_seconds: float = 30, tls: ssl.SSLContext | None = None
+) -> Samples:
+    """Every sample of any endpoint."""
+    with urllib.request.urlopen(url, timeout=timeout_seconds, context=tls) as response:  # noqa: S310 (loopback)
         families = list(text_string_to_metric_families(response.read().decode()))
     return {(s.name, *sorted(s.labels.items())): s.value for f in families for s in f.samples}
 

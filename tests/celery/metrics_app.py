@@ -1,0 +1,17 @@
+"""The app of a worker whose metrics a test scrapes."""
+
+import json
+import os
+
+if early := os.environ.get("TEST_IMPORT_EARLY"):
+    from prometheus_client import Counter
+
+    EARLY = Counter("early", "made before setup") if early != "only" else None
+
+from celery import Celery
+
+import bufpool_workers as bp
+
+app = Celery("metrics_app", include=["metric_tasks"])
+app.conf.update(json.loads(os.environ["TEST_WORKER_SETTINGS"]))
+bp.setup(app)

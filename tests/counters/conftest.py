@@ -1,0 +1,24 @@
+import pytest
+from prometheus_client import values
+from prometheus_client.values import MultiProcessValue, close_all_multiprocess_files
+
+from tests.support.counters import Workers
+
+
+@pytest.fixture
+def workers(tmp_path):
+    workers = Workers(tmp_path)
+    yield workers
+    workers.end()
+
+
+@pytest.fixture
+def client(tmp_path, monkeypatch):
+    """prometheus_client in multiprocess mode, as the process whose pid it is called with."""
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+
+    def become(pid):
+        monkeypatch.setattr(values, "ValueClass", MultiProcessValue(lambda: pid))
+
+    yield become
+    close_all_multiprocess_files()

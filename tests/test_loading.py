@@ -1,0 +1,90 @@
+"""What is imported late is broken by no signal and by no fork."""
+
+import subprocess
+import sys
+
+import pytest
+
+LATE = {
+    "counters": "_loading.load('bufpool_workers.counters.counterfile')",
+    "keys": "_loading.load('bufpool_workers.sealing.keyring')",
+    "endpoint": "_loading.load('bufpool_workers.metrics.server')",
+    "malloc": "_loading.load('bufpool_workers.runtime.malloc')",
+    "keystream": "memory.load_keystream()",
+    "single use": "_loading.load('bufpool_workers.celery.single_use')",
+    "everything": "current_runtime().load_late_imports()",
+}
+BEGIN = """
+import os, signal, sys, threading, time
+from bufpool_workers import _loading, memory
+from bufpool_workers.runtime import current_runtime
+def load():
+    {load}
+"""
+INTERRUPTED = """
+class Strike(Exception):
+    pass
+def strike(*_):
+    raise Strike
+signal.signal(signal.SIGALRM, strike)
+try:
+    signal.setitimer(signal.ITIMER_REAL, {seconds})
+    load()
+    signal.setitimer(signal.ITIMER_REAL, 0)
+except Strike:
+    pass
+other = threading.Thread(target=load, daemon=True)
+other.start()
+other.join(30)
+assert not other.is_alive(), "the import's lock is held for ever"
+load()
+"""
+FORKED = """
+loader = threading.Thread(target=load)
+loader.start()
+children = []
+for _ in range(20):
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(30)  # kills a child that waits for ever
+        try:
+            load()
+        except BaseException:
+            os._exit(1)
+        os._exit(0)
+    children.append(pid)
+loader.join()
+for pid in children:
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    assert status == 0, status
+"""
+
+
+def run(script, **values):
+    command = [sys.executable, "-c", script.format(**values)]
+    done = subprocess.run(command, timeout=100, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("load", LATE.values(), ids=LATE)
+def test_an_interrupted_import_can_be_made_up_for(load):
+    for seconds in (0.0005, 0.005, 0.02):
+        run(BEGIN + INTERRUPTED, load=load, seconds=seconds)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of a fork beside a thread
+@pytest.mark.parametrize("load", LATE.values(), ids=LATE)
+def test_the_child_of_a_fork_during_an_import_goes_on(load):
+    run(BEGIN + FORKED, load=load)
+
+
+def test_an_import_that_fails_raises_what_it_raised():
+    run("""
+from bufpool_workers import _loading
+try:
+    _loading.load("bufpool_workers.no_such_module")
+except ModuleNotFoundError as error:
+    assert error.name == "bufpool_workers.no_such_module"
+else:
+    raise SystemExit("loaded")
+""")
