@@ -17,19 +17,20 @@ from .waiting import wait_until
 
 
 def find_program(name: str) -> str:
-    """Find `prometheus` or `promtool` beside $PROMETHEUS_BIN, on PATH, or in the environment.
+    """Find `prometheus` or `promtool`: as $PROMETHEUS_BIN, beside it, on PATH, in the environment.
 
     Skips the test where there is none.
     """
+    folders = [os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent)]
     if given := os.environ.get("PROMETHEUS_BIN"):
-        beside = Path(given).with_name(name)
-        path = shutil.which(given if name == "prometheus" else beside)
-        if not path:
-            raise FileNotFoundError(f"PROMETHEUS_BIN={given}: no {name} there")
+        if not (server := shutil.which(given)):
+            raise FileNotFoundError(f"PROMETHEUS_BIN={given}: no such program")
+        if name == "prometheus":
+            return server
+        folders.insert(0, str(Path(server).parent))
+    if path := shutil.which(name, path=os.pathsep.join(folders)):
         return path
-    if path := shutil.which(name) or shutil.which(name, path=Path(sys.executable).parent):
-        return path
-    pytest.skip(f"no {name}: apt-get install prometheus, or set PROMETHEUS_BIN")
+    pytest.skip(f"no {name}: apt-get install prometheus (Debian 13: {name}), or set PROMETHEUS_BIN")
 
 
 class Prometheus(LocalProcess):
