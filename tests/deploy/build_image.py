@@ -5,6 +5,7 @@ Takes a minute and a package index, so its name keeps it from the other tests.
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from fnmatch import fnmatch
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from dockerfile import CHECKOUT, DEPLOY, read_stages, runs
-from support.celery_worker import connected
+from support.celery_worker import connected, wait_for_pong
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -65,7 +66,7 @@ def test_the_stages_make_a_worker_from_nothing_but_the_context(tmp_path, start_c
     shutil.copytree(context / source, workdir / target)
 
     worker, broker = start_container(prefix=tmp_path / "opt", workdir=workdir)
-    worker.wait_for_log(r"^.* ready\.$")
+    wait_for_pong(worker, broker, f"celery@{socket.gethostname()}")
     with connected(broker) as client:
         token = client.send_task("tasks.credentials.mint_token").get(timeout=30)
     assert len(token) == 44  # 32 bytes in base64

@@ -2,13 +2,14 @@
 
 import re
 import shutil
+import socket
 import subprocess
 import sys
 
 import pytest
 import yaml
 from dockerfile import DEPLOY, Image
-from support.celery_worker import connected
+from support.celery_worker import connected, wait_for_pong
 from support.prometheus_server import find_program
 
 from bufpool_workers import Settings
@@ -31,7 +32,7 @@ def health(port):
 def test_the_image_runs_a_worker_that_is_found_healthy(start_container, tmp_path):
     container, broker = start_container()
     (found,) = container.wait_for_log(r"bufpool: metrics at http://0\.0\.0\.0:(\d+)")
-    container.wait_for_log(r"^.* ready\.$")
+    wait_for_pong(container, broker, f"celery@{socket.gethostname()}")
     assert health(found[1]).returncode == 0
     (tmp_path / "file").write_bytes(b"content")
     with connected(broker) as client:

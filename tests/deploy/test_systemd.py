@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -12,7 +13,7 @@ from ctypes import util
 from pathlib import Path
 
 import pytest
-from support.celery_worker import STOP_SECONDS, connected
+from support.celery_worker import STOP_SECONDS, connected, wait_for_pong
 from support.processes import LocalProcess
 from units import FOLDER, Unit
 
@@ -129,7 +130,7 @@ def test_the_worker_works_in_its_sandbox_and_one_scrape_outlives_it(host, tmp_pa
     )
     with host.running(metrics) as server, host.running(worker) as process:
         (found,) = server.wait_for_log(r"^metrics at http://127\.0\.0\.1:(\d+)/$")
-        process.wait_for_log(r"^.* ready\.$")
+        wait_for_pong(process, host.broker, f"celery@{socket.gethostname()}")
         with connected(host.broker) as client:
 
             def run(task, *arguments, **keywords):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Self
 
 from support.processes import LocalProcess
-from support.redis_server import READY, find_redis
+from support.redis_server import find_redis, wait_for_redis
 
 
 class DurableRedis:
@@ -32,7 +32,7 @@ class DurableRedis:
 
     def _start(self) -> None:
         self._process = LocalProcess(self._argv, log=self._folder / "log", cwd=self._folder)
-        self._process.wait_for_log(READY)
+        wait_for_redis(self._process, unix_socket_path=str(self.socket))
 
     def pause(self) -> None:
         """Stop answering."""

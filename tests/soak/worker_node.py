@@ -4,7 +4,6 @@ import contextlib
 import http.client
 import os
 import signal
-import socket
 import time
 import urllib.request
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any, NamedTuple
 import psutil
 from prometheus_client.parser import text_string_to_metric_families
 from support.celery_worker import STOP_SECONDS, CeleryWorker
+from support.ports import free_port
 from support.waiting import wait_until
 
 CHILDREN = 2
@@ -40,12 +40,13 @@ class Node:
         self, name: str, *, broker: str, folder: Path, metrics: Path, settings: dict[str, Any]
     ) -> None:
         self.name, self.metrics = name, metrics
-        self._port = _free_port()
+        self._port = free_port()
         self._options: dict[str, Any] = {
             "broker": broker,
             "folder": _HERE,
             "log": folder / f"{name}.log",
-            "arguments": [f"--concurrency={CHILDREN}", "-n", f"{name}@localhost"],
+            "name": name,
+            "arguments": [f"--concurrency={CHILDREN}"],
             "settings": {**settings, "bufpool_metrics_port": self._port},
             "env": {
                 "PROMETHEUS_MULTIPROC_DIR": str(metrics),
@@ -124,10 +125,3 @@ class Node:
             for family in text_string_to_metric_families(text)
             for sample in family.samples
         }
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -1,9 +1,11 @@
 """A real `celery worker` for a test: started, observed through its log and tasks, always ended."""
 
+import itertools
 import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -16,12 +18,12 @@ from celery.result import AsyncResult
 from .processes import LocalProcess
 from .waiting import wait_until
 
-_READY = r"^.* ready\.$"
 _RESULT_SECONDS = 30
 # a prefork child whose last result meets the shutdown waits 30 s for its receipt (billiard's
 # GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT), with any app
 STOP_SECONDS = 50
-_NAME = "tested"
+_PING_SECONDS = 0.1
+_numbers = itertools.count(1)
 
 
 class CeleryWorker(LocalProcess):
@@ -29,7 +31,7 @@ class CeleryWorker(LocalProcess):
 
     `app` is `module:attribute`, found in `folder` or installed; `broker` serves for results too.
     `prefix` is a command that runs the rest of its arguments. The worker's module finds `settings`
-    as JSON in the variable TEST_WORKER_SETTINGS.
+    as JSON in the variable TEST_WORKER_SETTINGS. `name` is one that no other worker has by default.
     """
 
     def __init__(  # noqa: PLR0913 (all but the first by keyword)
@@ -39,12 +41,13 @@ class CeleryWorker(LocalProcess):
         broker: str,
         folder: Path,
         log: Path,
+        name: str | None = None,
         arguments: Sequence[str] = (),
         prefix: Sequence[str] = (),
         settings: Mapping[str, Any] | None = None,
         env: Mapping[str, str] | None = None,
     ) -> None:
-        self.node = f"{_NAME}-{os.getpid()}@localhost"
+        self.node = f"{name or f'tested-{os.getpid()}-{next(_numbers)}'}@localhost"
         self._app = app
         self.folder = folder
         self.env = {
@@ -77,7 +80,7 @@ class CeleryWorker(LocalProcess):
 
     def wait_ready(self) -> Self:
         """Wait until the worker consumes tasks; ChildProcessError when it gave up instead."""
-        self.wait_for_log(_READY)
+        wait_for_pong(self, self.broker, self.node)
         return self
 
     @cached_property
@@ -155,6 +158,39 @@ def connected(broker: str) -> Iterator[Celery]:
         yield client
     finally:
         close_client(client)
+
+
+def wait_for_pong(
+    process: LocalProcess, broker: str, node: str, *, timeout_seconds: float = 20
+) -> None:
+    """Wait until the node that this process runs answers a ping.
+
+    It does once its main process is in the loop that consumes tasks: after the line "ready.", which
+    is logged on the way into it, and after the pool has begun.
+    """
+    process.wait_until(
+        Pings(broker, node).answered, what=f"{node} answers a ping", timeout_seconds=timeout_seconds
+    )
+
+
+class Pings:
+    """Pings of some nodes, with more patience from one to the next."""
+
+    def __init__(self, broker: str, *nodes: str) -> None:
+        self._broker, self._nodes = broker, nodes
+        self._began = time.monotonic()
+
+    def answered(self) -> bool:
+        """Ping them once; true when all of them have answered.
+
+        What is sent before a node listens is lost, so the first pings wait shortly; a node on a
+        busy machine may take longer, so later ones wait longer. Each has a client of its own, which
+        finds no late answer to the ping before.
+        """
+        patience = _PING_SECONDS + (time.monotonic() - self._began) / 5
+        with connected(self._broker) as client:
+            answers = client.control.ping(self._nodes, timeout=patience, limit=len(self._nodes))
+        return {node for answer in answers for node in answer} == set(self._nodes)
 
 
 def run(task: Task, *args: Any) -> Any:

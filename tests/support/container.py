@@ -14,14 +14,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import redis_server
+from .celery_worker import wait_for_pong
+from .ports import free_port
 from .processes import LocalProcess
+from .redis_server import find_redis, wait_for_redis
 
 SESSION_VARIABLE = "TEST_ENGINE_SESSION"
 _LOOPBACK = "127.0.0.1"
 _REDIS_PORT = "6379/tcp"
 _SIGNAL_PACE_SECONDS = 0.1
-_PROMPTS = {"celery": r" ready\.$", "redis-server": redis_server.READY}
 
 
 class Container:
@@ -44,10 +45,9 @@ class Container:
         self._folder = Path(tempfile.mkdtemp(prefix=f"{self.name}-"))
         self._binds = binds
         self._cwd = binds.get("/app", self._folder)
-        self._ports = {port: _free_port() for port in ports or ()}
+        self._ports = {port: free_port() for port in ports or ()}
         self._env = {key: self._outside(str(value)) for key, value in (environment or {}).items()}
         self._argv = self._command(command)
-        self._prompt = _PROMPTS[command[0] or ""]
         self.attrs: dict[str, Any] = {
             "Config": {
                 # Redis URLs have no room for a port of their own: it comes with the host's name
@@ -77,7 +77,7 @@ class Container:
         # a template renders "" to None
         argv = [self._outside(part or "").replace("%h", self.id[:12]) for part in command]
         if argv[0] == "redis-server":
-            argv[0] = redis_server.find_redis().path
+            argv[0] = find_redis().path
             argv += ["--bind", _LOOPBACK, "--port", str(self._ports[_REDIS_PORT])]
             argv += ["--dir", str(self._folder)]
         elif argv[0] == "celery":
@@ -89,8 +89,15 @@ class Container:
     def _start(self) -> None:
         log = self._folder / "log"
         self._process = LocalProcess(self._argv, log=log, cwd=self._cwd, env=self._env)
-        self._process.wait_for_log(self._prompt)  # the wrappers look once a second: arrive ready
+        self._wait_ready()  # the wrappers look once a second: arrive ready
         self.reload()
+
+    def _wait_ready(self) -> None:
+        if _REDIS_PORT in self._ports:
+            wait_for_redis(self._process, host=_LOOPBACK, port=self._ports[_REDIS_PORT])
+        else:
+            node = self._argv[self._argv.index("-n") + 1]
+            wait_for_pong(self._process, self._env["CELERY_BROKER_URL"], node)
 
     def reload(self) -> None:
         """Bring `status` up to date."""
@@ -169,13 +176,6 @@ class Container:
 
 def _signal_number(given: str | int | None) -> int:
     return signal.Signals[given] if isinstance(given, str) else given or signal.SIGKILL
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((_LOOPBACK, 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _listens(port: int) -> bool:

@@ -5,14 +5,15 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 import psutil
 
 from .waiting import wait_until
 
+T = TypeVar("T")
 _TAIL_LINES = 40
 
 
@@ -65,31 +66,43 @@ class LocalProcess:
         """The last lines of the log, for the message of a failure."""
         return "\n".join(self.log().splitlines()[-_TAIL_LINES:])
 
+    def wait_until(self, check: Callable[[], T], *, what: str, timeout_seconds: float = 20) -> T:
+        """Wait as the function `wait_until` does, for what this process is to bring about.
+
+        Raises TimeoutError at the deadline and ChildProcessError when the process ended before,
+        both with the end of its log.
+        """
+
+        def checked() -> T:
+            ended = self.exit_status  # asked first: what it did last is then seen
+            found = check()
+            if ended is not None and not found:
+                raise ChildProcessError(
+                    f"{self.argv[0]} ended with {ended} before this: {what}\n{self.tail()}"
+                )
+            return found
+
+        try:
+            return wait_until(checked, what=what, timeout_seconds=timeout_seconds)
+        except TimeoutError as late:
+            late.add_note(self.tail())
+            raise
+
     def wait_for_log(
         self, pattern: str, *, count: int = 1, timeout_seconds: float = 20
     ) -> list[re.Match[str]]:
         """Wait until the regular expression occurs `count` times in the log; return all matches.
 
-        Raises TimeoutError at the deadline and ChildProcessError when the process ended before.
+        For lines that are themselves what is tested: whether a process is ready is asked.
         """
 
         def seen() -> list[re.Match[str]]:
-            ended = self.exit_status  # asked first: what it logged last is then in the log
             found = list(re.finditer(pattern, self.log(), re.MULTILINE))
-            if len(found) >= count:
-                return found
-            if ended is not None:
-                raise ChildProcessError(
-                    f"{self.argv[0]} ended with {ended} before it logged {pattern!r}:\n"
-                    f"{self.tail()}"
-                )
-            return []
+            return found if len(found) >= count else []
 
-        try:
-            return wait_until(seen, what=f"{pattern!r} in the log", timeout_seconds=timeout_seconds)
-        except TimeoutError as late:
-            late.add_note(self.tail())
-            raise
+        return self.wait_until(
+            seen, what=f"{pattern!r} in the log", timeout_seconds=timeout_seconds
+        )
 
     def send_signal(self, number: int) -> None:
         """Signal the first process alone, as an init system would."""

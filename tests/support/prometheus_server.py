@@ -7,11 +7,13 @@ import sys
 import urllib.parse
 import urllib.request
 from collections.abc import Sequence
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from .ports import free_port
 from .processes import LocalProcess
 from .waiting import wait_until
 
@@ -48,22 +50,33 @@ class Prometheus(LocalProcess):
                 }
             )
         )
+        port = free_port()
         super().__init__(
             [
                 find_program("prometheus"),
                 f"--config.file={config}",
                 f"--storage.tsdb.path={folder / 'tsdb'}",
-                "--web.listen-address=127.0.0.1:0",
+                f"--web.listen-address=127.0.0.1:{port}",
             ],
             log=folder / "prometheus.log",
         )
-        (found,) = self.wait_for_log(r'msg="?Listening on"? address=127\.0\.0\.1:(\d+)')
-        self._url = f"http://127.0.0.1:{found[1]}/api/v1/query?"
-        self.wait_for_log("Server is ready to receive web requests")
+        self._url = f"http://127.0.0.1:{port}"
+        try:
+            self.wait_until(self._is_ready, what="Prometheus is ready")
+        except BaseException:
+            self.close()
+            raise
+
+    def _is_ready(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self._url}/-/ready", timeout=30) as answer:  # noqa: S310 - its own
+                return bool(answer.status == HTTPStatus.OK)
+        except OSError:  # it doesn't listen yet, or isn't ready: status 503
+            return False
 
     def query(self, expression: str) -> list[dict[str, Any]]:
         """Run a query now; raises urllib.error.HTTPError for one that Prometheus refuses."""
-        url = self._url + urllib.parse.urlencode({"query": expression})
+        url = f"{self._url}/api/v1/query?" + urllib.parse.urlencode({"query": expression})
         with urllib.request.urlopen(url, timeout=30) as response:  # noqa: S310 - its own
             result: list[dict[str, Any]] = json.load(response)["data"]["result"]
         return result

