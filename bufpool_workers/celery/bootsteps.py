@@ -15,6 +15,7 @@ from celery.exceptions import ImproperlyConfigured
 from bufpool_workers import memory
 from bufpool_workers.celery import control
 from bufpool_workers.celery.environment import environment
+from bufpool_workers.celery.publishing import check_schedule
 from bufpool_workers.celery.startup_error import startup_errors
 from bufpool_workers.diagnostics.capacity import (
     check_budget,
@@ -63,8 +64,10 @@ class PoolStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ships n
     requires = ("celery.worker.components:Pool",)
 
     @startup_errors()
-    def __init__(self, parent: Any, **kwargs: Any) -> None:
-        super().__init__(parent, **kwargs)
+    def __init__(self, parent: Any, *, beat: bool = False, **kwargs: Any) -> None:
+        super().__init__(parent, beat=beat, **kwargs)
+        if beat:
+            check_schedule(parent.app)
         runtime = current_runtime()
         settings = runtime.settings
         runtime.load_late_imports()

@@ -17,10 +17,12 @@ _CLIENT = "prometheus_client"
 class Environment:
     """What `setup` found in this process, and what that means for the worker's metrics.
 
-    `lost` names the metrics of prometheus_client that were made too early to be shared.
+    `lost` names the metrics of prometheus_client that were made too early to be shared. `is_beat`
+    tells whether this is the command `celery beat`.
     """
 
     def __init__(self) -> None:
+        self.is_beat = False
         self.lost: tuple[str, ...] = ()
 
     def prepare(self, runtime: Runtime) -> None:
@@ -30,6 +32,7 @@ class Environment:
         that is not there, before a metric in a task module fails with less of a message.
         """
         command = _command()
+        self.is_beat = command[:1] == ["beat"]
         if command[:1] == ["bufpool"] and "doctor" in command:
             self._note_lost(share=False)
         # --detach: it ends here and goes on as another process, whose directory is to be its own

@@ -12,7 +12,7 @@ from celery import Celery, current_task, signals, uuid
 from celery.exceptions import ImproperlyConfigured
 
 from bufpool_workers.celery.environment import environment
-from bufpool_workers.errors import SettingsError
+from bufpool_workers.errors import SealError, SettingsError
 from bufpool_workers.runtime import Job, current_runtime
 from bufpool_workers.sealing.parameters import user_function
 from bufpool_workers.settings import Settings
@@ -75,6 +75,9 @@ def setup(app: Celery) -> None:
     # a spawned child gets a copy of the app, and perhaps none of the modules that call setup; its
     # fixups come along and are called with the copy
     app.fixups = {*app.fixups, f"{_HERE}.plugin:setup"}
+    if environment.is_beat:
+        app.on_after_finalize.connect(_check_schedule, weak=False)
+        signals.beat_init.connect(_beat_begins, weak=False, dispatch_uid="bufpool")
     # one process has one set of pools, so the handlers are connected once, whatever the apps
     signals.worker_process_init.connect(_process_began, weak=False, dispatch_uid="bufpool")
     signals.worker_process_shutdown.connect(_process_ends, weak=False, dispatch_uid="bufpool")
@@ -112,6 +115,21 @@ def _refuse_unsealed(app: Celery) -> None:
         from bufpool_workers.celery import publishing  # noqa: PLC0415 - not before there is a message
 
         publishing.add_check(app.amqp)
+
+
+def _check_schedule(sender: Celery, **_: Any) -> None:
+    """Refuse to start `celery beat` with a plain secret, before it writes its file of entries."""
+    from bufpool_workers.celery.publishing import check_schedule  # noqa: PLC0415 - beat alone
+
+    try:
+        check_schedule(sender)
+    except SealError as error:
+        # signals swallow other exceptions
+        raise SystemExit(f"celery beat: {error}") from None
+
+
+def _beat_begins(sender: Any, **_: Any) -> None:
+    _check_schedule(sender.app)  # of an app that was finalized before its tasks were imported
 
 
 def _process_began(**_: Any) -> None:
@@ -160,3 +178,5 @@ def _note_use(app: Celery, key: str, holder: str, seconds: int) -> bool:
 def _give_up(task: Any) -> None:
     # what did not open will not open next time: this makes Task.retry raise the error itself
     task.request.called_directly = True
+    # it may be a plain secret, which result_extended would keep with the result
+    task.request.update(args=(), kwargs={})

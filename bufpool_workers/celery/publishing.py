@@ -74,6 +74,15 @@ def add_check(amqp: AMQP) -> None:
         amqp.task_protocols[version] = _checking(amqp.app, protocol)
 
 
+def check_schedule(app: Celery) -> None:
+    """Raise NotSealed or DamagedToken for an entry of Celery's own schedule with a plain secret.
+
+    `celery beat` writes the entries to a file when it starts; each is checked again when it is due.
+    """
+    for name, entry in app.conf.beat_schedule.items():
+        _MessageCheck(app, f"beat_schedule {name!r}").look({"args": (), **entry})
+
+
 def _checking(app: Celery, protocol: Callable[..., Any]) -> Callable[..., Any]:
     names = list(inspect.signature(protocol).parameters)
 
