@@ -31,7 +31,7 @@ _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_O
 def pooled_buffer(
     size: Size, *, name: str = "buf", kind: Literal["regular", "secure", "random"] = "regular"
 ) -> Callable[[Function], Function]:
-    """Give each call of a task a buffer as its keyword-only parameter `name`.
+    """Pass a buffer to each call of a task, as its keyword-only parameter `name`.
 
     `size` is in bytes, as an int or text such as "64KiB", or a function that is called with all
     of the task's arguments by name (defaults included, the `self` of a bound task left out) and
@@ -145,7 +145,7 @@ def _unseal(token: Any, job: Job, name: str) -> memory.Buffer:
 
 
 def hidden_signature(function: Function, name: str, *, decorator: str) -> inspect.Signature:
-    """Give the signature of `function` without the keyword-only parameter that is injected.
+    """Return the signature of `function` without the keyword-only parameter that is injected.
 
     Raises TypeError, in the name of `decorator`, where a buffer can't be injected.
     """

@@ -1,4 +1,4 @@
-"""What this package raises.
+"""The errors that this package raises.
 
 Every error is a `BufpoolError`, which is never raised itself; errors about a value that was given
 are also `ValueError`. Plain misuse of a buffer raises what Python's own buffer types raise:

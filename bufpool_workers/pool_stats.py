@@ -23,7 +23,7 @@ PROTECTION: Final = MappingProxyType(
         "memfd": "hidden from every other process, root included; never swapped",
     }
 )
-"""What each level of secure memory means, from the lowest."""
+"""The meaning of each level of secure memory, from the lowest."""
 LEVELS: Final = tuple(PROTECTION)
 
 
@@ -168,7 +168,7 @@ class PoolsStats:
 
 
 class WarmupResult(NamedTuple):
-    """What a warm-up achieved."""
+    """The outcome of a warm-up."""
 
     buffers: int
     nbytes: int

@@ -275,12 +275,12 @@ def _complete(values: dict[str, Any], *, given: Mapping[str, Any]) -> list[str]:
 
 
 def _pages(levels: Mapping[int, int]) -> int:
-    """Give the bytes that warming to those levels takes: whole pages for each class."""
+    """Return the bytes that warming to those levels takes: whole pages for each class."""
     return sum(-(-size * count // _PAGE) * _PAGE for size, count in levels.items())
 
 
 def _fitted(levels: Mapping[int, int], classes: tuple[int, ...], most: int) -> dict[int, int]:
-    """Give the part of the default warm levels that the size classes and the cap have room for."""
+    """Return the part of the default warm levels that size classes and cap have room for."""
     fitted: dict[int, int] = {}
     for size, count in sorted(levels.items()):
         room = (most - _pages(fitted)) // _PAGE * _PAGE

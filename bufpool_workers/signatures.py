@@ -11,11 +11,11 @@ if sys.version_info >= (3, 14):
     from annotationlib import Format
 
     def signature_of(function: Callable[..., Any]) -> inspect.Signature:
-        """Give it without evaluating annotations, whose names need not exist at run time."""
+        """Return it without evaluating annotations, whose names need not exist at run time."""
         return inspect.signature(function, annotation_format=Format.FORWARDREF)
 
 else:
 
     def signature_of(function: Callable[..., Any]) -> inspect.Signature:
-        """Give it with the annotations as they are: evaluated already, or text."""
+        """Return it with the annotations as they are: evaluated already, or text."""
         return inspect.signature(function)

@@ -1,4 +1,4 @@
-"""What a worker does before its tasks are imported, so that its processes share their metrics."""
+"""The start of a worker: before its tasks are imported, its processes share their metrics."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _CLIENT = "prometheus_client"
 
 
 class Environment:
-    """What `setup` found in this process, and what that means for the worker's metrics.
+    """Facts about this process that `setup` found, and their meaning for the worker's metrics.
 
     `lost` names the metrics of prometheus_client that were made too early to be shared. `is_beat`
     tells whether this is the command `celery beat`.
@@ -26,7 +26,7 @@ class Environment:
         self.lost: tuple[str, ...] = ()
 
     def prepare(self, runtime: Runtime) -> None:
-        """Give a worker that has no metrics directory a private one, which ends with it.
+        """Make a private metrics directory for a worker that has none; it ends with the worker.
 
         Does nothing in other commands. Raises MetricsError if the deployment names a directory
         that is not there, before a metric in a task module fails with less of a message.

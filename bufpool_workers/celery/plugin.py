@@ -32,11 +32,11 @@ class CeleryHost:
 
     def __init__(self, app: Celery) -> None:
         self._app = ref(app)
-        self.name = f"the Celery app {app.main!r}"
+        self.name = f"the Celery app {app.main!r}" if app.main else repr(app)
 
     @property
     def app(self) -> Celery | None:
-        """The app, which this keeps nobody from dropping."""
+        """The app; None when the program has dropped it."""
         return self._app()
 
     def read_settings(self) -> Settings:
@@ -52,7 +52,7 @@ class CeleryHost:
 
 
 def setup(app: Celery) -> None:
-    """Give the workers of `app` warm pools, and its other processes pools with its settings.
+    """Wire warm pools into the workers of `app`, and pools with its settings into other processes.
 
     Only registers, and gives a worker without PROMETHEUS_MULTIPROC_DIR one of its own, before its
     tasks import prometheus_client. Settings (`bufpool_*` in `app.conf`) are read when a worker

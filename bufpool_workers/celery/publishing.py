@@ -20,7 +20,7 @@ from bufpool_workers.sealing.walk import Walk
 
 
 class _Given(NamedTuple):
-    """What a call is given: arguments in their order, and mappings with those by name.
+    """Arguments that a call is given: those in their order, and mappings with those by name.
 
     As the context of a call it is what Celery gives it besides its own.
     """

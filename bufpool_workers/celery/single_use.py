@@ -1,4 +1,4 @@
-"""Where the uses of single-use tokens are noted: in the Redis of an app."""
+"""The store of used single-use tokens: the Redis of an app."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from prometheus_client.metrics import MetricWrapperBase
 
 
 def share_later_values() -> None:
-    """Have metrics that are made from now on count in the directory that the variable names."""
+    """Make metrics count in the directory that the variable names, if they are made from now on."""
     values.ValueClass = values.MultiProcessValue()  # type: ignore[no-untyped-call]  # no types
 
 

@@ -1,4 +1,4 @@
-"""What one process owns: its settings, pools, counter file, keys and jobs."""
+"""The owner of a process: of its settings, pools, counter file, keys and jobs."""
 
 from bufpool_workers.memory import Pools, PoolsStats, buffer, random_buffer, secure_buffer
 from bufpool_workers.runtime.job import Job, current_job

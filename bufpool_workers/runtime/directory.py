@@ -1,4 +1,4 @@
-"""Where the processes of a node count: chosen once, absolute, and kept."""
+"""The directory in which a node's processes count: chosen once, absolute, and kept."""
 
 from __future__ import annotations
 
@@ -88,5 +88,5 @@ def directory_of_environment() -> Path | None:
 
 
 def _is_set_here() -> bool:
-    """Return whether this process set the variable; after SIGHUP the same pid runs it anew."""
+    """Return whether this process set the variable; SIGHUP restarts it under the same pid."""
     return os.environ.get(_SETTER) == str(os.getpid())

@@ -59,6 +59,4 @@ def _settings_for(task: Any) -> Settings:
     # a producer may seal by name for the app that is current in it, and never call setup
     if app is None and not runtime.hosts and "celery" in sys.modules:
         app = sys.modules["celery"].current_app
-    if app is None or any(host.app is app for host in runtime.hosts):
-        return runtime.settings
-    return Settings.from_conf(app.conf)
+    return runtime.settings if app is None else runtime.settings_of(app)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -40,7 +39,7 @@ class Host(Protocol):
 
     @property
     def app(self) -> Any:
-        """What its settings belong to; None when that is gone."""
+        """The object that its settings belong to; None when that is gone."""
 
     def read_settings(self) -> Settings:
         """Read and check its settings; raises SettingsError, or the host's own error for them."""
@@ -50,7 +49,7 @@ class Host(Protocol):
 
 
 class Runtime:
-    """What a process owns; there is one in each, and one fork handler resets it.
+    """The owner of a process. There is one in each, and one fork handler resets it.
 
     Settings are read when they are first used, and kept: they are the first host's, and a second
     host with other ones is an error. The metrics directory is chosen once. Pools, counter file and
@@ -73,7 +72,6 @@ class Runtime:
         self._begin_in_child()
 
     def _begin_in_child(self) -> None:
-        self._lock = threading.RLock()  # one that a thread held at the fork would stay locked
         self.counters = CounterBinding(self)
         self._keyring: Keyring | None = None
         self._is_started = False
@@ -90,7 +88,7 @@ class Runtime:
 
         They are read when settings are first used after this.
         """
-        if not self.hosts:  # what was made until now was made of the defaults, which no host set
+        if not self.hosts:  # until now there were defaults, which no host had set
             self._settings = self._pools = None
         self.hosts.append(host)
         self._unread.append(host)
@@ -102,18 +100,19 @@ class Runtime:
 
         Raises what the host raises for wrong ones, and SettingsError where two hosts' differ.
         """
-        while self._unread or self._settings is None:
-            host = self._unread[0] if self._unread else None
-            if host is None or host.app is not None:
-                self._compare(Settings() if host is None else host.read_settings(), host)
-            if host is not None:
-                self._unread = [each for each in self._unread if each is not host]
+        while self._unread:
+            host = self._unread[0]
+            if host.app is not None:
+                self._compare(host)
+            self._unread = [each for each in self._unread if each is not host]
+        if self._settings is None:
+            self._settings = Settings()
         return self._settings
 
-    def _compare(self, settings: Settings, host: Host | None) -> None:
-        name = "the defaults" if host is None else host.name
+    def _compare(self, host: Host) -> None:
+        settings = host.read_settings()
         if self._settings is None:
-            self._settings, self._whose = settings, name
+            self._settings, self._whose = settings, host.name
             return
         different = [
             PREFIX + field.name
@@ -122,7 +121,7 @@ class Runtime:
         ]
         if different:
             raise SettingsError(
-                f"{self._whose} and {name} are in one process and differ in "
+                f"{self._whose} and {host.name} are in one process and differ in "
                 f"{', '.join(different)}: a process has one set of pools; give both the same "
                 "settings (a test-suite calls bufpool_workers.testing.reset() between apps)"
             )
@@ -265,11 +264,14 @@ class Runtime:
     def start_node(self, *, node: str, app: str | None) -> None:
         """Prepare the directory for the node whose main process this is, before it has children.
 
-        Say whose a private directory is, and merge what earlier nodes left. Raises MetricsError if
-        the setting and the environment name two directories, or if no process can count there.
+        `node` and `app` are written into a private directory, and the files of earlier nodes are
+        merged. Raises MetricsError if the setting and the environment name two directories, or if
+        no process can count there.
         """
+        if not self._has_joined:
+            self.join_node()
         self.directory.apply_setting(self.settings.metrics_dir)
-        directory = self.metrics_directory
+        directory = self.directory.path
         if directory is None:
             return
         if self.directory.is_private:

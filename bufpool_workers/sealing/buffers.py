@@ -1,4 +1,4 @@
-"""Where secrets are put, and how they leave."""
+"""Buffers for secrets, and their wiping."""
 
 from __future__ import annotations
 

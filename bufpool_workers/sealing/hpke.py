@@ -1,7 +1,7 @@
 """Hybrid public key encryption, RFC 9180: base mode, one message, DHKEM(X25519, HKDF-SHA256).
 
 `cryptography` has an HPKE of its own, which only returns the plaintext as `bytes`, and bytes can
-be wiped by nobody. This one differs in `open_into`, which decrypts straight into a given buffer.
+not be wiped. This one differs in `open_into`, which decrypts straight into a given buffer.
 The shared secret and the key of one message do pass through ordinary `bytes` here; whoever can
 read them in a worker's memory can read the private key next to them.
 """

@@ -33,7 +33,7 @@ _NIBBLES = {ord(digit): int(digit, 16) for digit in "0123456789abcdefABCDEF"}
 
 
 class PublicKey(NamedTuple):
-    """What a producer needs in order to seal: no secret in it."""
+    """The key that a producer seals to. It holds no secret."""
 
     key: X25519PublicKey
     key_id: str

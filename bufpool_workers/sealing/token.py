@@ -27,7 +27,7 @@ NEVER = 0
 
 
 class Header(NamedTuple):
-    """What everyone can read in a token, and nobody change."""
+    """The part of a token that everyone can read. HPKE binds it: a change is noticed."""
 
     key_id: str
     expires_at: int
@@ -98,7 +98,7 @@ class Token(NamedTuple):
 
     @property
     def use_id(self) -> str:
-        """What is the same whenever this token is used, and differs between any two tokens.
+        """An id of this token, which any two tokens differ in.
 
         HPKE's encapsulated key is fresh for each message and bound into its key, so that no other
         random number is needed.

@@ -1,7 +1,11 @@
 """The metrics directory is chosen once: whatever moves later, one scrape has all numbers."""
 
+import json
+import sys
+
 import pytest
 
+from tests.support.processes import LocalProcess
 from tests.support.scrape import scrape, value
 from tests.support.waiting import wait_until
 
@@ -39,3 +43,18 @@ def test_a_file_in_the_directorys_place_is_named_in_one_line(start_worker, tmp_p
     )
     assert worker.wait() != 0
     assert f"metrics directory '{tmp_path}/file': it is not a directory" in worker.log()
+
+
+def test_a_worker_started_from_python_refuses_two_directories(tmp_path, request, redis_server):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    env = {
+        "CELERY_BROKER_URL": redis_server.celery_url(),
+        "PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "one"),
+        "TEST_WORKER_SETTINGS": json.dumps({"bufpool_metrics_dir": str(tmp_path / "two")}),
+    }
+    code = "from plugin_app import app; app.worker_main(['worker', '--pool=solo'])"
+    command = [sys.executable, "-c", code]
+    with LocalProcess(command, log=tmp_path / "log", cwd=request.path.parent, env=env) as worker:
+        assert worker.wait(timeout_seconds=60) != 0
+    assert f"bufpool_metrics_dir is '{tmp_path}/two', but PROMETHEUS_MULTIPROC_DIR" in worker.log()

@@ -61,7 +61,7 @@ cdef inline bint all_idle_in(Slab* slab) noexcept nogil:
 @cython.final
 @cython.no_gc_clear     # buffers that are out need all of it
 cdef class Arena:
-    """What a pool holds in one process: slabs, free stacks, counters."""
+    """The memory of a pool in one process: slabs, free stacks, counters."""
 
     cdef SizeClass* classes        # the last one is unbounded and keeps no slots
     cdef Py_ssize_t nclasses
