@@ -18,7 +18,8 @@ PROTOCOL = {"__buffer__", "__release_buffer__"}  # Python shows it from 3.12 on
 
 def definitions(module):
     """Give (name, node, object) of all that the module's stub defines; of overloads, the last."""
-    stub = Path(module.__file__.partition(".")[0] + ".pyi")
+    native = Path(module.__file__)
+    stub = native.with_name(f"{native.name.partition('.')[0]}.pyi")
 
     def walk(body, owner, prefix):
         for node in body:
