@@ -1,23 +1,22 @@
 """The list of conditions, and the alerts that say the same."""
 
 from dataclasses import fields
-from pathlib import Path
 
 import pytest
 import yaml
 
+from bufpool_workers.console import monitoring
 from bufpool_workers.diagnostics.problems import PROBLEMS, find_problems, sentence
 from bufpool_workers.metrics import ProcessReport, Report
 from bufpool_workers.pool_stats import PoolStats
 
-RULES = Path(__file__).parents[2] / "deploy" / "prometheus" / "rules.yml"
 OF_THE_NODE = {"skipped", "unwarmed"}
 # a rate, a demanded level and a scrape: a report counts none of them
 OTHER_ALERTS = {"BufpoolHitRateLow", "BufpoolSecureLevelLow", "BufpoolScrapeFailing"}
 
 
 def alerts():
-    groups = yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"]
+    groups = yaml.safe_load(monitoring.rules())["groups"]
     return {rule["alert"]: rule for group in groups for rule in group["rules"] if "alert" in rule}
 
 
