@@ -71,6 +71,10 @@ class PoolStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ships n
         runtime = current_runtime()
         settings = runtime.settings
         runtime.load_late_imports()
+        if settings.public_key is not None:
+            from bufpool_workers.sealing.keys import check_public  # noqa: PLC0415 - cryptography
+
+            check_public(settings.public_key)
         if settings.private_keys:
             # loads redis and the keys' library, before a fork and outside any signal
             from bufpool_workers.celery import single_use  # noqa: F401, PLC0415

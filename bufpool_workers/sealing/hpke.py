@@ -8,8 +8,11 @@ read them in a worker's memory can read the private key next to them.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from traceback import clear_frames
+from typing import TYPE_CHECKING, NamedTuple, ParamSpec, Protocol, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
@@ -19,8 +22,6 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from bufpool_workers.sealing.token import ENC_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from cryptography.utils import Buffer
 
 _SHA256 = SHA256()
@@ -30,6 +31,9 @@ _KEM_LABEL = b"HPKE-v1" + b"KEM" + _KEM_ID
 _HASH_BYTES = 32
 _NONCE_BYTES = 12
 _BASE_MODE = b"\x00"
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 
 class KeyPair(NamedTuple):
@@ -45,6 +49,20 @@ class _Cipher(Protocol):
     def decrypt_into(
         self, nonce: Buffer, data: Buffer, associated_data: Buffer | None, buf: Buffer
     ) -> int: ...
+
+
+def _leaving_no_frames(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Clear the frames of what a call raises: they hold keys, which error trackers would send."""
+
+    @functools.wraps(function)
+    def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        try:
+            return function(*args, **kwargs)
+        except BaseException as error:
+            clear_frames(error.__traceback__)
+            raise
+
+    return call
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +89,7 @@ class Suite:
         key = _expand(secret, self._label + b"key" + context, self.key_bytes)
         return key, _expand(secret, self._label + b"base_nonce" + context, _NONCE_BYTES)
 
+    @_leaving_no_frames
     def seal(
         self,
         plaintext: Buffer,
@@ -85,6 +104,7 @@ class Suite:
         key, nonce = self.key_schedule(shared_secret, info=info)
         return enc + self.cipher(key).encrypt(nonce, plaintext, aad)
 
+    @_leaving_no_frames
     def open_into(
         self,
         buffer: Buffer,

@@ -10,10 +10,10 @@ from typing import NoReturn, Protocol
 from cryptography.exceptions import InvalidTag
 
 from bufpool_workers import memory
-from bufpool_workers.errors import OpenFailed, ReplayStoreError, SealError, TokenExpired, UnknownKey
+from bufpool_workers.errors import OpenFailed, ReplayStoreError, TokenExpired, UnknownKey
 from bufpool_workers.memory import Buffer
 from bufpool_workers.sealing.buffers import Acquire, wipe
-from bufpool_workers.sealing.hpke import AES_256_GCM
+from bufpool_workers.sealing.hpke import AES_256_GCM, KeyPair
 from bufpool_workers.sealing.keys import key_id, read_private
 from bufpool_workers.sealing.token import Token
 
@@ -80,16 +80,27 @@ class Keyring:
         info = header.info(task=task, argument=argument)
         buffer = self._acquire(token.secret_bytes)
         try:
-            with memoryview(buffer) as view:
-                AES_256_GCM.open_into(view, sealed=token.sealed, recipient=recipient, info=info)
-            if header.single_use and claim is not None:
-                claim(token, where=where)
-        except BaseException as error:
+            if _open_into(buffer, token=token, recipient=recipient, info=info):
+                if header.single_use and claim is not None:
+                    claim(token, where=where)
+                return buffer
+        except BaseException:
             wipe(buffer)
             buffer.release()
-            if isinstance(error, InvalidTag | ValueError) and not isinstance(error, SealError):
-                raise OpenFailed(
-                    f"{where}: the token was sealed for another task or argument, or was altered"
-                ) from None
             raise
-        return buffer
+        wipe(buffer)
+        buffer.release()
+        # outside of any handler: the error that it followed from had keys in its frames
+        raise OpenFailed(
+            f"{where}: the token was sealed for another task or argument, or was altered"
+        )
+
+
+def _open_into(buffer: Buffer, *, token: Token, recipient: KeyPair, info: bytes) -> bool:
+    """Decrypt into the buffer; return False if the token does not open."""
+    try:
+        with memoryview(buffer) as view:
+            AES_256_GCM.open_into(view, sealed=token.sealed, recipient=recipient, info=info)
+    except (InvalidTag, ValueError):
+        return False
+    return True

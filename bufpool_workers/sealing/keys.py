@@ -20,13 +20,21 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 
 from bufpool_workers import memory
 from bufpool_workers.errors import KeyFileError
-from bufpool_workers.sealing.buffers import Acquire
+from bufpool_workers.sealing.buffers import Acquire, wipe
 from bufpool_workers.sealing.hpke import KeyPair
 
 _PUBLIC = "bps1-public-"
 _PRIVATE = b"bps1-private-"
 _PUBLIC_TEXT = re.compile(r"bps1-public-([0-9a-fA-F]{64})", re.ASCII)
 _CREDENTIAL = "credential:"
+# Hexadecimal of 32 bytes, with what people put between; base64 of as many, which may begin like a
+# path, and then ends like none.
+_MAY_BE_KEY = re.compile(
+    r"(?:[0-9a-fA-F]{2}[\s:,-]?){32}"
+    r"|^\s*(?:[A-Za-z0-9]+:)?[A-Za-z0-9+_-][A-Za-z0-9+/_-]{39,}={0,2}\s*$"
+    r"|[A-Za-z0-9+/_-]{40,}={1,2}\s*$",
+    re.ASCII,
+)
 _KEY_BYTES = 32
 _MAX_FILE_BYTES = 256
 _NIBBLES = {ord(digit): int(digit, 16) for digit in "0123456789abcdefABCDEF"}
@@ -85,7 +93,7 @@ def read_public(source: str | os.PathLike[str]) -> PublicKey:
         with path.open("rb") as file:
             text = file.read(_MAX_FILE_BYTES + 1).decode("ascii", "replace")
     except OSError as error:
-        raise KeyFileError(f"public key file {path}: {error.strerror}") from None
+        raise KeyFileError(f"public key file {_shown(path)}: {error.strerror}") from None
     return _parse_public(text.strip(), where=f"public key file {path}")
 
 
@@ -110,10 +118,38 @@ def read_private(source: str | os.PathLike[str], *, acquire: Acquire) -> KeyPair
 def check_private(source: str | os.PathLike[str]) -> None:
     """Raise KeyFileError if that file can't serve as a private key, without reading the key.
 
-    For the process that forks the workers, which must not hold one.
+    For the process that forks the workers, which must not hold one: it reads how the file begins.
     """
-    with _opened(source):
-        pass
+    with _opened(source) as (path, file):
+        begin = bytearray(len(_PRIVATE))
+        size = os.preadv(file, [begin], 0)
+        is_private = begin[:size] == _PRIVATE
+        is_public = _PUBLIC.encode().startswith(bytes(begin[: len(_PUBLIC)]))
+        wipe(begin)
+        if not is_private:
+            what = "a public key" if is_public and size else "something else"
+            raise KeyFileError(
+                f"private key file {_shown(path)}: expected a private key, found {what}"
+            )
+
+
+def check_public(source: str | os.PathLike[str]) -> None:
+    """Raise KeyFileError if `source` is something else than a public key or a path.
+
+    A file that is not there is fine for a process that does not seal.
+    """
+    with contextlib.suppress(OSError):
+        if isinstance(source, str) and not source.strip().startswith((_PUBLIC, _PRIVATE.decode())):
+            os.stat(source)  # noqa: PTH116 - a text that is no path, too
+        read_public(source)
+
+
+def _shown(path: str | os.PathLike[str]) -> str:
+    """Write a path for an error, unless it may be a key in some notation that was pasted as one."""
+    text = os.fspath(path)
+    if _MAY_BE_KEY.search(text) and not Path(text).exists():
+        return "(its name may be a key and is not shown)"
+    return text
 
 
 @contextlib.contextmanager
@@ -122,7 +158,7 @@ def _opened(source: str | os.PathLike[str]) -> Iterator[tuple[Path, int]]:
     try:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
-        raise KeyFileError(f"private key file {path}: {error.strerror}") from None
+        raise KeyFileError(f"private key file {_shown(path)}: {error.strerror}") from None
     try:
         _check_access(os.fstat(file), path=path)
         yield path, file
@@ -191,4 +227,13 @@ def _parse_public(text: str, *, where: str) -> PublicKey:
     if match is None:
         raise KeyFileError(f"{where}: expected {_PUBLIC} and 64 hexadecimal digits")
     raw = bytes.fromhex(match[1])
-    return PublicKey(X25519PublicKey.from_public_bytes(raw), key_id(raw))
+    public = X25519PublicKey.from_public_bytes(raw)
+    try:
+        X25519PrivateKey.generate().exchange(public)
+    except ValueError:
+        weak = True
+    else:
+        weak = False
+    if weak:  # RFC 7748, section 6.1: with such a point every secret is zero
+        raise KeyFileError(f"{where}: its point is of low order, so it belongs to no private key")
+    return PublicKey(public, key_id(raw))

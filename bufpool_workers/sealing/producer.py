@@ -14,15 +14,19 @@ from bufpool_workers.sealing.buffers import wipe as _wipe
 from bufpool_workers.sealing.hpke import AES_256_GCM
 from bufpool_workers.sealing.keys import PublicKey, read_public
 from bufpool_workers.sealing.parameters import parameters_of
-from bufpool_workers.sealing.token import NEVER, Header, Token
+from bufpool_workers.sealing.token import (
+    MAX_EXPIRY_SECONDS,
+    MAX_SECRET_BYTES,
+    NEVER,
+    Header,
+    Token,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 KeySource = str | os.PathLike[str] | PublicKey
 """A public key's text, the path of a file that holds it, or the key."""
-
-_LAST_EXPIRY = 2**64 - 1
 
 
 def seal(  # noqa: PLR0913 - a call reads as one sentence, all but the secret by keyword
@@ -55,16 +59,24 @@ def _bytes_of(secret: Buffer | str, *, writable: bool) -> memoryview:
     kind = type(secret).__name__
     data = secret
     if isinstance(data, str):
+        # a character takes a byte at least
+        _check_size(len(data))
         data = data.encode("utf-8", "surrogatepass")
     try:
         view = memoryview(data)
     except TypeError:
         raise TypeError(f"secret must be bytes-like or str, got {kind}") from None
+    _check_size(view.nbytes)
     if not view.c_contiguous:
         raise TypeError("secret must be contiguous in memory")
     if writable and view.readonly:
         raise TypeError(f"wipe=True needs a writable buffer, {kind} is read-only")
     return view.cast("B") if view.nbytes else memoryview(b"")
+
+
+def _check_size(nbytes: int) -> None:
+    if nbytes > MAX_SECRET_BYTES:
+        raise ValueError(f"secret must have at most {MAX_SECRET_BYTES} bytes, got {nbytes}")
 
 
 def _task_name(task: Any) -> str:
@@ -97,7 +109,9 @@ def _expiry(expires: float | timedelta | None, *, single_use: bool) -> int:
         raise TypeError(f"expires must be seconds from now or a timedelta, got {kind}")
     if not math.isfinite(seconds) or seconds <= 0:
         raise ValueError(f"expires must be more than 0 seconds from now, got {seconds}")
-    return min(math.ceil(time.time() + seconds), _LAST_EXPIRY)
+    if seconds > MAX_EXPIRY_SECONDS:
+        raise ValueError(f"expires must be at most ten years from now, got {seconds} seconds")
+    return math.ceil(time.time() + seconds)
 
 
 def _public_key(source: KeySource | None) -> PublicKey:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import binascii
 import re
 import struct
+import time
 from base64 import urlsafe_b64encode
 from typing import NamedTuple, Self
 
@@ -24,6 +25,13 @@ _SINGLE_USE = 1
 _MAX_NAME_BYTES = 0xFFFF
 
 NEVER = 0
+MAX_SECRET_BYTES = 1024 * 1024
+MAX_EXPIRY_SECONDS = 3653 * 24 * 3600
+"""From now: ten years."""
+
+_CLOCK_SKEW_SECONDS = 24 * 3600
+_MAX_BODY_BYTES = _HEADER.size + ENC_BYTES + MAX_SECRET_BYTES + TAG_BYTES
+_MAX_CHARACTERS = len("bps1.") + 16 + len(".") + -(-_MAX_BODY_BYTES * 4 // 3)
 
 
 class Header(NamedTuple):
@@ -67,6 +75,8 @@ class Token(NamedTuple):
         argument's name, UTF-8
 
     So the expiry, the flags and the length of the secret can be read by all, and changed by none.
+    A secret has at most `MAX_SECRET_BYTES`, an expiry lies at most `MAX_EXPIRY_SECONDS` ahead, and
+    a token for single use has one: its use is remembered until then.
     """
 
     header: Header
@@ -80,6 +90,8 @@ class Token(NamedTuple):
             raise NotSealed(f"{where}: expected a token made by seal(), got a plain {kind}")
         if not text.startswith(_PREFIX):
             raise DamagedToken(f"{where}: the token is of a version that is not known here")
+        if len(text) > _MAX_CHARACTERS:
+            raise DamagedToken(f"{where}: the token is larger than that of any secret")
         match = _TEXT.fullmatch(text)
         if match is None:
             raise DamagedToken(f"{where}: the token is cut, or has characters that no token has")
@@ -89,6 +101,10 @@ class Token(NamedTuple):
         flags, expires_at = _HEADER.unpack_from(body)
         if flags & ~_SINGLE_USE:
             raise DamagedToken(f"{where}: the token has flags that are not known here")
+        if flags and not expires_at:
+            raise DamagedToken(f"{where}: the token is for single use and never expires")
+        if expires_at > time.time() + MAX_EXPIRY_SECONDS + _CLOCK_SKEW_SECONDS:
+            raise DamagedToken(f"{where}: the token expires in more than ten years")
         return cls(Header(match[1], expires_at, flags == _SINGLE_USE), body[_HEADER.size :])
 
     @property

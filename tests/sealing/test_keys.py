@@ -1,3 +1,4 @@
+import base64
 import errno
 import os
 import pickle
@@ -7,8 +8,8 @@ import pytest
 
 from bufpool_workers import Pools, Settings
 from bufpool_workers.errors import KeyFileError
-from bufpool_workers.sealing import Keyring, generate_key, read_public
-from bufpool_workers.sealing.keys import key_id, read_private
+from bufpool_workers.sealing import Keyring, generate_key, read_public, seal
+from bufpool_workers.sealing.keys import check_private, check_public, key_id, read_private
 from tests.sealing.lender import Lender
 from tests.support.folders import open_to_all
 
@@ -234,3 +235,56 @@ class TestKeyring:
         with pytest.raises(KeyFileError, match="give the path of its file") as caught:
             Keyring([text], acquire=lender)
         assert text[20:40] not in str(caught.value)
+
+
+KEY = bytes(range(200, 232))
+PASTED = [
+    KEY.hex(),
+    KEY.hex().upper(),
+    KEY.hex(":"),
+    KEY.hex(" ", 4),
+    f"0x{KEY.hex()}",
+    base64.b64encode(KEY).decode(),
+    base64.urlsafe_b64encode(KEY).decode().rstrip("="),
+    f"base64:{base64.b64encode(KEY).decode()}",
+    f"/{base64.b64encode(KEY).decode()[1:]}",
+    f" {KEY.hex()} ",
+]
+
+
+@pytest.mark.parametrize("pasted", PASTED)
+def test_what_may_be_a_key_is_not_quoted(pasted):
+    for use in (check_private, read_public, lambda path: Keyring([path])):
+        with pytest.raises(KeyFileError) as caught:
+            use(pasted)
+        assert not any(part in str(caught.value) for part in (pasted.strip(), pasted[4:-8]))
+
+
+def test_a_file_of_another_kind_of_key_is_refused_without_reading_it(tmp_path):
+    path = tmp_path / "worker.key"
+    public = generate_key(path)
+    check_private(path)
+    path.write_text(public)
+    path.chmod(0o600)
+    with pytest.raises(KeyFileError, match="expected a private key, found a public key"):
+        check_private(path)
+    path.write_text("something")
+    with pytest.raises(KeyFileError, match="expected a private key, found something else"):
+        check_private(path)
+
+
+def test_a_private_key_as_public_one_is_refused_and_a_missing_file_is_not(tmp_path):
+    path = tmp_path / "worker.key"
+    public = generate_key(path)
+    check_public(public)
+    check_public(str(tmp_path / "gone.pub"))
+    for wrong in (str(path), path.read_text()):
+        with pytest.raises(KeyFileError, match="this is a private key"):
+            check_public(wrong)
+
+
+@pytest.mark.parametrize("point", [bytes(32), bytes([1]) + bytes(31)])
+def test_a_public_key_of_low_order_is_refused(point):
+    with pytest.raises(KeyFileError, match="of low order") as caught:
+        seal(b"x", task="t", argument="a", public_key=f"bps1-public-{point.hex()}")
+    assert caught.value.__context__ is None

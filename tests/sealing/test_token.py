@@ -1,9 +1,17 @@
+import time
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bufpool_workers.errors import DamagedToken, NotSealed, SealError
-from bufpool_workers.sealing.token import Header, Token
+from bufpool_workers.sealing import token as token_module
+from bufpool_workers.sealing.token import (
+    MAX_EXPIRY_SECONDS,
+    MAX_SECRET_BYTES,
+    Header,
+    Token,
+)
 
 WHERE = "shop.login, argument 'password'"
 HEADER = Header("0123456789abcdef", 1_900_000_000, single_use=True)
@@ -13,9 +21,9 @@ ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 headers = st.builds(
     Header,
     st.text("0123456789abcdef", min_size=16, max_size=16),
-    st.integers(0, 2**64 - 1),
+    st.integers(0, int(time.time()) + MAX_EXPIRY_SECONDS),
     single_use=st.booleans(),
-)
+).filter(lambda header: header.expires_at or not header.single_use)
 tokens = st.builds(Token, headers, st.binary(min_size=48, max_size=300))
 
 
@@ -115,3 +123,24 @@ def test_a_damaged_token_is_refused_with_its_reason(text, why):
 def test_the_use_id_depends_on_the_encapsulated_key_alone(one, two):
     same = Token(HEADER, one).use_id == Token(HEADER, two).use_id
     assert same is (one[:32] == two[:32])
+
+
+@pytest.mark.parametrize(
+    ("header", "reason"),
+    [
+        (Header("0" * 16, 0, single_use=True), "is for single use and never expires"),
+        (Header("0" * 16, 2**64 - 1, single_use=False), "expires in more than ten years"),
+        (Header("0" * 16, int(time.time()) + 2 * MAX_EXPIRY_SECONDS, single_use=True), "ten years"),
+    ],
+)
+def test_a_token_that_seal_would_never_make_is_refused(header, reason):
+    with pytest.raises(DamagedToken, match=reason):
+        parse(Token(header, bytes(60)).text())
+
+
+def test_a_token_larger_than_any_secrets_is_refused_before_it_is_decoded(monkeypatch):
+    largest = Token(Header("0" * 16, 0, single_use=False), bytes(48 + MAX_SECRET_BYTES))
+    assert parse(largest.text()) == largest
+    monkeypatch.setattr(token_module, "_decode", None)
+    with pytest.raises(DamagedToken, match="larger than that of any secret"):
+        parse(largest.text() + "A")
