@@ -81,6 +81,15 @@ def _port(value: object) -> int:
     return value
 
 
+def _hosts(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple) or not all(isinstance(name, str) for name in value):
+        raise TypeError('a list of host names is needed, such as ["metrics.example.com"]')
+    for name in value:
+        if not re.fullmatch(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+", name):
+            raise ValueError(f"{name!r} is not a host's name alone, without port and brackets")
+    return tuple(value)
+
+
 def _tls(value: object) -> Mapping[str, Any]:
     paths = ("certfile", "keyfile", "client_cafile", "client_capath")
     known: dict[str, type] = {**dict.fromkeys(paths, str), "client_auth_required": bool}
@@ -190,6 +199,7 @@ class Settings:
     tune_malloc: bool = _setting(default=False, check=_flag)
     metrics_port: int | None = _setting(None, _optional(_port))
     metrics_host: str = _setting("127.0.0.1", _text)
+    metrics_hosts: tuple[str, ...] = _setting((), _hosts)
     metrics_dir: str | None = _setting(None, _optional(_text))
     metrics_namespace: str = _setting("bufpool", _namespace)
     metrics_tls: Mapping[str, Any] = _setting(MappingProxyType({}), _tls)

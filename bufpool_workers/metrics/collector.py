@@ -3,8 +3,11 @@
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import count
 from operator import attrgetter
 from pathlib import Path
+from threading import Lock
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
@@ -21,12 +24,21 @@ from bufpool_workers.pool_stats import LEVELS, PoolStats
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    began: int  # before or after which others asked
+    metrics: list[Metric]
+    report: Report
+
+
 class Collector(MultiProcessCollector):
     """prometheus_client's collector, but exact, whatever its processes die of.
 
     Compacts before it reads. Adds what is derived from our counters, and what living processes
     hold. Raises ValueError for a path that is no directory, as prometheus_client does. A file
     that can't be read is left out, counted in `_skipped_files`, and named in the log once.
+
+    Threads that ask at the same time share a reading, which began after each of them had asked.
     """
 
     def __init__(
@@ -40,6 +52,9 @@ class Collector(MultiProcessCollector):
         self._catalog = catalog or Catalog()
         self._compact_foreign = compact_foreign
         self._named: set[str] = set()
+        self._moments = count(1)
+        self._lock = Lock()
+        self._last: _Reading | None = None
         super().__init__(registry, path)  # type: ignore[no-untyped-call]  # it ships no types
 
     @staticmethod
@@ -49,15 +64,24 @@ class Collector(MultiProcessCollector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield everything as it is at this moment."""
-        snapshot = self.snapshot()
-        yield from _to_metrics(snapshot, accumulate=True)
-        yield from self._derive(make_report(snapshot, catalog=self._catalog))
+        yield from self._read().metrics
 
     def report(self) -> Report:
         """Describe the node as it is at this moment, by the same numbers as a scrape."""
-        return make_report(self.snapshot(), catalog=self._catalog)
+        return self._read().report
 
-    def snapshot(self) -> Snapshot:
+    def _read(self) -> _Reading:
+        asked = next(self._moments)
+        with self._lock:
+            if self._last is None or self._last.began < asked:
+                began = next(self._moments)
+                snapshot = self._snapshot()
+                report = make_report(snapshot, catalog=self._catalog)
+                metrics = [*_to_metrics(snapshot, accumulate=True), *self._derive(report)]
+                self._last = _Reading(began, metrics, report)
+            return self._last
+
+    def _snapshot(self) -> Snapshot:
         """Compact, then read; a compaction that fails is logged and changes no number."""
         directory = Path(self._path)
         unmerged: dict[str, str] = {}

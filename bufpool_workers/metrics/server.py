@@ -4,16 +4,16 @@ import errno
 import logging
 import os
 import socket
-import sys
-from collections.abc import Mapping
+import ssl
+from collections.abc import Iterable, Mapping
+from threading import Thread
 from types import MappingProxyType
 from typing import Any, Final, Self
-from wsgiref.simple_server import WSGIServer
-
-from prometheus_client import CollectorRegistry, start_http_server
 
 from bufpool_workers.errors import MetricsError
 from bufpool_workers.metrics.apps import WSGIApp
+from bufpool_workers.metrics.bounded_server import BoundedServer, is_loopback
+from bufpool_workers.metrics.host_check import check_host
 
 logger = logging.getLogger(__name__)
 
@@ -23,64 +23,72 @@ _NO_SUCH_HOST: Final = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
 _NO_SUCH_PORT: Final = {errno.EADDRINUSE, errno.EACCES}  # taken; below 1024, for others than root
 
 
-def serve(
+def serve(  # noqa: PLR0913 (all but the first by keyword)
     app: WSGIApp,
     *,
     port: int,
     host: str = LOOPBACK,
+    hosts: Iterable[str] = (),
     tls: Mapping[str, Any] = _NOTHING,
     given: Mapping[str, str] = _NOTHING,
 ) -> "Endpoint":
     """Serve `app`, of `wsgi_app`, from a thread of this process and from none of its children.
 
-    `tls` is for `Endpoint.start`. `given` says how "host" and "port" were given, such as
-    "--port 80": the MetricsError for an address that is not available begins with it.
+    `hosts` and `tls` are for `Endpoint.start`. `given` says how "host" and "port" were given, such
+    as "--port 80": the MetricsError for an address that is not available begins with it.
     """
     try:
-        endpoint = Endpoint.start(app, port=port, host=host, **tls)
+        endpoint = Endpoint.start(app, port=port, host=host, hosts=hosts, **tls)
     except MetricsError as error:
         wrong = _wrong_part(error.__cause__)
         if wrong not in given:
             raise
         raise MetricsError(f"{given[wrong]}: {error}") from error
-    os.register_at_fork(after_in_child=endpoint.close)
     logger.info("bufpool: metrics at %s", endpoint.url)
     return endpoint
 
 
 class Endpoint:
-    """A server on a thread of this process; prometheus_client's own, with our pages.
+    """A server on a thread of this process, of which a forked child keeps no descriptor.
 
     `url` is its address, for people to click.
     """
 
-    def __init__(self, server: WSGIServer, *, url: str) -> None:
+    def __init__(self, server: BoundedServer, *, url: str) -> None:
         self.url = url
         self._server = server
         self._pid = os.getpid()
 
     @classmethod
-    def start(cls, app: WSGIApp, *, port: int, host: str = LOOPBACK, **tls: Any) -> Self:
+    def start(
+        cls,
+        app: WSGIApp,
+        *,
+        port: int,
+        host: str = LOOPBACK,
+        hosts: Iterable[str] = (),
+        **tls: Any,
+    ) -> Self:
         """Listen on `host`, by default on loopback; port 0 takes a free one.
 
-        `tls` goes to prometheus_client's `start_http_server`: `certfile` and `keyfile`, and
-        `client_cafile` or `client_capath` with `client_auth_required=True` to let in known clients
-        only. Raises MetricsError that names the address when it is not available.
+        On loopback it answers to the `Host` headers that `check_host` lets pass, with `hosts`.
+        `tls` is `certfile` and `keyfile`, and `client_cafile` or `client_capath` with
+        `client_auth_required=True` to let in known clients only. Raises MetricsError that names
+        the address when it is not available.
         """
         for name in ("certfile", "keyfile", "client_cafile", "client_capath"):
             path = tls.get(name)
             if path is not None and not os.access(path, os.R_OK):
                 raise MetricsError(f"metrics endpoint: {name} {path!r} can't be read")
         try:
-            server, _ = start_http_server(port, host, registry=CollectorRegistry(), **tls)
+            context = _tls_context(**tls) if tls else None
+            server = BoundedServer(app, host=host, port=port, tls=context)
         except OSError as error:
             where = f"metrics endpoint {_address(host, port)}"
             raise MetricsError(f"{where}: {error.strerror or error}") from error
-        if hasattr(server.socket, "do_handshake_on_connect"):
-            # In the request's thread: a client that never says hello would block all others.
-            server.socket.do_handshake_on_connect = False
-        server.handle_error = _note_error  # type: ignore[method-assign]  # the class is not ours
-        server.set_app(app)
+        if is_loopback(str(server.server_address[0])):
+            server.app = check_host(app, hosts=hosts)
+        Thread(target=server.serve_forever, name="bufpool-metrics", daemon=True).start()
         scheme = "https" if tls else "http"
         return cls(server, url=f"{scheme}://{_address(host, server.server_port)}/")
 
@@ -90,21 +98,26 @@ class Endpoint:
         return int(self._server.server_port)
 
     def close(self) -> None:
-        """Stop listening. In a forked child, which has no server thread, only close its socket."""
+        """Stop listening, and end all connections. A forked child has none of them."""
         if self._pid == os.getpid():
             self._server.shutdown()
-        self._server.server_close()
+            self._server.server_close()
 
 
-def _note_error(request: Any, client_address: Any) -> None:  # noqa: ARG001 - socketserver's
-    """Log in one line why a connection broke, most often in its handshake; any client can."""
-    error = sys.exception()
-    logger.warning(
-        "bufpool: metrics endpoint: a request from %s failed: %s",
-        client_address[0],
-        error,
-        exc_info=None if isinstance(error, OSError) else error,
-    )
+def _tls_context(
+    *,
+    certfile: str,
+    keyfile: str,
+    client_cafile: str | None = None,
+    client_capath: str | None = None,
+    client_auth_required: bool = False,
+) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certfile, keyfile)
+    if client_auth_required:
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(client_cafile, client_capath)
+    return context
 
 
 def _address(host: str, port: int) -> str:

@@ -315,6 +315,7 @@ class Runtime:
             app,
             host=settings.metrics_host if host is None else host,
             port=settings.metrics_port or 0 if port is None else port,
+            hosts=settings.metrics_hosts,
             tls=settings.metrics_tls,
             given=given,
         )

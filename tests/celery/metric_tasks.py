@@ -31,3 +31,11 @@ def hold_secret(nbytes: int) -> int:
 @shared_task(acks_late=True)
 def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+@shared_task
+def widen(series: int) -> None:
+    """Make an answer to a scrape that is larger than what sockets buffer."""
+    wide = Counter("wide", "A wide metric", ["text"])
+    for number in range(series):
+        wide.labels(f"{number:04}" * 250).inc()
