@@ -2,10 +2,11 @@
 
 from libc.stdint cimport uint64_t
 
-from bufpool_workers.memory._mapping cimport Level, generation
+from bufpool_workers.memory._mapping cimport Level, Mapping, generation
 
 cdef Py_ssize_t KEY_BYTES
 
+cdef Mapping block
 cdef Py_ssize_t block_size
 cdef Py_ssize_t block_at
 cdef uint64_t block_generation
@@ -13,6 +14,11 @@ cdef uint64_t block_generation
 cdef bint fill_from_kernel(char* memory, Py_ssize_t nbytes) noexcept nogil
 cdef int renew_block(Level min_level) except -1
 cdef bint read_keystream(char* memory, Py_ssize_t nbytes) noexcept nogil
+
+
+cdef inline bint block_is_ours() noexcept nogil:
+    """Check that the block is of this process, and that nothing wiped it: it begins with a key."""
+    return block_generation == generation() and (<uint64_t*>block.memory)[0] != 0
 
 
 cdef inline bint is_large(Py_ssize_t nbytes) noexcept nogil:
@@ -26,6 +32,6 @@ cdef inline int ensure_keystream(Py_ssize_t nbytes, Level min_level) except -1:
     This runs Python code, so it comes before a change of state and never during one. Bytes that
     are missing afterwards come from the kernel: another thread took them, or makes the next block.
     """
-    if block_generation != generation or block_size - block_at < nbytes and not is_large(nbytes):
+    if not block_is_ours() or block_size - block_at < nbytes and not is_large(nbytes):
         return renew_block(min_level)
     return 0

@@ -3,8 +3,11 @@
 """Random bytes faster than the kernel's: AES-256 in counter mode with fast key erasure.
 
 A process has one block of keystream in secure memory, so fork and exit wipe it. Its first 32 bytes
-are the key of the next block, and what is read of the others is erased at once: a block that is
-found tells nothing of earlier bytes (https://blog.cr.yp.to/20170723-random.html).
+go into the key of the next block, and what is read of the others is erased at once: a block that
+is found tells nothing of earlier bytes (https://blog.cr.yp.to/20170723-random.html). 32 bytes of
+the kernel's go into each key too, so it tells nothing of later blocks either: a copy of the
+process (the snapshot of a virtual machine) repeats at most the rest of one block, and what idle
+buffers of the random pool hold already. A wiped block has no key, and nothing is read of it.
 """
 
 from cpython.buffer cimport PyBUF_WRITE
@@ -83,27 +86,28 @@ cdef bint fill_from_kernel(char* memory, Py_ssize_t nbytes) noexcept nogil:
 cdef int renew_block(Level min_level) except -1:
     global block_at, block_busy
     load_keystream()
-    if block_generation != generation:
+    if block_generation != generation():
         map_block(min_level)
     if block_busy:
         return 0
-    cdef uint64_t began_in = generation
+    cdef uint64_t began_in = generation()
     cdef Py_ssize_t i
-    cdef char any_bit = 0
+    cdef uint64_t fresh[4]
     # first, so that no byte can be read twice, or while it changes
     _os.wipe(block.memory + block_at, block_size - block_at)
     block_at = block_size
-    for i in range(KEY_BYTES):
-        any_bit |= block.memory[i]
-    if not any_bit and not fill_from_kernel(block.memory, KEY_BYTES):
+    if not fill_from_kernel(<char*>fresh, KEY_BYTES):
         raise OSError("random pool: the system gave no random bytes (getentropy)")
+    for i in range(4):
+        (<uint64_t*>block.memory)[i] ^= fresh[i]
+    _os.wipe(fresh, KEY_BYTES)
     block_busy = True
     try:
         rekey(PyMemoryView_FromMemory(block.memory, block_size, PyBUF_WRITE))
-        if began_in == generation:
+        if began_in == generation():
             block_at = KEY_BYTES
     finally:
-        if began_in == generation:
+        if began_in == generation():
             block_busy = False
     return 0
 
@@ -122,7 +126,7 @@ cdef int map_block(Level min_level) except -1:
     if not map_memory(&block, size, RANDOM, min_level):
         raise level_error("random pool", nbytes=size, level=LEVELS[<int>min_level])
     block_size = block_at = size
-    block_generation = generation
+    block_generation = generation()
     block_busy = False
     return 0
 
@@ -130,7 +134,7 @@ cdef int map_block(Level min_level) except -1:
 cdef bint read_keystream(char* memory, Py_ssize_t nbytes) noexcept nogil:
     """Move keystream to `memory` and erase it here; bytes that are missing come from the kernel."""
     global block_at
-    cdef Py_ssize_t left = block_size - block_at if block_generation == generation else 0
+    cdef Py_ssize_t left = block_size - block_at if block_is_ours() else 0
     cdef Py_ssize_t n = min(nbytes, left)
     memcpy(memory, block.memory + block_at, n)
     _os.wipe(block.memory + block_at, n)
