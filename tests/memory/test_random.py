@@ -374,6 +374,21 @@ assert os.waitpid(pid, 0)[1] == 0
 """)
 
 
+def test_each_block_has_fresh_bytes_in_its_key():
+    """A state that is known, or that a restored snapshot repeats, tells one block and no more."""
+    found = run(
+        "began, left = [], []\n"
+        "outer = real\n"
+        "def real(block):\n"
+        "    began.append(bytes(block[:32]))\n"
+        "    outer(block)\n"
+        "    left.append(bytes(block[:32]))\n"
+        "for _ in range(10): draw(30000)\n"
+        "print(len(began) > 2, any(a == b for a, b in zip(left, began[1:])))\n",
+    )
+    assert found == "True False"
+
+
 def test_what_nobody_drew_is_erased_before_the_next_block_is_made():
     found = run(
         "left = []\n"
