@@ -1,12 +1,15 @@
 """The build stops with a sentence where it can't compile. pip makes the build's environment."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from bufpool_workers.memory import _core, _keystream, _mapping
 from tests.support.checkout import CHECKOUT
 
 
@@ -29,3 +32,19 @@ def test_build_without_a_compiler_names_the_packages(tmp_path):
     assert done.returncode != 0
     assert "bufpool_workers: no C compiler that works" in done.stdout + done.stderr
     assert "apt-get install gcc libc6-dev python3-dev" in done.stdout + done.stderr
+
+
+@pytest.mark.skipif(shutil.which("readelf") is None, reason="no readelf: apt-get install binutils")
+@pytest.mark.parametrize(
+    "module", [_core, _keystream, _mapping], ids=lambda module: module.__name__
+)
+def test_native_modules_are_hardened(module):
+    def read(option):
+        command = ["readelf", option, "--wide", module.__file__]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    assert "BIND_NOW" in read("--dynamic")
+    assert "GNU_RELRO" in read("--segments")
+    assert "__stack_chk_fail" in read("--dyn-syms")
+    names = re.findall(rb"/[\w./-]+/bufpool_workers/memory", Path(module.__file__).read_bytes())
+    assert not names  # paths of the machine that built it

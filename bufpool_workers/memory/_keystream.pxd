@@ -16,14 +16,17 @@ cdef int renew_block(Level min_level) except -1
 cdef bint read_keystream(char* memory, Py_ssize_t nbytes) noexcept nogil
 
 
-cdef inline bint block_is_ours() noexcept nogil:
-    """Check that the block is of this process, and that nothing wiped it: it begins with a key."""
-    return block_generation == generation() and (<uint64_t*>block.memory)[0] != 0
-
-
 cdef inline bint is_large(Py_ssize_t nbytes) noexcept nogil:
     """Check that a buffer is too large for a block: it gets a key, and is filled from that."""
     return nbytes > block_size - KEY_BYTES
+
+
+cdef inline bint block_is_ours() noexcept nogil:
+    """Check that the block is of this process, and that nothing wiped it: it begins with a key.
+
+    The child of a fork by system call, past libc and its handlers, finds zeros there.
+    """
+    return block_generation == generation and (<uint64_t*>block.memory)[0] != 0
 
 
 cdef inline int ensure_keystream(Py_ssize_t nbytes, Level min_level) except -1:

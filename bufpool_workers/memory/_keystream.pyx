@@ -86,11 +86,11 @@ cdef bint fill_from_kernel(char* memory, Py_ssize_t nbytes) noexcept nogil:
 cdef int renew_block(Level min_level) except -1:
     global block_at, block_busy
     load_keystream()
-    if block_generation != generation():
+    if block_generation != generation:
         map_block(min_level)
     if block_busy:
         return 0
-    cdef uint64_t began_in = generation()
+    cdef uint64_t began_in = generation
     cdef Py_ssize_t i
     cdef uint64_t fresh[4]
     # first, so that no byte can be read twice, or while it changes
@@ -104,10 +104,10 @@ cdef int renew_block(Level min_level) except -1:
     block_busy = True
     try:
         rekey(PyMemoryView_FromMemory(block.memory, block_size, PyBUF_WRITE))
-        if began_in == generation():
+        if began_in == generation:
             block_at = KEY_BYTES
     finally:
-        if began_in == generation():
+        if began_in == generation:
             block_busy = False
     return 0
 
@@ -126,7 +126,7 @@ cdef int map_block(Level min_level) except -1:
     if not map_memory(&block, size, RANDOM, min_level):
         raise level_error("random pool", nbytes=size, level=LEVELS[<int>min_level])
     block_size = block_at = size
-    block_generation = generation()
+    block_generation = generation
     block_busy = False
     return 0
 

@@ -21,19 +21,7 @@ cdef struct Mapping:
     bint lost         # another mapping took its place in the child of a fork
     Mapping* next     # of those that are secure
 
-cdef uint64_t* generation_page  # fork puts zeros there, however it is called
-cdef void after_fork_in_child() noexcept nogil
-
-
-cdef inline uint64_t generation() noexcept nogil:
-    """Return the number of this process: the child of a fork has the next one.
-
-    Only libc's fork runs handlers; the child of a fork by system call does their work here.
-    """
-    if generation_page[0] == 0:
-        after_fork_in_child()
-    return generation_page[0]
-
+cdef uint64_t generation        # of this process: the child of a fork has the next one
 
 cdef size_t page_bytes() noexcept nogil
 cdef bint map_memory(Mapping* mapping, size_t nbytes, Kind kind, Level min_level) noexcept nogil

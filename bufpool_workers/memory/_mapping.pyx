@@ -7,10 +7,8 @@ chosen for each mapping, since the limit on locked memory may be full now and ha
 secure mappings of the process are on one list. The handlers of fork and exit walk it and use only
 system calls, as pthread_atfork(3) and signal-safety(7) ask.
 
-The fork handler is the only one of the native modules. It also counts `generation()`, by which
-each of them sees that what it holds was made before a fork. The number lies in a page that the
-kernel wipes at every fork (MADV_WIPEONFORK, Linux 4.14): where no handler ran, the first question
-finds zero and runs it.
+The fork handler is the only one of the native modules. It also counts `generation`, by which each
+of them sees that what it holds was made before a fork.
 """
 
 from posix.unistd cimport _SC_PAGESIZE, close, ftruncate, sysconf
@@ -22,8 +20,7 @@ from bufpool_workers.settings import LEVELS      # in the order of the enum Leve
 cdef size_t HUGE_PAGE = 2 * 1024 * 1024
 cdef size_t PAGE = sysconf(_SC_PAGESIZE)
 
-cdef uint64_t last_generation = 1
-cdef uint64_t* generation_page = NULL
+cdef uint64_t generation = 1       # of this process; the child of a fork gets the next
 cdef Mapping* secure_mappings = NULL
 cdef object gauge_block = None     # holds what the gauges below lie in
 cdef double own_gauges[2]
@@ -57,7 +54,6 @@ cdef bint map_memory(Mapping* mapping, size_t nbytes, Kind kind, Level min_level
     mapping.level, mapping.lost = PLAIN, False
     if kind == REGULAR:
         return map_regular(mapping, usable)
-    generation()
     if not map_secret(mapping, usable):
         if min_level == MEMFD or not map_private(mapping, usable, min_level):
             return False
@@ -144,10 +140,7 @@ cdef void unmap_memory(Mapping* mapping) noexcept nogil:
         return
     if not secure:
         _os.munmap(mapping.start, mapping.length)
-        mapping.memory = NULL
-        return
-    generation()
-    if mapping.lost:
+    elif mapping.lost:
         _os.munmap(mapping.start, PAGE)
         _os.munmap(mapping.start + mapping.length - PAGE, PAGE)
     else:
@@ -175,7 +168,6 @@ cdef void unlist_mapping(Mapping* mapping) noexcept nogil:
 
 cdef Level lowest_level() noexcept nogil:
     """Return the lowest level of what is mapped; if nothing is, the level that a page would get."""
-    generation()
     cdef Mapping trial
     cdef Mapping* mapping = secure_mappings
     cdef Level level = MEMFD
@@ -192,7 +184,6 @@ cdef Level lowest_level() noexcept nogil:
 
 
 cdef size_t locked_bytes() noexcept nogil:
-    generation()
     cdef Mapping* mapping = secure_mappings
     cdef size_t total = 0
     while mapping != NULL:
@@ -214,7 +205,7 @@ cdef void after_fork_in_child() noexcept nogil:
     An inherited view would point into a hole in the address space otherwise. Another mapping that
     has taken the hole already is left alone.
     """
-    global last_generation, secure_mappings, level_gauge, locked_gauge
+    global generation, secure_mappings, level_gauge, locked_gauge
     cdef Mapping* mapping = secure_mappings
     while mapping != NULL:
         if _os.remap_zeros(mapping.memory, mapping.nbytes, mapping.level == MEMFD):
@@ -222,24 +213,16 @@ cdef void after_fork_in_child() noexcept nogil:
         mapping = mapping.next
     secure_mappings = NULL
     level_gauge, locked_gauge = &own_gauges[0], &own_gauges[1]
-    last_generation += 1
-    generation_page[0] = last_generation
+    generation += 1
 
 
 cdef void at_exit() noexcept nogil:
-    generation()      # a child has no parent's memory to wipe
     cdef Mapping* mapping = secure_mappings
     while mapping != NULL:
         _os.wipe(mapping.memory, mapping.nbytes)
         mapping = mapping.next
 
 
-generation_page = <uint64_t*>map_anonymous(PAGE)
-if generation_page == NULL:
-    raise MemoryError("no room for the page that a fork wipes")
-# refused before Linux 4.14: there only the handler sees a fork
-_os.wipe_on_fork(generation_page, PAGE)
-generation_page[0] = last_generation
 if _os.pthread_atfork(NULL, NULL, after_fork_in_child) or _os.atexit(at_exit):
     raise MemoryError("no room for the handlers of fork and exit")
 

@@ -61,19 +61,10 @@ cdef extern from *:
     #endif
     }
 
-    static inline int bufpool_wipe_on_fork(void *memory, size_t length) {
-    #ifdef __linux__
-      return madvise(memory, length, MADV_WIPEONFORK);
-    #else
-      (void)memory, (void)length;
-      return 0;                      /* the fork handler does what is needed */
-    #endif
-    }
-
     /* out of core dumps, and zeros in the child of a fork */
     static inline int bufpool_exclude_from_dump_and_fork(void *memory, size_t length) {
     #ifdef __linux__
-      return madvise(memory, length, MADV_DONTDUMP) | bufpool_wipe_on_fork(memory, length);
+      return madvise(memory, length, MADV_DONTDUMP) | madvise(memory, length, MADV_WIPEONFORK);
     #else
       (void)memory, (void)length;
       return 0;                      /* the fork handler puts zeros there */
@@ -98,5 +89,4 @@ cdef extern from *:
     int memfd_secret "bufpool_memfd_secret"(unsigned int flags) noexcept nogil
     int exclude_from_dump_and_fork "bufpool_exclude_from_dump_and_fork"(
         void* memory, size_t length) noexcept nogil
-    int wipe_on_fork "bufpool_wipe_on_fork"(void* memory, size_t length) noexcept nogil
     int remap_zeros "bufpool_remap_zeros"(void* memory, size_t length, bint hole) noexcept nogil

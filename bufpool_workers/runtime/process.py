@@ -75,7 +75,6 @@ class Runtime:
         self.counters = CounterBinding(self)
         self._keyring: Keyring | None = None
         self._is_started = False
-        self._pid = os.getpid()
 
     def reset(self) -> None:
         """Close the pools, and forget hosts, settings, keys and metrics directory; for tests."""
@@ -148,8 +147,6 @@ class Runtime:
         return self._pools
 
     def _bind(self, pool: BufferPool) -> None:
-        if self._pid != os.getpid():  # a fork by system call, which runs no handler
-            self._begin_in_child()
         self.counters.bind(pool)
 
     def note_escape(self, kind: str, place: str) -> None:

@@ -115,8 +115,9 @@ def test_kubernetes_and_image_agree():
     security = pod["securityContext"]
     assert {security[key] for key in ("runAsUser", "runAsGroup", "fsGroup")} == {image.user}
     assert container["ports"] == [{"name": "metrics", "containerPort": image.port}]
-    probes = [container[f"{name}Probe"]["httpGet"] for name in ("startup", "liveness", "readiness")]
-    assert probes == [{"path": "/healthz", "port": "metrics"}] * 3
+    probes = [container[f"{name}Probe"]["httpGet"] for name in ("startup", "readiness")]
+    assert probes == [{"path": "/healthz", "port": "metrics"}] * 2
+    assert "livenessProbe" not in container
     mounted = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
     volumes = {volume["name"]: volume for volume in pod["volumes"]}
     assert mounted.keys() == volumes.keys()

@@ -90,7 +90,7 @@ cdef class Arena:
         self.name, self.kind, self.min_level = name, kind, min_level
         self.max_bytes, self.lend_at_limit = max_bytes, lend_at_limit
         self.damaged_bytes = -1
-        self.generation = self.open_generation = generation()
+        self.generation = self.open_generation = generation
         self.places = {} if debug else None
         self.nclasses = len(sizes) + 1
         self.classes = <SizeClass*>calloc(self.nclasses, sizeof(SizeClass))
@@ -245,7 +245,7 @@ cdef class Arena:
     cdef inline void return_slot(self, Slot* slot) noexcept:
         """End a checkout; a slot that has views waits in quarantine for the last one."""
         slot.checkout_id = 0
-        if self.generation != generation():
+        if self.generation != generation:
             return
         if self.kind != REGULAR:
             overwrite(self, slot)

@@ -27,7 +27,7 @@ cdef class Buffer:
     cdef int check(self) except -1:
         if self.slot.checkout_id != self.checkout_id:
             raise ValueError("buffer is released")
-        if self.arena.kind != REGULAR and self.arena.generation != generation():
+        if self.arena.kind != REGULAR and self.arena.generation != generation:
             raise ValueError(f"{self.arena.name} pool: the buffer belongs to the process that "
                              "acquired it, before the fork")
         return 0
@@ -40,7 +40,7 @@ cdef class Buffer:
     def __releasebuffer__(self, Py_buffer* view):
         cdef Slot* slot = self.slot
         slot.exports -= 1
-        if slot.exports == 0 and slot.checkout_id == 0 and self.arena.generation == generation():
+        if slot.exports == 0 and slot.checkout_id == 0 and self.arena.generation == generation:
             self.arena.last_view_died(slot)
 
     def __enter__(self):
@@ -61,7 +61,7 @@ cdef class Buffer:
         if self.slot.exports == 0:
             self.arena.return_slot(self.slot)
             return 0
-        if self.arena.generation == generation():     # else the counter may be the parent's, shared
+        if self.arena.generation == generation:     # else the counter may be the parent's, shared
             self.slot.size_class.count[<int>ESCAPES][0] += 1
         where, place = self.arena.acquired_at(self.slot), self.arena.place(self.slot)
         self.arena.return_slot(self.slot)
@@ -171,7 +171,7 @@ cdef void dealloc(PyObject* handle) noexcept:
     # no variable of type Buffer: counting references would free the handle once more
     cdef Slot* slot = (<Buffer>handle).slot
     if (slot.checkout_id == (<Buffer>handle).checkout_id
-            and (<Buffer>handle).arena.generation == generation()):
+            and (<Buffer>handle).arena.generation == generation):
         drop((<Buffer>handle).arena, slot)
     free_handle(handle)
 

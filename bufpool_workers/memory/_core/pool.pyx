@@ -64,7 +64,7 @@ lend_at_limit=True, secure_level="any", prepare=None, locate=None)\n--\n
         """Return the arena of this process, made at the first use and again after a fork."""
         if self.closed:
             raise PoolClosed(f"{self.kind} pool: closed")
-        if self.arena.generation != generation():
+        if self.arena.generation != generation:
             self.arena = Arena(self.kind, self.which, self.size_classes, self.max_bytes,
                                self.lend_at_limit, self.min_level, self.locate is not None)
             if self.prepare is not None:
@@ -105,7 +105,7 @@ lend_at_limit=True, secure_level="any", prepare=None, locate=None)\n--\n
         if self.which == RANDOM:
             ensure_keystream(n, self.min_level)
         cdef Arena arena = self.arena
-        if arena.open_generation != generation():
+        if arena.open_generation != generation:
             arena = self.current_arena()
         if self.locate is not None:
             return self.acquire_located(arena, n)
@@ -197,7 +197,7 @@ lend_at_limit=True, secure_level="any", prepare=None, locate=None)\n--\n
         # without current_arena(), which would make one
         if self.closed:
             return f"<bufpool_workers.BufferPool, {self.kind}, closed>"
-        if self.arena.generation != generation():
+        if self.arena.generation != generation:
             return f"<bufpool_workers.BufferPool, {self.kind}, unused>"
         stats = self.stats()
         return (f"<bufpool_workers.BufferPool, {self.kind}, {stats.in_use} in use, "

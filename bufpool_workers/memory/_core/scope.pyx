@@ -77,7 +77,7 @@ def end_scope(str name not None, *pools):
     while innermost is not last:
         innermost.ended = True
         for pool in pools:
-            if pool.arena.generation == generation():
+            if pool.arena.generation == generation:
                 found += pool.arena.reclaim(innermost.number, False)
         innermost = innermost.outer
     for pool in pools:

@@ -1,9 +1,6 @@
 # Included by _core.pyx after arena.pyx: what it does with secure and random slots only.
 
-cdef enum:
-    CANARY_BYTES = 16
-    WHOLE_BYTES = 64 * 1024     # of a class whose slots are looked at up to their end
-    REST_BYTES = 4 * 1024       # the bytes looked at behind the canary in slots of larger ones
+cdef Py_ssize_t CANARY_BYTES = 16
 
 cdef uint64_t canary[2]
 cdef uint64_t canary_generation = 0
@@ -12,10 +9,10 @@ cdef uint64_t canary_generation = 0
 cdef int make_canary() except -1:
     """Choose this process's canary: sixteen bytes that no program writes by chance."""
     global canary_generation
-    if canary_generation != generation():
+    if canary_generation != generation:
         if not fill_from_kernel(<char*>canary, CANARY_BYTES):
             raise OSError("the system gave no random bytes (getentropy)")
-        canary_generation = generation()
+        canary_generation = generation
     return 0
 
 
@@ -27,68 +24,48 @@ cdef inline bint canary_intact(char* behind) noexcept nogil:
     return memcmp(behind, canary, CANARY_BYTES) == 0
 
 
-cdef inline Py_ssize_t slot_bytes(Arena arena, Slot* slot) noexcept:
-    if slot.slab.nslots == 1:
-        return <Py_ssize_t>slot.slab.mapping.nbytes
-    return arena.stride(slot.size_class.size)
-
-
-cdef inline bint rest_is_zero(Arena arena, Slot* slot) noexcept:
-    """Check what lies behind the canary: an overrun may leap it."""
-    cdef char* rest = slot.memory + slot.nbytes + CANARY_BYTES
-    cdef Py_ssize_t n = slot_bytes(arena, slot) - slot.nbytes - CANARY_BYTES
-    cdef char any_bit = 0
-    cdef Py_ssize_t i, few
-    if slot.size_class.size > WHOLE_BYTES:
-        n = min(n, REST_BYTES)
-    few = min(n, 64)
-    for i in range(few):
-        any_bit |= rest[i]
-    # libc's is the fastest loop there is: the bytes are equal to the zeros 64 before them
-    return any_bit == 0 and (n <= 64 or memcmp(rest, rest + 64, n - 64) == 0)
-
-
 cdef bint make_ready(Arena arena, Slot* slot) noexcept:
     """Fill a slot and put its canary behind the bytes that the user sees."""
     cdef SizeClass* c = slot.size_class
     if slot.slab.mapping.level == PLAIN:
         c.count[<int>UNLOCKED][0] += 1
         c.nplain = min(c.nplain, c.nfree)
-    if slot.prefilled > slot.nbytes:
-        _os.wipe(slot.memory + slot.nbytes, slot.prefilled - slot.nbytes)
     set_canary(slot.memory + slot.nbytes)
     if arena.kind == SECURE:
         _os.wipe(slot.memory, slot.nbytes)
         return True
     cdef Py_ssize_t prefilled = min(slot.prefilled, slot.nbytes)
     slot.prefilled = 0
+    if (<uint64_t*>slot.memory)[0] == 0:      # wiped since, as by a fork past libc
+        prefilled = 0
     if is_large(slot.nbytes):
         return read_keystream(slot.memory, KEY_BYTES)      # the key from which it is filled
     return read_keystream(slot.memory + prefilled, slot.nbytes - prefilled)
 
 
 cdef void overwrite(Arena arena, Slot* slot) noexcept:
-    """Leave nothing of what the user wrote, and check what lies behind it in the slot."""
+    """Leave nothing of what the user wrote, and check the canary."""
     cdef Slab* slab = slot.slab
-    cdef Py_ssize_t i
-    if not canary_intact(slot.memory + slot.nbytes) or not rest_is_zero(arena, slot):
+    cdef Py_ssize_t i, stride
+    if not canary_intact(slot.memory + slot.nbytes):
         slot.retired = True
         slot.size_class.count[<int>DAMAGES][0] += 1
         arena.damaged_bytes = slot.nbytes
         # to the slot's end, and in the idle ones that the overrun may have reached
+        stride = (<Py_ssize_t>slab.mapping.nbytes if slab.nslots == 1
+                  else arena.stride(slab.size_class.size))
         for i in range(slab.nslots):
             slab.slots[i].prefilled = 0
             if &slab.slots[i] == slot or is_idle(&slab.slots[i]):
-                _os.wipe(slab.slots[i].memory, slot_bytes(arena, slot))
+                _os.wipe(slab.slots[i].memory, stride)
         return
     if arena.kind == RANDOM and not is_large(slot.nbytes):
         # the bytes that overwrite the old ones are those that the next user of the slot gets
-        _os.wipe(slot.memory + slot.nbytes, CANARY_BYTES)
         slot.prefilled = slot.nbytes
         if read_keystream(slot.memory, slot.nbytes):
             return
         slot.prefilled = 0
-    _os.wipe(slot.memory, slot.nbytes + CANARY_BYTES)
+    _os.wipe(slot.memory, slot.nbytes)
 
 
 cdef void push_free_secure(Arena arena, Slot* slot) noexcept:
