@@ -176,7 +176,9 @@ WARM = _freeze(
 
 def _setting(default: Any, check: Callable[[object], Any], *, shown: bool = True) -> Any:
     # a factory, since dataclasses take a read-only mapping for a mutable one
-    return field(default_factory=lambda: default, metadata={"check": check, "shown": shown})
+    return field(
+        default_factory=lambda: default, repr=shown, metadata={"check": check, "shown": shown}
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

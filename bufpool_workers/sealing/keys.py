@@ -31,10 +31,11 @@ _CREDENTIAL = "credential:"
 # path, and then ends like none.
 _MAY_BE_KEY = re.compile(
     r"(?:[0-9a-fA-F]{2}[\s:,-]?){32}"
-    r"|^\s*(?:[A-Za-z0-9]+:)?[A-Za-z0-9+_-][A-Za-z0-9+/_-]{39,}={0,2}\s*$"
+    r"|^[^\w/]*(?:[A-Za-z0-9]+:)*[A-Za-z0-9+_-][A-Za-z0-9+/_-]{39,}={0,2}\W*$"
     r"|[A-Za-z0-9+/_-]{40,}={1,2}\s*$",
     re.ASCII,
 )
+_NOT_SHOWN = "(its name may be a key and is not shown)"
 _KEY_BYTES = 32
 _MAX_FILE_BYTES = 256
 _NIBBLES = {ord(digit): int(digit, 16) for digit in "0123456789abcdefABCDEF"}
@@ -92,8 +93,9 @@ def read_public(source: str | os.PathLike[str]) -> PublicKey:
     try:
         with path.open("rb") as file:
             text = file.read(_MAX_FILE_BYTES + 1).decode("ascii", "replace")
-    except OSError as error:
-        raise KeyFileError(f"public key file {_shown(path)}: {error.strerror}") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "no name of a file"
+        raise KeyFileError(f"public key file {_shown(path)}: {reason}") from None
     return _parse_public(text.strip(), where=f"public key file {path}")
 
 
@@ -147,9 +149,11 @@ def check_public(source: str | os.PathLike[str]) -> None:
 def _shown(path: str | os.PathLike[str]) -> str:
     """Write a path for an error, unless it may be a key in some notation that was pasted as one."""
     text = os.fspath(path)
-    if _MAY_BE_KEY.search(text) and not Path(text).exists():
-        return "(its name may be a key and is not shown)"
-    return text
+    try:
+        is_there = Path(text).exists()
+    except (OSError, ValueError):  # too long for a path, or with a NUL in it
+        return "(its name is none of a file and is not shown)"
+    return text if is_there or not _MAY_BE_KEY.search(text) else _NOT_SHOWN
 
 
 @contextlib.contextmanager
@@ -157,8 +161,9 @@ def _opened(source: str | os.PathLike[str]) -> Iterator[tuple[Path, int]]:
     path = private_path(source)
     try:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError as error:
-        raise KeyFileError(f"private key file {_shown(path)}: {error.strerror}") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "no name of a file"
+        raise KeyFileError(f"private key file {_shown(path)}: {reason}") from None
     try:
         _check_access(os.fstat(file), path=path)
         yield path, file
@@ -177,11 +182,11 @@ def private_path(source: str | os.PathLike[str]) -> Path:
     directory = os.environ.get("CREDENTIALS_DIRECTORY")
     if directory is None:
         raise KeyFileError(
-            f"{text}: $CREDENTIALS_DIRECTORY is not set; "
-            f"use LoadCredential={name}:... in the systemd unit"
+            f"{_shown(text)}: $CREDENTIALS_DIRECTORY is not set; "
+            f"use LoadCredential={_shown(name)}:... in the systemd unit"
         )
     if not name or os.sep in name or name == "..":
-        raise KeyFileError(f"{text}: a credential's name is the plain name of a file")
+        raise KeyFileError(f"{_shown(text)}: a credential's name is the plain name of a file")
     return Path(directory) / name
 
 

@@ -107,10 +107,10 @@ def _expiry(expires: float | timedelta | None, *, single_use: bool) -> int:
     if isinstance(seconds, bool) or not isinstance(seconds, int | float):
         kind = type(expires).__name__
         raise TypeError(f"expires must be seconds from now or a timedelta, got {kind}")
-    if not math.isfinite(seconds) or seconds <= 0:
+    if not 0 < seconds < math.inf:
         raise ValueError(f"expires must be more than 0 seconds from now, got {seconds}")
     if seconds > MAX_EXPIRY_SECONDS:
-        raise ValueError(f"expires must be at most ten years from now, got {seconds} seconds")
+        raise ValueError("expires must be at most ten years from now")
     return math.ceil(time.time() + seconds)
 
 

@@ -249,6 +249,12 @@ PASTED = [
     f"base64:{base64.b64encode(KEY).decode()}",
     f"/{base64.b64encode(KEY).decode()[1:]}",
     f" {KEY.hex()} ",
+    f"credential:{KEY.hex()}",
+    f"credential:{base64.b64encode(KEY).decode()}",
+    repr(KEY.hex()),
+    repr(base64.b64encode(KEY).decode()),
+    f"{KEY.hex()}\0",
+    KEY.hex() * 200,
 ]
 
 
@@ -257,7 +263,9 @@ def test_what_may_be_a_key_is_not_quoted(pasted):
     for use in (check_private, read_public, lambda path: Keyring([path])):
         with pytest.raises(KeyFileError) as caught:
             use(pasted)
-        assert not any(part in str(caught.value) for part in (pasted.strip(), pasted[4:-8]))
+        assert not any(part in str(caught.value) for part in (pasted.strip(), pasted[12:-8]))
+    settings = Settings(private_keys=(pasted,), public_key=pasted)
+    assert pasted[12:-8] not in repr(settings)
 
 
 def test_a_file_of_another_kind_of_key_is_refused_without_reading_it(tmp_path):
