@@ -89,6 +89,11 @@ def open_in(endpoint):
     return len(endpoint._server._open)
 
 
+def waiting_in(endpoint):
+    connections = list(endpoint._server._open.values())
+    return sum(bool(each.waits_for) and not each.is_dropped for each in connections)
+
+
 def test_half_sent_requests_make_room_for_an_honest_one(endpoint, connect, app):
     threads = threading.active_count()
     clients = []
@@ -135,12 +140,20 @@ def test_answers_in_work_make_no_room_and_the_next_client_waits(endpoint, connec
 
 def test_an_address_beyond_loopback_has_four(endpoint, connect, app, monkeypatch):
     monkeypatch.setattr(bounded_server, "is_loopback", lambda _: False)
-    clients = [connect() for _ in range(8)]
-    assert all(is_ended(client) for client in clients[:4])
-    wait_until(lambda: open_in(endpoint) == 4, what="four connections")
+    clients = []
+    for number in range(8):
+        clients.append(connect())
+        assert number < 4 or is_ended(clients[number - 4])
+        held = min(number + 1, 4)
+        # a connection makes room from when its thread has come to wait for the client
+        wait_until(
+            lambda held=held: open_in(endpoint) == waiting_in(endpoint) == held,
+            what="threads that wait for their clients",
+        )
     assert get(endpoint) == b"here"
     for client in clients:
         client.close()
+    wait_until(lambda: not open_in(endpoint), what="free slots")
     for _ in range(4):
         connect(WHOLE % b"held")
     wait_until(lambda: len(app.held) == 4, what="four requests at work")
