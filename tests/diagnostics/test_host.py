@@ -12,6 +12,7 @@ from bufpool_workers import KiB, Settings
 from bufpool_workers.diagnostics import host
 from bufpool_workers.diagnostics.capacity import check_locking
 from bufpool_workers.diagnostics.limits import Process, has_ipc_lock, memory_limit, parse_limits
+from tests.support.forked import check_forked
 
 NOBODY = 65534
 WITH_KEY = Settings(private_keys=("worker.key",))
@@ -159,19 +160,16 @@ def test_missing_directory_is_an_error(tmp_path):
 
 def test_directory_without_write_permission_is_an_error(tmp_path):
     tmp_path.chmod(0o500)
-    pid = os.fork()
-    if pid == 0:  # root may write everywhere, so this child becomes nobody
-        code = 1
-        try:
-            if os.geteuid() == 0:
-                os.chown(tmp_path, NOBODY, NOBODY)
-                os.chdir(tmp_path)  # what is above it may be closed to nobody
-                os.setuid(NOBODY)
-            (found,) = host.check_directory(Path(), mounts=MOUNTS)
-            code = 0 if "may not write there" in found.message else 2
-        finally:
-            os._exit(code)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+    def check():
+        os.chdir(tmp_path)  # what is above it may be closed to nobody
+        if os.geteuid() == 0:  # root may write everywhere, so this child becomes nobody
+            os.chown(tmp_path, NOBODY, NOBODY)
+            os.setuid(NOBODY)
+        (found,) = host.check_directory(Path(), mounts=MOUNTS)
+        assert "may not write there" in found.message
+
+    check_forked(check)
 
 
 def test_every_check_of_this_host_says_something():

@@ -14,7 +14,7 @@ from tests.memory.pools import KINDS
 
 HEADER = """
 import mmap, os, sys, warnings
-from tests.memory.forked import in_child
+from tests.support.forked import check_forked
 from tests.memory.pools import block_offsets, make_pool
 
 kind = sys.argv[1]
@@ -53,7 +53,7 @@ def test_child_begins_with_empty_pools_and_zeros(kind):
             pool.warm()
             assert pool.stats().sizes["2kb"].idle >= 4
 
-        in_child(check)
+        check_forked(check)
         assert pool.stats() == before
         """,
         kind,
@@ -80,7 +80,7 @@ def test_inherited_buffer_counts_nothing_in_the_child(kind):
             with pool.acquire(10):
                 pass
 
-        in_child(check)
+        check_forked(check)
         assert bytes(block) == before
         for buffer in (dropped, left, released, kept):
             buffer.release()
@@ -107,7 +107,7 @@ def test_inherited_regular_buffer_can_be_read_and_written_apart():
             for other in others:
                 other.release()
 
-        in_child(check)
+        check_forked(check)
         assert bytes(buffer) == b"0123456789"
         buffer.release()
         """,
@@ -131,7 +131,7 @@ def test_inherited_secret_is_refused(kind):
                 else:
                     raise AssertionError(use)
 
-        in_child(check)
+        check_forked(check)
         assert len(buffer) == 10
         buffer.release()
         """,
@@ -158,7 +158,7 @@ def test_view_that_outlives_its_buffer_may_end_in_the_child(kind):
             view.release()
             assert pool.stats().puts == 0
 
-        in_child(check)
+        check_forked(check)
         assert bytes(block) == before
         assert pool.stats().in_use == 1
         view.release()
@@ -182,7 +182,7 @@ def test_random_bytes_of_parent_and_children_never_repeat():
         for _ in range(20):
             reader, writer = os.pipe()
             seen.update(draw() for _ in range(10))
-            in_child(lambda: os.write(writer, b"".join(draw() for _ in range(20))))
+            check_forked(lambda: os.write(writer, b"".join(draw() for _ in range(20))))
             drawn = os.read(reader, 640)
             os.close(reader), os.close(writer)
             new = {drawn[i:i + 32] for i in range(0, 640, 32)}
@@ -213,7 +213,7 @@ def test_prepare_is_called_before_the_first_store_in_each_process():
             pool.acquire(10).release()
             assert calls[1:] == [os.getpid()]
 
-        in_child(check)
+        check_forked(check)
         """,
         "regular",
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bufpool_workers import Pools, Settings
-from tests.memory.forked import in_child
+from tests.support.forked import check_forked
 
 SECRET = b"kept for nobody but this task"
 
@@ -27,7 +27,7 @@ def test_view_that_a_child_inherits_sees_zeros_and_may_be_written(pool):
         view[:5] = b"child"
         assert bytes(view[:5]) == b"child"
 
-    in_child(check)
+    check_forked(check)
     assert bytes(view[:29]) == SECRET
     view.release()
     buffer.release()
@@ -46,7 +46,7 @@ def test_child_can_drop_what_it_inherited(pool):
             own[:5] = b"child"
         pool.close()
 
-    in_child(check)
+    check_forked(check)
     views.clear()
     for buffer in held.pop():
         buffer.release()
@@ -60,7 +60,7 @@ def test_inherited_buffer_is_refused_in_the_child(pool):
         with pytest.raises(ValueError, match="belongs to the process that acquired it"):
             memoryview(buffer)
 
-    in_child(check)
+    check_forked(check)
     buffer.release()
 
 
@@ -76,10 +76,10 @@ def test_child_of_a_child_has_its_own_memory(pool):
     def child():
         with pool.acquire(64) as own:
             own[:5] = b"child"
-            in_child(grandchild)
+            check_forked(grandchild)
             assert bytes(own[:5]) == b"child"
 
-    in_child(child)
+    check_forked(child)
     view.release()
     buffer.release()
 
@@ -92,7 +92,7 @@ def test_no_descriptor_of_secure_memory_stays_open(pool):
 
 def test_parents_mappings_are_not_in_the_child(pool):
     buffer = pool.acquire(64)
-    in_child(_expect_no_secretmem)
+    check_forked(_expect_no_secretmem)
     buffer.release()
 
 

@@ -1,7 +1,6 @@
 import asyncio
 import json
 import logging
-import os
 import socket
 import ssl
 import urllib.error
@@ -13,6 +12,7 @@ import pytest
 
 from bufpool_workers.errors import MetricsError
 from bufpool_workers.metrics import Endpoint, asgi_app, serve, wsgi_app
+from tests.support.forked import check_forked
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.filterwarnings(
@@ -183,11 +183,11 @@ def test_a_taken_port_is_named(endpoint, tmp_path):
 
 
 def test_a_forked_child_closes_its_copy_and_the_server_stays(endpoint):
-    pid = os.fork()
-    if pid == 0:
+    def check():
         endpoint.close()
-        os._exit(0 if endpoint._server.socket.fileno() == -1 else 1)
-    assert os.waitpid(pid, 0)[1] == 0
+        assert endpoint._server.socket.fileno() == -1
+
+    check_forked(check)
     assert "bufpool_gets_total" in fetch(endpoint)
 
 
@@ -247,10 +247,11 @@ def test_served_endpoint_knows_its_address_and_leaves_no_server_in_children(tmp_
     try:
         assert endpoint.url == f"http://127.0.0.1:{endpoint.port}/"
         assert caplog.messages == [f"bufpool: metrics at {endpoint.url}"]
-        pid = os.fork()
-        if pid == 0:
-            os._exit(0 if endpoint._server.socket.fileno() == -1 else 1)
-        assert os.waitpid(pid, 0)[1] == 0
+
+        def check():
+            assert endpoint._server.socket.fileno() == -1
+
+        check_forked(check)
         assert fetch(endpoint, "/healthz") == "ok\n"
     finally:
         endpoint.close()

@@ -13,6 +13,7 @@ import urllib.request
 import pytest
 
 from bufpool_workers.metrics import Endpoint, bounded_server
+from tests.support.forked import check_forked
 from tests.support.processes import LocalProcess
 from tests.support.waiting import wait_until
 
@@ -296,15 +297,16 @@ def test_a_forked_child_keeps_no_connection(app, tmp_path):
     requests = HALF.decode(), (WHOLE % b"").decode()
     flood = [sys.executable, "-c", FLOOD, str(endpoint.port), *requests]
     held = 0
+
+    def check():
+        assert socket_inodes() <= before
+
     try:
         with LocalProcess(flood, log=tmp_path / "log") as process:
             process.wait_until(lambda: open_in(endpoint) >= 8, what="connections")
             for _ in range(200):
                 held += open_in(endpoint)
-                pid = os.fork()
-                if pid == 0:
-                    os._exit(0 if socket_inodes() <= before else 1)
-                assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+                check_forked(check)
     finally:
         endpoint.close()
     assert held >= 200
