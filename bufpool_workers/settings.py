@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from bufpool_workers.errors import SettingsError
-from bufpool_workers.pool_stats import KINDS, LEVELS  # noqa: F401 - the core finds LEVELS here
+from bufpool_workers.pool_stats import KINDS
 from bufpool_workers.units import GiB, KiB, MiB, format_size, parse_size
 
 PREFIX = "bufpool_"

@@ -134,7 +134,7 @@ class CounterFile:
             return False
 
     def offsets(self, pool: str) -> list[int]:
-        """Return where a pool's numbers lie: for each of its labels, each of `stats.FIELDS`."""
+        """Return where a pool's numbers lie: for each label, each of `pool_stats.FIELDS`."""
         return self._layout.pool_offsets[pool]
 
     def gauge_offset(self, gauge: names.MetricSpec) -> int:

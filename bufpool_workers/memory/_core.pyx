@@ -44,8 +44,8 @@ from bufpool_workers.memory._mapping cimport (MEMFD, MLOCK, PLAIN, RANDOM, REGUL
 from bufpool_workers import _loading
 from bufpool_workers.memory import _keystream
 from bufpool_workers.memory.protection import level_error
-from bufpool_workers.settings import LEVELS, parse_size  # LEVELS: as the enum Level
-from bufpool_workers.pool_stats import FIELDS, PoolStats, WarmupResult
+from bufpool_workers.pool_stats import FIELDS, LEVELS, PoolStats, WarmupResult  # LEVELS: as Level
+from bufpool_workers.units import parse_size, size_label
 
 cdef extern from "Python.h":
     bint PyLong_CheckExact(object)

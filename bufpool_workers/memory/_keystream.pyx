@@ -20,7 +20,7 @@ from bufpool_workers.memory._mapping cimport (MLOCK, RANDOM, Level, Mapping, can
 
 from bufpool_workers import _loading
 from bufpool_workers.memory.protection import level_error
-from bufpool_workers.settings import LEVELS
+from bufpool_workers.pool_stats import LEVELS
 
 cdef Py_ssize_t KEY_BYTES = 32
 cdef Py_ssize_t BLOCK_BYTES = 64 * 1024

@@ -15,7 +15,7 @@ from posix.unistd cimport _SC_PAGESIZE, close, ftruncate, sysconf
 
 from bufpool_workers.memory cimport _os
 
-from bufpool_workers.settings import LEVELS      # in the order of the enum Level
+from bufpool_workers.pool_stats import LEVELS      # in the order of the enum Level
 
 cdef size_t HUGE_PAGE = 2 * 1024 * 1024
 cdef size_t PAGE = sysconf(_SC_PAGESIZE)

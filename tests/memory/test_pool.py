@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import bufpool_workers as bp
-from bufpool_workers.memory import FIELDS, _core
+from bufpool_workers.memory import FIELDS
+from bufpool_workers.units import size_label
 from tests.memory.pools import KINDS, KiB, check_numbers, make_pool
 
 
@@ -340,7 +341,7 @@ def test_read_only_block_is_refused():
 
 def test_labels_name_the_classes():
     assert make_pool().labels == ("2kb", "4kb", "64kb", "larger")
-    assert [_core.label(n) for n in (1000, 1 << 20, 3 << 30)] == ["1000b", "1mb", "3gb"]
+    assert [size_label(n) for n in (1000, 1 << 20, 3 << 30)] == ["1000b", "1mb", "3gb"]
 
 
 def test_stats_add_up(process_pools):

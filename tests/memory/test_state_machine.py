@@ -18,6 +18,7 @@ from hypothesis.stateful import (
 
 from bufpool_workers import BufpoolError, LimitExceeded
 from bufpool_workers.memory import _core
+from bufpool_workers.units import size_label
 from tests.memory.pools import KINDS, SIZES, make_pool
 
 CAP = 256 * 1024
@@ -104,7 +105,7 @@ class PoolMachine(RuleBasedStateMachine):
 
     def note_idle(self, size):
         """Count what has been mapped: how much of a class at once is for the pool to choose."""
-        idle = self.pool.stats().sizes[_core.label(size)].idle
+        idle = self.pool.stats().sizes[size_label(size)].idle
         self.bytes_allocated += (idle - self.idle[size]) * size
         self.idle[size] = idle
 
@@ -226,7 +227,7 @@ class PoolMachine(RuleBasedStateMachine):
         before = self.pool.stats().held_bytes
         assert self.pool.trim(all_idle=all_idle) == before - self.pool.stats().held_bytes
         for size in SIZES:
-            idle = self.pool.stats().sizes[_core.label(size)].idle
+            idle = self.pool.stats().sizes[size_label(size)].idle
             assert idle <= self.idle[size]
             self.idle[size] = idle
 
@@ -253,7 +254,7 @@ class PoolMachine(RuleBasedStateMachine):
         assert (stats.puts, stats.discards) == (self.ended, self.discards)
         assert stats.bytes_allocated == self.bytes_allocated
         assert stats.bytes_reused == self.bytes_reused
-        assert [stats.sizes[_core.label(size)].idle for size in SIZES] == [*self.idle.values()]
+        assert [stats.sizes[size_label(size)].idle for size in SIZES] == [*self.idle.values()]
         assert stats.in_use == self.gets - self.ended
         assert (stats.escapes, stats.reclaims) == (self.escapes, self.reclaims)
         assert stats.held_bytes <= CAP

@@ -1,6 +1,6 @@
 # Included by _core.pyx before arena.pyx: the counters of a size class, and where they lie.
 
-cpdef enum Field:     # the order in memory; `stats.FIELDS` has the same names
+cpdef enum Field:     # the order in memory; `pool_stats.FIELDS` has the same names
     GETS, PUTS, HITS, MISSES, DISCARDS, BYTES_ALLOCATED, BYTES_REUSED, ESCAPES, RECLAIMS,
     LIMIT_HITS, UNLOCKED, DAMAGES, IDLE, HELD_BYTES
 
@@ -8,7 +8,7 @@ cdef enum:
     NFIELDS = HELD_BYTES + 1
 
 if (counted := tuple([field.name.lower() for field in Field])) != FIELDS:
-    raise ImportError(f"bufpool_workers.memory._core counts {counted}, but stats.FIELDS is "
+    raise ImportError(f"bufpool_workers.memory._core counts {counted}, but pool_stats.FIELDS is "
                       f"{FIELDS}: they differ in {sorted({*counted} ^ {*FIELDS}) or 'their order'}")
 
 

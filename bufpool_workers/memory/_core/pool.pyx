@@ -1,14 +1,5 @@
 # Included by _core.pyx: what users call, and the pool's memory in this process.
 
-
-def label(Py_ssize_t nbytes, /):
-    """Return the name of a size class in statistics and metrics: 4096 is "4kb"."""
-    for unit, name in ((1 << 30, "gb"), (1 << 20, "mb"), (1 << 10, "kb")):
-        if nbytes >= unit and nbytes % unit == 0:
-            return f"{nbytes // unit}{name}"
-    return f"{nbytes}b"
-
-
 cdef Arena NO_ARENA = Arena("", REGULAR, (), 0, True, PLAIN, False)
 NO_ARENA.generation = NO_ARENA.open_generation = 0
 
@@ -54,7 +45,7 @@ lend_at_limit=True, secure_level="any", prepare=None, locate=None)\n--\n
         if self.which == REGULAR:
             self.min_level = PLAIN
         self.size_classes = size_classes
-        self.labels = (*map(label, size_classes), "larger")
+        self.labels = (*map(size_label, size_classes), "larger")
         self.max_bytes, self.max_buffer_bytes = max_bytes, max_buffer_bytes
         self.warm_levels = warm or {}
         self.lend_at_limit, self.prepare, self.locate = lend_at_limit, prepare, locate
