@@ -6,7 +6,6 @@ import functools
 import inspect
 import logging
 import os
-import resource
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -16,9 +15,9 @@ from bufpool_workers.celery.environment import environment
 from bufpool_workers.celery.plugin import is_set_up
 from bufpool_workers.diagnostics.capacity import check_budget, check_memory, check_recycling
 from bufpool_workers.diagnostics.finding import Finding, ok
-from bufpool_workers.diagnostics.limits import Process
+from bufpool_workers.diagnostics.limits import Process, peak_bytes
 from bufpool_workers.errors import KeyFileError
-from bufpool_workers.runtime.directory import VARIABLE
+from bufpool_workers.runtime.directory import VARIABLE, directory_of_environment
 from bufpool_workers.sealing.keys import check_private, read_public
 from bufpool_workers.sealing.parameters import parameters_of, sealed_names
 from bufpool_workers.settings import Settings
@@ -46,7 +45,7 @@ def check_app(
     yield check_recycling(
         settings,
         limit_bytes=(app.conf.worker_max_memory_per_child or 0) * 1024,
-        used_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        used_bytes=peak_bytes(),
     )
     yield check_memory(
         settings, processes=processes or concurrency(app), limit=process.memory_limit_bytes
@@ -69,7 +68,7 @@ def check_app(
 
 def check_early_metrics() -> Iterator[Finding]:
     """Check that no metric was made before the metrics directory was chosen."""
-    if environment.lost and not os.environ.get(VARIABLE):
+    if environment.lost and directory_of_environment() is None:
         yield Finding(
             "warning",
             "prometheus_client",

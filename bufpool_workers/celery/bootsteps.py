@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import resource
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,9 +21,10 @@ from bufpool_workers.diagnostics.capacity import (
     check_locking,
     check_recycling,
     is_below,
+    level_when_warm,
 )
 from bufpool_workers.diagnostics.finding import Finding
-from bufpool_workers.diagnostics.limits import Process
+from bufpool_workers.diagnostics.limits import Process, peak_bytes
 from bufpool_workers.runtime import current_runtime, malloc
 from bufpool_workers.settings import Settings
 
@@ -88,7 +88,7 @@ class PoolStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ships n
             check_recycling(
                 settings,
                 limit_bytes=(parent.max_memory_per_child or 0) * 1024,
-                used_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+                used_bytes=peak_bytes(),
             ),
             check_budget(settings, alive_seconds=parent.app.conf.worker_proc_alive_timeout),
             *check_secure_memory(settings),
@@ -113,7 +113,7 @@ class PoolStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ships n
 
 def check_secure_memory(settings: Settings) -> Iterator[Finding]:
     """Log the level of protection that secure memory gets here; yield what stands against it."""
-    level = memory.reachable_level(max(memory.secure_warm_bytes(settings), 1))
+    level = level_when_warm(settings)
     facts = Process.of()
     if not is_below(level, settings.secure_level):
         logger.info(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from bufpool_workers.celery.app_checks import check_app
 from bufpool_workers.celery.nodes import BrokerError, NodeFinder
@@ -15,7 +14,7 @@ from bufpool_workers.diagnostics.nodes import Node, read_limits, secure_level
 from bufpool_workers.diagnostics.sizing import check_sizing
 from bufpool_workers.diagnostics.traffic import check_node
 from bufpool_workers.errors import MetricsError
-from bufpool_workers.runtime.directory import directory_of_environment
+from bufpool_workers.runtime.directory import configured_directory
 
 __all__ = ["diagnose"]
 
@@ -37,13 +36,13 @@ def diagnose(finder: NodeFinder) -> Iterator[Finding]:
         soft_limit=process.memlock_bytes,
         may_lock_any=process.may_lock_any,
     )
-    directory = directory_of_environment() or settings.metrics_dir
+    directory = configured_directory(settings.metrics_dir)
     yield from check_host(
         settings,
         process=process,
         level=level,
-        directory=Path(directory) if directory else private_directory.base(),
-        holds_private=not directory,
+        directory=directory or private_directory.base(),
+        holds_private=directory is None,
     )
     here = sum(len(node.report.processes) for node in nodes if node.pid is not None)
     yield from check_app(finder.app, settings, process=process, processes=here)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from bufpool_workers.counters import private_directory
 from bufpool_workers.counters.report import Report, read_report
 from bufpool_workers.diagnostics.nodes import Node
 from bufpool_workers.errors import MetricsError
-from bufpool_workers.runtime.directory import VARIABLE
+from bufpool_workers.runtime.directory import VARIABLE, configured_directory
 from bufpool_workers.settings import Settings
 
 
@@ -44,8 +43,9 @@ class NodeFinder:
         Raises MetricsError that names where it looked when there are none; BrokerError when the
         nodes could not be asked.
         """
-        if self._directory and not self.names:
-            return [Node(name=self._directory, report=self._read(Path(self._directory)))]
+        directory = self._directory
+        if directory is not None and not self.names:
+            return [Node(name=str(directory), report=self._read(directory))]
         nodes = self._local()
         missing = [name for name in self.names if name not in {node.name for node in nodes}]
         if missing or not nodes:
@@ -58,8 +58,8 @@ class NodeFinder:
         return not (self.names or self._directory or is_set_up(self.app))
 
     @property
-    def _directory(self) -> str | None:
-        return os.environ.get(VARIABLE) or self.settings.metrics_dir
+    def _directory(self) -> Path | None:
+        return configured_directory(self.settings.metrics_dir)
 
     def _local(self) -> list[Node]:
         only = self.app.main if is_set_up(self.app) else None

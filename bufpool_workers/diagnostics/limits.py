@@ -54,6 +54,11 @@ class Process:
         )
 
 
+def peak_bytes() -> int:
+    """Return the most memory that this process has had in use so far; see getrusage(2)."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
 def parse_limits(text: str) -> dict[str, int]:
     """Read the soft limits of /proc/PID/limits by their names."""
     head, *lines = text.splitlines()

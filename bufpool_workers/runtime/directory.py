@@ -87,6 +87,12 @@ def directory_of_environment() -> Path | None:
     return Path(value).absolute() if value else None
 
 
+def configured_directory(metrics_dir: str | None) -> Path | None:
+    """Return the directory of the environment, or else of the setting, absolute; None for none."""
+    found = directory_of_environment()
+    return Path(metrics_dir).absolute() if found is None and metrics_dir else found
+
+
 def _is_set_here() -> bool:
     """Return whether this process set the variable; SIGHUP restarts it under the same pid."""
     return os.environ.get(_SETTER) == str(os.getpid())

@@ -43,6 +43,20 @@ def test_worker_that_ends_during_the_look_is_left_out(tmp_path, monkeypatch):
     assert [node.name for node in finder.find()] == ["other@host"]
 
 
+@pytest.mark.filterwarnings("ignore:prometheus_multiproc_dir is deprecated")
+@pytest.mark.parametrize("variable", ["PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir"])
+def test_the_directory_of_the_environment_is_read_as_the_workers_take_it(
+    tmp_path, monkeypatch, variable
+):
+    monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "prom").mkdir()
+    monkeypatch.setenv(variable, "prom")
+    finder = nodes.NodeFinder(app=Celery(set_as_current=False), settings=Settings())
+    assert [node.name for node in finder.find()] == [str(tmp_path / "prom")]
+    assert not finder.is_for_every_app
+
+
 @pytest.fixture
 def ask(monkeypatch):
     monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
