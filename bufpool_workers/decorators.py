@@ -14,7 +14,7 @@ from bufpool_workers.errors import SealError
 from bufpool_workers.runtime import Job, current_runtime
 from bufpool_workers.sealing.parameters import MISSING, record, sealed_names, sealed_parameters
 from bufpool_workers.sealing.single_use import claim
-from bufpool_workers.signatures import signature_of
+from bufpool_workers.signatures import BY_NAME, signature_of
 from bufpool_workers.units import parse_size
 
 Size = int | str | Callable[..., int | str]
@@ -25,7 +25,6 @@ _LENDERS = {
     "secure": memory.secure_buffer,
     "random": memory.random_buffer,
 }
-_BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
 def pooled_buffer(
@@ -221,7 +220,7 @@ def _size_of_call(
         return given
 
     wanted = [
-        p.name for p in _parameters(size).values() if p.default is p.empty and p.kind in _BY_NAME
+        p.name for p in _parameters(size).values() if p.default is p.empty and p.kind in BY_NAME
     ]
     missing = [p for p in wanted if p not in parameters]
     takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in signature.parameters.values())

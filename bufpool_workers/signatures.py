@@ -5,7 +5,10 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
+
+BY_NAME: Final = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+"""The kinds of parameters that a call can give by keyword."""
 
 if sys.version_info >= (3, 14):
     from annotationlib import Format

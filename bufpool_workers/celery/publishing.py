@@ -126,8 +126,8 @@ class _MessageCheck(Walk):
         name = mapping.get("task")
         if not isinstance(name, str) or mapping.keys().isdisjoint({"args", "kwargs"}):
             return self.look_at_values(mapping, contexts)
-        is_unknown = name.startswith("celery.") and not _is_composite(name)
-        among_args = _RESULT if is_unknown else None  # such as the body that chord_unlock calls
+        # such as the body that chord_unlock calls
+        among_args = _RESULT if _is_other_builtin(name) else None
         args = self.look(mapping.get("args"), among_args)
         given = self._given(mapping, context).and_own(args, mapping.get("kwargs"))
         inside = {"args": among_args, "kwargs": _inside(name, given), "options": _OPTIONS}
@@ -180,8 +180,10 @@ class _MessageCheck(Walk):
             self._check(called, _Given(_ARGUMENTS_OF_ITEM[name](item)))
 
 
-def _is_composite(name: str) -> bool:
-    return name in _ARGUMENTS_OF_ITEM or name in {"celery.chain", "celery.group", "celery.chord"}
+def _is_other_builtin(name: str) -> bool:
+    """Return whether it is a task of Celery's own that is not known here."""
+    composites = {"celery.chain", "celery.group", "celery.chord", *_ARGUMENTS_OF_ITEM}
+    return name.startswith("celery.") and name not in composites
 
 
 def _inside(name: str, given: _Given) -> Mapping[str, Any]:
@@ -197,6 +199,6 @@ def _inside(name: str, given: _Given) -> Mapping[str, Any]:
         return {"tasks": passed}
     if name == "celery.chord":
         return {"header": passed, "body": _RESULT}
-    if name.startswith("celery.") and not _is_composite(name):
+    if _is_other_builtin(name):
         return dict.fromkeys(own, _RESULT)
     return {}

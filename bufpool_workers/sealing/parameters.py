@@ -7,13 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from bufpool_workers.sealing.token import Token
-from bufpool_workers.signatures import signature_of
+from bufpool_workers.signatures import BY_NAME, signature_of
 
 MISSING = inspect.Parameter.empty
 
 _RECORD = "__bufpool_sealed__"  # functools.wraps carries it up through other decorators
 _is_any_recorded = False
-_BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
 class SealedParameter(NamedTuple):
@@ -72,7 +71,7 @@ def sealed_parameters(
     found = []
     for name in names:
         parameter = signature.parameters.get(name)
-        if parameter is None or parameter.kind not in _BY_NAME:
+        if parameter is None or parameter.kind not in BY_NAME:
             raise ValueError(f"no parameter {name!r}")
         found.append(SealedParameter(name, _position(signature, name), parameter.default))
     return tuple(found)

@@ -31,7 +31,7 @@ MAX_EXPIRY_SECONDS = 3653 * 24 * 3600
 
 _CLOCK_SKEW_SECONDS = 24 * 3600
 _MAX_BODY_BYTES = _HEADER.size + ENC_BYTES + MAX_SECRET_BYTES + TAG_BYTES
-_MAX_CHARACTERS = len("bps1.") + 16 + len(".") + -(-_MAX_BODY_BYTES * 4 // 3)
+_MAX_CHARACTERS = len(_PREFIX) + 16 + len(".") + -(-_MAX_BODY_BYTES * 4 // 3)
 
 
 class Header(NamedTuple):
