@@ -13,7 +13,7 @@ from celery.exceptions import ImproperlyConfigured
 
 from bufpool_workers.celery.environment import environment
 from bufpool_workers.errors import SealError, SettingsError
-from bufpool_workers.runtime import Job, current_runtime
+from bufpool_workers.runtime import Job, current_job, current_runtime
 from bufpool_workers.sealing.parameters import user_function
 from bufpool_workers.settings import Settings
 
@@ -145,11 +145,15 @@ def _worker_ends(**_: Any) -> None:
 
 
 def _task_begins(task_id: str, task: Any, **_: Any) -> None:
-    current_runtime().begin_job(_job(task, task_id), nested=bool(task.request.is_eager))
+    nested = current_job() is not None and bool(task.request.is_eager)
+    current_runtime().begin_job(_job(task, task_id), nested=nested)
 
 
 def _task_ended(task_id: str, task: Any, **_: Any) -> None:
-    current_runtime().end_job(_job(task, task_id))
+    job = current_job()
+    if job is None or job.id != task_id:
+        job = _job(task, task_id)
+    current_runtime().end_job(job)
 
 
 def _job(task: Any, task_id: str) -> Job:
@@ -164,9 +168,11 @@ def _job(task: Any, task_id: str) -> Job:
 
 def _function_of(task: Any) -> Callable[..., Any] | None:
     cls = task.__class__
-    if cls not in _functions:
-        _functions[cls] = user_function(task)
-    return _functions[cls]
+    try:
+        return _functions[cls]
+    except KeyError:
+        function = _functions[cls] = user_function(task)
+        return function
 
 
 def _note_use(app: Celery, key: str, holder: str, seconds: int) -> bool:

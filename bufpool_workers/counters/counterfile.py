@@ -71,6 +71,8 @@ class CounterFile:
         self._layout = layout
         self._identity = found
         self._added = dict(added)
+        self._name = os.fspath(path)  # a Path would double what `is_there` costs
+        self._trim_at = layout.gauge_offsets[TRIM_ASKED]
 
     @classmethod
     def allocate(
@@ -129,7 +131,7 @@ class CounterFile:
     def is_there(self) -> bool:
         """True while its file is found by its name; costs one stat(2)."""
         try:
-            return identity(os.stat(self.path)) == self._identity  # noqa: PTH116 - half the price
+            return identity(os.stat(self._name)) == self._identity  # noqa: PTH116 - half the price
         except OSError:
             return False
 
@@ -148,7 +150,7 @@ class CounterFile:
 
     def trim_asked(self) -> float:
         """Return when the process was last asked to trim, in Unix seconds; 0 for never."""
-        return float(DOUBLE.unpack_from(self.buffer, self.gauge_offset(TRIM_ASKED))[0])
+        return float(DOUBLE.unpack_from(self.buffer, self._trim_at)[0])
 
     def set_gauge(self, gauge: names.MetricSpec, value: float) -> None:
         """Store one of PROCESS_GAUGES."""

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bufpool_workers import counters
 from bufpool_workers.errors import MetricsError, PoolClosed
-from bufpool_workers.memory import BufferPool, bind_gauges
+from bufpool_workers.memory import BufferPool, _core, bind_gauges
 from bufpool_workers.pool_stats import KINDS
 
 if TYPE_CHECKING:
     from bufpool_workers.runtime.process import Runtime
 
 logger = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 1.0
 
 
 class CounterBinding:
@@ -33,6 +36,7 @@ class CounterBinding:
         self._bound: dict[str, BufferPool] = {}
         self._is_lost = False
         self._trimmed = 0.0
+        self._seen = 0, 0.0
 
     def check(self) -> None:
         """Make sure that a process can count here.
@@ -69,9 +73,16 @@ class CounterBinding:
     def ensure_file(self) -> None:
         """Make this process's file again where it was removed, or could not be made before.
 
-        For the ends of tasks. All numbers that this process counted move along.
+        For the ends of tasks. All numbers that this process counted move along. It looks for the
+        file, by one stat(2), where a buffer was lent since the last time, else once a second.
         """
-        if self._file is None or self._file.is_there:
+        if self._file is None:
+            return
+        lent, now = _core.checkouts(), time.monotonic()
+        if lent == self._seen[0] and now < self._seen[1] + _LOOK_SECONDS:
+            return
+        self._seen = lent, now
+        if self._file.is_there:
             return
         with self._lock:
             self._publish(self._file)
@@ -126,7 +137,7 @@ class CounterBinding:
     def is_trim_asked(self) -> bool:
         """Return whether a trim was asked of this process since the last call."""
         asked = 0.0 if self._file is None else self._file.trim_asked()
-        if asked in {0.0, self._trimmed}:  # zero: a file of new pools, not asked yet
+        if not asked or asked == self._trimmed:  # zero: a file of new pools, not asked yet
             return False
         self._trimmed = asked
         return True

@@ -9,7 +9,7 @@ from typing import Any
 from bufpool_workers.memory import _core
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, which would double its cost to each job
 class Job:
     """One run of a job. `id` stays the same over its retries; tokens are bound to `name`.
 

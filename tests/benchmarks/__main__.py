@@ -25,6 +25,7 @@ SECTIONS = (
     "workloads",
     "tune_malloc",
     "metrics",
+    "task_cost",
     "through_worker",
 )
 OPTIONAL = {"go_original": "needs Go", "pythons": "needs other Pythons"}

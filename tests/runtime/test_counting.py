@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -69,6 +70,26 @@ def test_when_its_file_was_removed_the_next_one_has_all_numbers_and_goes_on(runt
     (process,) = read_directory(tmp_path).live
     locked = process.gauges[Catalog().key(LOCKED_BYTES)]
     assert locked == memory.secure_locked_bytes()
+
+
+def test_removed_file_is_looked_for_after_a_lending_and_else_once_a_second(
+    runtime, tmp_path, monkeypatch
+):
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    use(runtime.pools.regular)
+    runtime.counters.ensure_file()
+    (file,) = tmp_path.glob("*.db")
+    file.unlink()
+    runtime.counters.ensure_file()
+    assert not file.exists()
+    now += 1
+    runtime.counters.ensure_file()
+    assert file.exists()
+    file.unlink()
+    use(runtime.pools.regular)
+    runtime.counters.ensure_file()
+    assert total(tmp_path) == 2
 
 
 WARM_UP = """

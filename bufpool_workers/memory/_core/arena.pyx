@@ -40,6 +40,11 @@ cdef Py_ssize_t UNBOUNDED = (<size_t>-1) >> 1
 cdef uint64_t last_checkout_id = 0
 
 
+def checkouts():
+    """Return how many buffers this process has lent, the one that it was forked from included."""
+    return last_checkout_id
+
+
 cdef double now() noexcept nogil:
     cdef timespec t
     clock_gettime(CLOCK_MONOTONIC, &t)
@@ -74,6 +79,7 @@ cdef class Arena:
     cdef Py_ssize_t held_bytes     # in slabs that are kept
     cdef Py_ssize_t max_bytes      # their cap
     cdef Py_ssize_t one_shot_bytes
+    cdef Py_ssize_t lent           # slots that are checked out
     cdef Py_ssize_t damaged_bytes  # of the last slot that was written past its end, or -1
     cdef bint lend_at_limit        # maps one-shot slabs beyond the cap
     cdef bint over_cap             # it did
@@ -235,6 +241,7 @@ cdef class Arena:
         c.count[<int>GETS][0] += 1
         last_checkout_id += 1
         slot.checkout_id = last_checkout_id
+        self.lent += 1
         slot.scope = scope
         slot.nbytes = nbytes
         if self.kind != REGULAR and not make_ready(self, slot):
@@ -245,6 +252,7 @@ cdef class Arena:
     cdef inline void return_slot(self, Slot* slot) noexcept:
         """End a checkout; a slot that has views waits in quarantine for the last one."""
         slot.checkout_id = 0
+        self.lent -= 1
         if self.generation != generation:
             return
         if self.kind != REGULAR:
@@ -334,13 +342,15 @@ cdef class Arena:
         """Take back what a scope holds, or everything; return (kind, bytes, viewed, place)."""
         cdef Slab* slab = self.slabs
         cdef Slot* slot
-        cdef Py_ssize_t i, nbytes
+        cdef uint64_t last = last_checkout_id    # finalizers may lend others during the loop
+        cdef Py_ssize_t i, nbytes, unseen = self.lent
         cdef bint viewed
         cdef str place
         found = []
-        while slab != NULL:
+        while slab != NULL and unseen > 0:
             for i in range(slab.nslots):
                 slot = &slab.slots[i]
+                unseen -= 0 < slot.checkout_id <= last
                 if slot.checkout_id and (everything or slot.scope == scope):
                     nbytes, viewed, place = slot.nbytes, slot.exports > 0, self.place(slot)
                     self.count_reclaim(slot)
