@@ -9,8 +9,8 @@ import pytest
 from celery.exceptions import WorkerLostError
 
 from tests.support.checkout import CHECKOUT
+from tests.support.pages import blocks_under
 from tests.support.prometheus_server import Prometheus, find_program
-from tests.support.readme import blocks_under
 from tests.support.scrape import port_of
 
 DEPLOY = CHECKOUT / "deploy"

@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -15,29 +14,7 @@ import pytest
 
 from bufpool_workers.sealing import Keyring, generate_key
 from tests.support.lock_limit import run_limited
-from tests.support.readme import README, Block, blocks_under, read_blocks
-
-RUN_HERE = {
-    ("In your app", "python"),
-    ("In your app", "console"),
-    ("Django", "python"),
-    ("Flask", "python"),
-    ("If you use prometheus_client already", "python"),
-    ("Move from bytearray", "python"),
-    ("Handle credentials end to end", "console"),
-    ("Handle credentials end to end", "python"),
-    ("Seal from another language", "python"),
-    ("Credentials from files", "python"),
-    ("Commands", "console"),
-    ("Size the pools", "console"),
-    ("Watch it", "json"),
-}
-RUN_ELSEWHERE = {
-    ("Quick start", "console"): "make demo: worker/test_demo.py; make test: this",
-    ("Watch it", "promql"): "worker/test_prometheus.py",
-    ("Deploy", "console"): "deploy/: what they start; docker and systemctl themselves are not run",
-}
-DRAWINGS = {"text"}
+from tests.support.pages import Block, blocks_under
 
 
 def run_python(code: str, folder: Path, **env: str) -> str:
@@ -71,30 +48,6 @@ def run_shell(
 
 def commands(block: Block) -> list[str]:
     return [line[2:] for line in block.text.splitlines() if line.startswith("$ ")]
-
-
-def test_every_block_is_run_by_some_test():
-    blocks = {(b.heading, b.language) for b in read_blocks() if b.language not in DRAWINGS}
-    assert blocks == RUN_HERE | RUN_ELSEWHERE.keys()
-
-
-def test_links_within_lead_to_headings():
-    text = README.read_text()
-    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
-    anchors = {re.sub(r"[^\w\- ]", "", head).lower().replace(" ", "-") for head in headings}
-    assert set(re.findall(r"\]\(#([^)]+)\)", text)) <= anchors
-
-
-def test_files_that_it_names_are_there():
-    named = re.findall(r"`((?:tasks|deploy|tests)/[\w./-]*)`", README.read_text())
-    assert named
-    assert [name for name in named if not (README.parent / name).exists()] == []
-
-
-def test_targets_that_it_names_are_in_the_makefile():
-    named = set(re.findall(r"(?:^\$ |`)make ([\w-]+)", README.read_text(), re.MULTILINE))
-    targets = set(re.findall(r"^([\w-]+):", (README.parent / "Makefile").read_text(), re.MULTILINE))
-    assert named <= targets
 
 
 def test_its_app_scales_an_image_and_counts_its_zeros(start_worker, tmp_path):
@@ -280,25 +233,3 @@ def test_fingerprint_of_a_file_is_that_of_its_content(tmp_path):
     (tmp_path / "secret").write_bytes(b"some content")
     found = run_python(f"{block.text}\nprint(fingerprint('secret').hex())", tmp_path).strip()
     assert found == hashlib.sha256(b"some content").hexdigest()
-
-
-def test_every_setting_is_in_its_table():
-    from bufpool_workers.settings import PREFIX, Settings  # noqa: PLC0415
-
-    named = set(re.findall(r"`(bufpool_\w+)`", README.read_text()))
-    assert {PREFIX + name for name in Settings.__dataclass_fields__} <= named
-
-
-def test_every_metric_is_in_its_table():
-    from bufpool_workers.counters import catalog  # noqa: PLC0415
-
-    specs = {spec for spec in vars(catalog).values() if isinstance(spec, catalog.MetricSpec)}
-    scraped = specs.union(catalog.POOL_GAUGES, catalog.DERIVED) - {catalog.ESCAPED_AT}
-    names = {spec.suffix for spec in scraped}
-    names |= {f"{spec.suffix}_total" for spec in (*catalog.COUNTERS, catalog.ESCAPED_AT)}
-    assert names <= set(re.findall(r"`(\w+)`", README.read_text()))
-
-
-def test_versions_that_it_names_are_those_of_the_package():
-    project = tomllib.loads((README.parent / "pyproject.toml").read_text())["project"]
-    assert f"Python {project['requires-python'].removeprefix('>=')} or later" in README.read_text()

@@ -1,0 +1,39 @@
+"""The blocks that tests of their own run, and those that nothing can run here.
+
+Every other block is run by test_sections.py as it stands. A heading belongs to one page: a section
+may move to another page and keeps its tests.
+"""
+
+README = "tests/docs/test_readme.py"
+CLAIMS = {
+    ("In your app", "python"): f"{README}::test_its_app_scales_an_image_and_counts_its_zeros",
+    ("In your app", "console"): f"{README}::test_its_app_answers_from_the_shell",
+    ("Django", "python"): f"{README}::test_django_app_takes_its_settings",
+    (
+        "Flask",
+        "python",
+    ): f"{README}::test_flask_app_runs_tasks_in_its_context_and_serves_the_scrape",
+    ("If you use prometheus_client already", "python"): (
+        f"{README}::test_flask_app_runs_tasks_in_its_context_and_serves_the_scrape"
+    ),
+    ("Move from bytearray", "python"): (f"{README}::test_pooled_digest_is_that_of_the_bytearray"),
+    ("Handle credentials end to end", "console"): (
+        f"{README}::test_sealed_login_from_key_to_answer"
+    ),
+    ("Handle credentials end to end", "python"): f"{README}::test_sealed_login_from_key_to_answer",
+    ("Seal from another language", "python"): (
+        f"{README}::test_secret_sealed_without_our_code_opens"
+    ),
+    ("Credentials from files", "python"): (
+        f"{README}::test_fingerprint_of_a_file_is_that_of_its_content"
+    ),
+    ("Commands", "console"): f"{README}::test_its_commands_answer_beside_its_app",
+    ("Size the pools", "console"): f"{README}::test_its_commands_answer_beside_its_app",
+    ("Watch it", "json"): f"{README}::test_log_line_has_the_numbers_that_it_shows",
+    ("Watch it", "promql"): (
+        "tests/celery/test_prometheus.py::test_the_queries_of_the_readme_have_answers"
+    ),
+}
+NOT_RUN = {
+    ("Deploy", "console"): "docker and systemctl; tests/deploy runs what they start",
+}
