@@ -23,14 +23,14 @@ def note_use(app: Celery, key: str, holder: str, seconds: int) -> bool:
     (https://redis.io/commands/set). Raises ReplayStoreError if Redis can't be asked.
     """
     try:
-        with _redis(app) as client:
+        with _redis(app) as (client, prefix):
             if client is None:
                 raise ReplayStoreError(
                     "single-use tokens need Redis as result backend or as broker"
                 )
-            if client.set(key, holder, nx=True, ex=seconds):
+            if client.set(prefix + key, holder, nx=True, ex=seconds):
                 return True
-            noted: Any = client.get(key)
+            noted: Any = client.get(prefix + key)
     except (RedisError, OperationalError, OSError) as error:
         kind = type(error).__name__
         raise ReplayStoreError(
@@ -40,15 +40,22 @@ def note_use(app: Celery, key: str, holder: str, seconds: int) -> bool:
 
 
 @contextmanager
-def _redis(app: Celery) -> Iterator[Redis | None]:
-    """Lend a client with the app's own connection settings, TLS and Sentinel included."""
+def _redis(app: Celery) -> Iterator[tuple[Redis | None, str]]:
+    """Lend a client with the app's own connection settings, TLS and Sentinel included.
+
+    With it comes the prefix of the app's keys there, to which an access list may confine them.
+    """
     if isinstance(app.backend, RedisBackend):
-        yield app.backend.client
+        # what Celery put before its own prefix, by rules of its own
+        prefix = app.backend.task_keyprefix.removesuffix(RedisBackend.task_keyprefix.encode())
+        yield app.backend.client, prefix.decode()
         return
     with app.connection_for_write() as connection:
         if connection.transport.driver_type != "redis":
-            yield None
+            yield None, ""
             return
         # Without these bounds kombu would try again and again before it says no.
         connection.ensure_connection(max_retries=1, timeout=_CONNECT_SECONDS)
-        yield connection.default_channel.client
+        channel = connection.default_channel
+        # kombu's own client puts the prefix before the keys of some commands only
+        yield Redis(connection_pool=channel.client.connection_pool), channel.global_keyprefix

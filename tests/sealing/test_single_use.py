@@ -4,11 +4,13 @@ import socket
 from functools import partial
 
 import pytest
+import redis
 from celery import Celery
 
 import bufpool_workers as bp
 from bufpool_workers.celery.single_use import note_use
 from bufpool_workers.sealing import Token, single_use
+from tests.support.redis_server import RedisServer
 
 WHERE = "shop.login, argument 'password'"
 
@@ -39,6 +41,32 @@ def app(request, redis_server):
         app = Celery("shop", broker=url, set_as_current=False)
     yield app
     app.close()
+
+
+@pytest.fixture(params=["backend", "broker"])
+def confined(request):
+    """An app whose Redis user may touch keys of its own prefix only."""
+    with RedisServer(host="127.0.0.1") as server:
+        url = server.celery_url()
+        with redis.Redis.from_url(url) as client:
+            client.acl_setuser(
+                "proj",
+                enabled=True,
+                passwords=["+word"],
+                keys=["proj:*"],
+                channels=["*"],
+                categories=["+@all"],
+            )
+        url = url.replace("redis://", "redis://proj:word@")
+        options = {"global_keyprefix": "proj:"}
+        if request.param == "backend":
+            app = Celery("shop", broker="memory://", backend=url, set_as_current=False)
+            app.conf.result_backend_transport_options = options
+        else:
+            app = Celery("shop", broker=url, set_as_current=False)
+            app.conf.broker_transport_options = options
+        yield app
+        app.close()
 
 
 @pytest.fixture
@@ -81,3 +109,10 @@ def test_an_app_without_redis_is_told_what_to_do(token):
     app = Celery("shop", broker="memory://", set_as_current=False)
     with pytest.raises(bp.ReplayStoreError, match="need Redis as result backend or as broker"):
         claim(token, app=app, task_id="one")
+
+
+def test_a_user_of_one_prefix_may_claim_and_claim_again(confined, token):
+    claim(token, app=confined, task_id="one")
+    claim(token, app=confined, task_id="one")
+    with pytest.raises(bp.TokenReplayed):
+        claim(token, app=confined, task_id="two")
