@@ -5,19 +5,20 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from bufpool_workers import _loading, counters
-from bufpool_workers.errors import MetricsError, SealError, SettingsError
+from bufpool_workers.errors import MetricsError, SealError, SecureLevelUnmet, SettingsError
 from bufpool_workers.memory import BufferPool, Pools, _core, load_keystream
 from bufpool_workers.runtime import warmup
 from bufpool_workers.runtime.counting import CounterBinding
 from bufpool_workers.runtime.directory import VARIABLE, MetricsDirectory
 from bufpool_workers.runtime.job import Job, current_job
 from bufpool_workers.settings import PREFIX, Settings
-from bufpool_workers.units import format_percentage
+from bufpool_workers.units import KiB, format_percentage
 
 if TYPE_CHECKING:
     from bufpool_workers.metrics.server import Endpoint
@@ -162,12 +163,13 @@ class Runtime:
         if self._is_started:
             return
         self._is_started = True
-        warmup.warm(self.pools, self.counters)
         if self.settings.private_keys:
+            # before the warm-up, which may lock all that this process may lock
             try:
                 self.keyring  # noqa: B018 - loads it
-            except SealError:
+            except (SealError, SecureLevelUnmet):
                 logger.exception("bufpool: no private keys; tasks with sealed arguments will fail")
+        warmup.warm(self.pools, self.counters)
 
     def stop_process(self) -> None:
         """Close the pools at the process's end; what it counted stays in the node's totals.
@@ -202,7 +204,16 @@ class Runtime:
         if self._keyring is None:
             from bufpool_workers.sealing.keyring import Keyring  # noqa: PLC0415 - cryptography
 
-            self._keyring = Keyring(self.settings.private_keys)
+            # not the pool of the tasks, whose counters are the tasks' own
+            pool = BufferPool(
+                "secure",
+                size_classes=(4 * KiB,),
+                max_bytes=64 * KiB,
+                max_buffer_bytes=4 * KiB,
+                secure_level=self.settings.secure_level,
+            )
+            with closing(pool):
+                self._keyring = Keyring(self.settings.private_keys, read_with=pool.acquire)
         return self._keyring
 
     # jobs

@@ -31,7 +31,8 @@ class Keyring:
     Each of `paths` is a file or `credential:NAME` (see `read_private`); several serve rotation.
     Make it after the fork: a keyring made before one is shared with every child. The keys lie in
     OpenSSL's memory for as long as the keyring lives; whoever reads that memory can open tokens.
-    `acquire` lends the buffers that key files and secrets are read into.
+    `acquire` lends the buffers that secrets are opened into, `read_with` those that the key files
+    are read through, by default the same.
     """
 
     __slots__ = ("_acquire", "_keys")
@@ -41,8 +42,9 @@ class Keyring:
         paths: Iterable[str | os.PathLike[str]],
         *,
         acquire: Acquire = memory.secure_buffer,
+        read_with: Acquire | None = None,
     ) -> None:
-        pairs = [read_private(path, acquire=acquire) for path in paths]
+        pairs = [read_private(path, acquire=read_with or acquire) for path in paths]
         self._keys = {key_id(pair.public): pair for pair in pairs}
         self._acquire = acquire
 

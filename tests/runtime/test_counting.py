@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+import bufpool_workers as bp
 from bufpool_workers import Settings, memory, testing
 from bufpool_workers.counters.catalog import LOCKED_BYTES, WARMED, Catalog
 from bufpool_workers.counters.snapshot import read_directory
@@ -114,3 +115,16 @@ def test_a_process_is_warm_when_its_warm_up_was_complete(tmp_path, seconds, warm
     command = [sys.executable, "-c", WARM_UP, str(seconds)]
     found = subprocess.run(command, env=env, check=True, timeout=60, capture_output=True, text=True)
     assert found.stdout == f"{warmed}\n"
+
+
+@pytest.mark.parametrize("level", ["any", "mlock"])
+def test_reading_the_keys_counts_as_nobodys_use(tmp_path, monkeypatch, level):
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    bp.generate_key(tmp_path / "key")
+    testing.configure(
+        Settings(private_keys=(str(tmp_path / "key"),), secure_level=level, warm_seconds=0.0)
+    )
+    current_runtime().start_process()
+    assert current_runtime().keyring.key_ids
+    assert bp.stats().total.gets == total(tmp_path) == 0
+    testing.reset()
