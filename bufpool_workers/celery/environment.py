@@ -6,6 +6,7 @@ import logging
 import sys
 from pathlib import Path
 
+from bufpool_workers.errors import MetricsError
 from bufpool_workers.runtime import Runtime
 from bufpool_workers.runtime.directory import VARIABLE
 
@@ -28,8 +29,9 @@ class Environment:
     def prepare(self, runtime: Runtime) -> None:
         """Make a private metrics directory for a worker that has none; it ends with the worker.
 
-        Does nothing in other commands. Raises MetricsError if the deployment names a directory
-        that is not there, before a metric in a task module fails with less of a message.
+        Does nothing in other commands. Ends the worker with a line that says what to set, if the
+        deployment names a directory that is not there or none can be made: a metric in a task
+        module would fail with less of a message.
         """
         command = _command()
         self.is_beat = command[:1] == ["beat"]
@@ -39,7 +41,11 @@ class Environment:
         if command[:1] != ["worker"] or {"-D", "--detach"} & set(command):
             return
         if runtime.directory.path is None:
-            runtime.join_node(private=True)
+            try:
+                runtime.join_node(private=True)
+            except MetricsError as error:
+                # Celery shows any other exception of an app's module with a traceback
+                raise SystemExit(f"Error: {error}") from None
             if runtime.directory.is_private:
                 self._note_lost(share=True)
 

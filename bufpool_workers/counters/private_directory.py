@@ -38,7 +38,10 @@ def base() -> Path:
 
 
 def make() -> Path:
-    """Make a directory that ends with this process; remove those whose processes were killed."""
+    """Make a directory that ends with this process; remove those whose processes were killed.
+
+    Raises OSError if none can be made.
+    """
     where = base()
     _sweep(where)
     path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=where))

@@ -28,7 +28,8 @@ class MetricsDirectory:
     def join(self, *, private: bool = False) -> None:
         """Take the directory that the environment names, else make a private one if asked to.
 
-        Raises MetricsError if the environment names one that is not there.
+        Raises MetricsError if the environment names one that is not there, and if no private one
+        can be made.
         """
         if _is_set_here():  # by what this process ran before SIGHUP; its lock is gone
             os.environ.pop(VARIABLE, None)
@@ -43,8 +44,16 @@ class MetricsDirectory:
             self.path = path
             os.environ[VARIABLE] = str(path)  # absolute, for prometheus_client and for children
         elif private:
+            try:
+                made = counters.private_directory.make()
+            except OSError as error:
+                raise MetricsError(
+                    f"no private metrics directory can be made ({error.strerror or error}): set "
+                    f"{VARIABLE} to a directory that this process may write, or TMPDIR to where it "
+                    "may make one"
+                ) from error
             self.is_private = True
-            self._set(counters.private_directory.make())
+            self._set(made)
 
     def apply_setting(self, metrics_dir: str | None) -> None:
         """Take the directory that the setting `bufpool_metrics_dir` names, for a private one.

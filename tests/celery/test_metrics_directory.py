@@ -42,7 +42,9 @@ def test_a_file_in_the_directorys_place_is_named_in_one_line(start_worker, tmp_p
         "plugin_app:app", ready=False, env={"PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "file")}
     )
     assert worker.wait() != 0
-    assert f"metrics directory '{tmp_path}/file': it is not a directory" in worker.log()
+    line = f"Error: metrics directory '{tmp_path}/file': it is not a directory, or leave "
+    assert worker.log().startswith(line)
+    assert len(worker.log().splitlines()) == 1
 
 
 def test_a_worker_started_from_python_refuses_two_directories(tmp_path, request, redis_server):

@@ -1,0 +1,18 @@
+"""Where a process counts, and what is said when it can count nowhere."""
+
+import pytest
+
+from bufpool_workers.counters import private_directory
+from bufpool_workers.errors import MetricsError
+from bufpool_workers.runtime.directory import MetricsDirectory
+
+
+def test_no_place_for_a_private_directory_is_said_with_what_to_set(monkeypatch, tmp_path):
+    monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
+    monkeypatch.setattr(private_directory, "_SHM", tmp_path / "absent")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "absent"))
+    directory = MetricsDirectory()
+    with pytest.raises(MetricsError, match=r"No such file .*: set PROMETHEUS_MULTIPROC_DIR"):
+        directory.join(private=True)
+    assert directory.path is None
+    assert not directory.is_private
