@@ -12,7 +12,7 @@ from typing import Any
 
 from celery.worker.control import control_command, inspect_command
 
-from bufpool_workers.counters import ask_to_trim, read_report
+from bufpool_workers import counters
 from bufpool_workers.errors import MetricsError
 from bufpool_workers.runtime import current_runtime
 from bufpool_workers.runtime.directory import VARIABLE
@@ -30,7 +30,7 @@ def register() -> None:
 def bufpool_stats(state: Any) -> dict[str, Any]:  # noqa: ARG001 - Celery's signature
     """Return the pools and processes of the node; `celery bufpool status --json` shows the same."""
     try:
-        return read_report(_directory(), namespace=_namespace()).as_dict()
+        return counters.read_report(_directory(), namespace=_namespace()).as_dict()
     except MetricsError as error:
         return {"error": str(error)}
 
@@ -40,7 +40,9 @@ def bufpool_trim(state: Any) -> dict[str, Any]:
     try:
         directory = _directory()
         pids = {os.getpid(), *state.consumer.pool.info.get("processes", ())}
-        asked = ask_to_trim(directory, pids=pids, namespace=_namespace(), unix_seconds=time.time())
+        asked = counters.ask_to_trim(
+            directory, pids=pids, namespace=_namespace(), unix_seconds=time.time()
+        )
     except MetricsError as error:
         return {"error": str(error)}
     return {"ok": f"asked {asked} processes to trim their pools when their next task ends"}

@@ -184,8 +184,9 @@ class Runtime:
 
     def load_late_imports(self) -> None:
         """Import what is else imported at its first use; for main processes, before they fork."""
-        load_keystream()
         _loading.load(*_COUNTING)
+        if self.settings.warm["random"]:
+            load_keystream()
         if self.settings.tune_malloc:
             _loading.load("bufpool_workers.runtime.malloc")
         if self.settings.private_keys:

@@ -26,6 +26,7 @@ SECTIONS = (
     "tune_malloc",
     "metrics",
     "task_cost",
+    "imports",
     "through_worker",
 )
 OPTIONAL = {"go_original": "needs Go", "pythons": "needs other Pythons"}
