@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from bufpool_workers.pool_stats import PoolsStats, PoolStats
     from bufpool_workers.runtime import (
         buffer,
+        configure,
         current_pools,
         random_buffer,
         secure_buffer,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 __all__ = [  # noqa: RUF022 - in reading order
     # wiring
     "setup",
+    "configure",
     "pooled_buffer",
     # buffers anywhere
     "buffer",
@@ -86,6 +88,7 @@ __all__ = [  # noqa: RUF022 - in reading order
 
 _HOMES = {
     "setup": "celery.plugin",
+    "configure": "runtime",
     "pooled_buffer": "decorators",
     "sealed": "decorators",
     "buffer": "runtime",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
@@ -9,6 +10,7 @@ from itertools import pairwise
 from types import MappingProxyType
 from typing import Any
 
+from bufpool_workers import _environ
 from bufpool_workers.errors import SettingsError
 from bufpool_workers.pool_stats import KINDS
 from bufpool_workers.units import GiB, KiB, MiB, format_size, parse_size
@@ -25,6 +27,12 @@ def _meant(name: str, known: Iterable[str]) -> str:
 
     near = get_close_matches(name, list(known), n=1)
     return f", did you mean {near[0]}?" if near else ""
+
+
+def _meant_key(key: str, known: Iterable[str]) -> str:
+    """Return the setting that a key was meant for, spelled as the key is."""
+    prefix = PREFIX if key.lower().startswith(PREFIX) else ""
+    return _meant(key.lower(), [prefix + name for name in known])
 
 
 def _size(least: int, most: int) -> Callable[[object], int]:
@@ -174,10 +182,15 @@ WARM = _freeze(
 )
 
 
-def _setting(default: Any, check: Callable[[object], Any], *, shown: bool = True) -> Any:
+def _setting(
+    default: Any, check: Callable[[object], Any], *, shown: bool = True, text: bool = False
+) -> Any:
+    """Make a field. `text`: a variable of the environment holds it as it is, not as JSON."""
     # a factory, since dataclasses take a read-only mapping for a mutable one
     return field(
-        default_factory=lambda: default, repr=shown, metadata={"check": check, "shown": shown}
+        default_factory=lambda: default,
+        repr=shown,
+        metadata={"check": check, "shown": shown, "text": text},
     )
 
 
@@ -185,50 +198,55 @@ def _setting(default: Any, check: Callable[[object], Any], *, shown: bool = True
 class Settings:
     """All settings with their defaults; sizes are in bytes, times in seconds.
 
-    The field `x` is the Celery setting `bufpool_x`. `Settings.read` is the one place where they
-    are checked.
+    The field `x` is the Celery setting `bufpool_x`, and BUFPOOL_X in the environment.
+    `Settings.read` is the one place where they are checked.
     """
 
     size_classes: tuple[int, ...] = _setting(SIZE_CLASSES, _classes)
     warm: WarmLevels = _setting(WARM, _by_kind(_levels, "{size: count}"))
     max_bytes: Mapping[str, int] = _setting(MAX_BYTES, _by_kind(_size(0, 1 << 44), "a size"))
     max_buffer_bytes: int = _setting(GiB, _size(64, 1 << 44))
-    at_limit: str = _setting("lend", _choice("lend", "raise"))
+    at_limit: str = _setting("lend", _choice("lend", "raise"), text=True)
     trim_after_seconds: float = _setting(60.0, _number(0, 86400))
     warm_seconds: float = _setting(2.0, _number(0, 3.5))
-    secure_level: str = _setting("any", _choice("memfd", "mlock", "any"))
+    secure_level: str = _setting("any", _choice("memfd", "mlock", "any"), text=True)
     debug: bool = _setting(default=False, check=_flag)
     tune_malloc: bool = _setting(default=False, check=_flag)
     metrics_port: int | None = _setting(None, _optional(_port))
-    metrics_host: str = _setting("127.0.0.1", _text)
+    metrics_host: str = _setting("127.0.0.1", _text, text=True)
     metrics_hosts: tuple[str, ...] = _setting((), _hosts)
-    metrics_dir: str | None = _setting(None, _optional(_text))
-    metrics_namespace: str = _setting("bufpool", _namespace)
+    metrics_dir: str | None = _setting(None, _optional(_text), text=True)
+    metrics_namespace: str = _setting("bufpool", _namespace, text=True)
     metrics_tls: Mapping[str, Any] = _setting(MappingProxyType({}), _tls)
     compact_foreign: bool = _setting(default=False, check=_flag)
-    public_key: str | None = _setting(None, _optional(_text), shown=False)
+    public_key: str | None = _setting(None, _optional(_text), shown=False, text=True)
     private_keys: tuple[str, ...] = _setting((), _paths, shown=False)
 
     @classmethod
     def read(cls, conf: Mapping[str, Any]) -> Settings:
-        """Make settings from the `bufpool_*` keys of `conf`, such as a Celery app's.
+        """Make settings from a mapping of names, with or without `bufpool_`, in either case.
 
         Raises SettingsError with a line for every wrong key, its value and what it may be.
         """
-        checks = {PREFIX + f.name: f for f in fields(cls)}
+        known = {f.name: f for f in fields(cls)}
         values: dict[str, Any] = {}
+        keys: dict[str, str] = {}
         errors: list[str] = []
         for key in conf:
-            if key not in checks:
-                errors.append(f"{key}: there is no such setting{_meant(key, checks)}")
+            name = str(key).lower().removeprefix(PREFIX)
+            if name not in known:
+                errors.append(f"{key}: there is no such setting{_meant_key(str(key), known)}")
                 continue
-            setting, value = checks[key], conf[key]
+            if name in keys:
+                errors.append(f"{key}: given as {keys[name]} too")
+                continue
+            keys[name], setting, value = key, known[name], conf[key]
             try:
-                values[setting.name] = setting.metadata["check"](value)
+                values[name] = setting.metadata["check"](value)
             except (TypeError, ValueError) as error:
                 shown = f" = {value!r}" if setting.metadata["shown"] else ""
                 errors.append(f"{key}{shown}: {error}")
-        errors.extend(_complete(values, given=conf))
+        errors.extend(_complete(values, keys=keys))
         if errors:
             raise SettingsError("\n  ".join(errors))
         return cls(**values)
@@ -245,15 +263,33 @@ class Settings:
         names = {key: str(key).lower().removeprefix(prefix) for key in keys}
         return cls.read({n: conf[key] for key, n in names.items() if n.startswith(PREFIX)})
 
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
+        """Make settings from BUFPOOL_WARM and such, for hosts that have no configuration.
 
-def _complete(values: dict[str, Any], *, given: Mapping[str, Any]) -> list[str]:
+        A value that is not text is JSON: BUFPOOL_WARM='{"regular": {"1MiB": 4}}',
+        BUFPOOL_METRICS_PORT=9464. A variable whose name is nearly a setting's is warned of, others
+        are left alone. `environ` is `os.environ` if it is not given. Raises SettingsError as
+        `read` does.
+        """
+        texts = {setting.name: setting.metadata["text"] for setting in fields(cls)}
+        try:
+            found = _environ.read(os.environ if environ is None else environ, texts)
+        except ValueError as error:
+            raise SettingsError(str(error)) from None
+        return cls.read(found)
+
+
+def _complete(values: dict[str, Any], *, keys: Mapping[str, str]) -> list[str]:
     """Fit the defaults to the settings that were given, and check those against each other.
 
-    A setting that was given but is wrong by itself is in `given` and not in `values`: nothing is
-    checked against it.
+    `keys` maps the names of those that were given to how they were spelled. One that is wrong by
+    itself is in `keys` and not in `values`: nothing is checked against it.
     """
     right = {"size_classes", "max_bytes", "max_buffer_bytes"}
-    right -= {key.removeprefix(PREFIX) for key in given} - values.keys()
+    right -= keys.keys() - values.keys()
+    called = {**{f.name: PREFIX + f.name for f in fields(Settings)}, **keys}
+    warm, classes_key = called["warm"], called["size_classes"]
     limit = values.get("max_buffer_bytes", GiB)
     most = values["max_bytes"] = MappingProxyType({**MAX_BYTES, **values.get("max_bytes", {})})
     classes = values.setdefault(
@@ -266,20 +302,20 @@ def _complete(values: dict[str, Any], *, given: Mapping[str, Any]) -> list[str]:
     errors = []
     if classes[-1] > limit and right >= {"size_classes", "max_buffer_bytes"}:
         errors.append(
-            f"bufpool_max_buffer_bytes = {limit}: below the largest of bufpool_size_classes, "
+            f"{called['max_buffer_bytes']} = {limit}: below the largest of {classes_key}, "
             f"{classes[-1]}"
         )
     if "size_classes" in right:
         errors.extend(
-            f"bufpool_warm[{kind!r}]: {format_size(size)} is not one of bufpool_size_classes"
+            f"{warm}[{kind!r}]: {format_size(size)} is not one of {classes_key}"
             for kind in levels
             for size in levels[kind]
             if size not in classes
         )
     if "max_bytes" in right:
         errors.extend(
-            f"bufpool_warm[{kind!r}]: {_pages(levels[kind])} bytes, above "
-            f"bufpool_max_bytes[{kind!r}] = {most[kind]}"
+            f"{warm}[{kind!r}]: {_pages(levels[kind])} bytes, above "
+            f"{called['max_bytes']}[{kind!r}] = {most[kind]}"
             for kind in levels
             if _pages(levels[kind]) > most[kind]
         )

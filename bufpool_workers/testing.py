@@ -1,9 +1,6 @@
 """Helpers for the tests of programs that use this package."""
 
-from collections.abc import Callable
-from typing import Any
-
-from bufpool_workers.runtime import Job, current_runtime
+from bufpool_workers.runtime import PlainHost, current_runtime
 from bufpool_workers.settings import Settings
 
 __all__ = ["configure", "reset"]
@@ -22,19 +19,4 @@ def reset() -> None:
 def configure(settings: Settings) -> None:
     """Reset, and give this process settings without an app."""
     reset()
-    current_runtime().add_host(_Configured(settings))
-
-
-class _Configured:
-    """Settings of a process that no job system gave it."""
-
-    name = "bufpool_workers.testing"
-
-    def __init__(self, settings: Settings) -> None:
-        self.app = self._settings = settings
-
-    def read_settings(self) -> Settings:
-        return self._settings
-
-    def called_job(self, function: Callable[..., Any]) -> Job | None:  # noqa: ARG002 - no job system
-        return None
+    current_runtime().add_host(PlainHost("bufpool_workers.testing", settings))

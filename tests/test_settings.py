@@ -180,3 +180,117 @@ def test_buffer_limit_below_a_given_class_is_refused():
 def test_tls_for_all_or_for_known_clients_is_accepted(client):
     tls = PAIR | client
     assert Settings.read({"bufpool_metrics_tls": tls}).metrics_tls == tls
+
+
+@pytest.mark.parametrize("spelled", ["{}", "bufpool_{}", "BUFPOOL_{}"])
+def test_mapping_has_names_with_or_without_prefix(spelled):
+    settings = Settings.read({spelled.format("warm"): {"regular": {"1MiB": 4}}})
+    assert dict(settings.warm["regular"]) == {MiB: 4}
+
+
+def test_errors_spell_names_as_they_were_given():
+    with pytest.raises(SettingsError) as caught:
+        Settings.read({"warm": {"regular": {"3MiB": 1}}, "max_byte": 1, "size_classes": ["1MiB"]})
+    assert str(caught.value).split("\n  ") == [
+        "max_byte: there is no such setting, did you mean max_bytes?",
+        "warm['regular']: 3MiB is not one of size_classes",
+    ]
+
+
+def test_setting_that_is_given_twice_is_refused():
+    with pytest.raises(SettingsError, match=r"^bufpool_debug: given as debug too$"):
+        Settings.read({"debug": True, "bufpool_debug": True})
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("warm", '{"regular": {"1MiB": 4}}', {"regular": {"1MiB": 4}}),
+        ("size_classes", '["4KiB", 8192]', ["4KiB", 8192]),
+        ("max_buffer_bytes", "64MiB", 64 * MiB),
+        ("metrics_port", "9464", 9464),
+        ("metrics_port", "null", None),
+        ("warm_seconds", "0.5", 0.5),
+        ("debug", "true", True),
+        ("debug", "False", False),
+        ("metrics_dir", "/run/bufpool", "/run/bufpool"),
+        ("metrics_dir", "7", "7"),
+        ("metrics_namespace", "null", "null"),
+        ("private_keys", "/run/secrets/now.key", "/run/secrets/now.key"),
+        ("private_keys", '["a.key", "b.key"]', ["a.key", "b.key"]),
+        ("public_key", "{not-json", "{not-json"),
+    ],
+)
+def test_environment_is_json_or_text(name, text, value):
+    read = Settings.from_env({"BUFPOOL_" + name.upper(): text})
+    assert read == Settings.read({name: value})
+
+
+def test_empty_variable_counts_as_not_set():
+    assert Settings.from_env({"BUFPOOL_METRICS_PORT": "", "BUFPOOL_METRICS_DIR": ""}) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "text"),
+    [
+        ("BUFPOOL_WARM", "{'regular': 4}", "BUFPOOL_WARM: not JSON: Expecting property name"),
+        ("BUFPOOL_WARM", "7", "BUFPOOL_WARM = 7: a mapping from regular, secure, random"),
+        ("BUFPOOL_DEBUG", "1", "BUFPOOL_DEBUG = 1: True or False is needed"),
+        ("BUFPOOL_METRICS_PORT", "many", "BUFPOOL_METRICS_PORT = 'many': None or a port"),
+        (
+            "BUFPOOL_WARM",
+            '{"regular": {"3MiB": 1}}',
+            "BUFPOOL_WARM['regular']: 3MiB is not one of bufpool_size_classes",
+        ),
+    ],
+)
+def test_wrong_variable_is_named_as_it_stands_in_the_environment(variable, value, text):
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_env({variable: value})
+    assert str(caught.value).startswith(text)
+
+
+@pytest.mark.parametrize("text", ["[" + "a1" * 32, "-----BEGIN PRIVATE KEY-----\nMC4C"])
+def test_key_in_a_variable_is_never_shown(text):
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_env({"BUFPOOL_PRIVATE_KEYS": text})
+    assert "a1a1" not in str(caught.value)
+    assert "MC4C" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("BUFPOOL_WRAM", "BUFPOOL_WARM"),
+        ("BUFPOOL_SIZE_CLASS", "BUFPOOL_SIZE_CLASSES"),
+        ("BUFPOOL_PUBLIC_KEYS", "BUFPOOL_PUBLIC_KEY"),
+        ("BUFPOOL_PRIVATE_KEY", "BUFPOOL_PRIVATE_KEYS"),
+        ("BUFPOOL_METRIC_PORT", "BUFPOOL_METRICS_PORT"),
+    ],
+)
+def test_variable_that_is_nearly_a_setting_is_warned_of(variable, meant, caplog):
+    assert Settings.from_env({variable: "x"}) == Settings()
+    assert caplog.messages == [
+        f"bufpool: {variable} in the environment is no setting, did you mean {meant}?"
+    ]
+
+
+def test_variables_of_others_are_left_alone(caplog):
+    service = "BUFPOOL_METRICS"  # a Service of Kubernetes that is called bufpool-metrics
+    others = {
+        "BUFPOOL_WORKER_SERVICE_HOST": "10.0.0.7",
+        "BUFPOOL_PORT": "tcp://10.0.0.7:80",
+        "BUFPOOL_METRICS_DIR_SETTER": "77",
+        "BUFPOOL_MODEL_STEPS": "1000000",
+        "bufpool_warm": "lower case is not the environment's",
+        f"{service}_SERVICE_HOST": "10.0.0.7",
+        f"{service}_SERVICE_PORT": "9464",
+        f"{service}_SERVICE_PORT_METRICS": "9464",
+        f"{service}_PORT": "tcp://10.0.0.7:9464",
+        f"{service}_PORT_9464_TCP": "tcp://10.0.0.7:9464",
+        f"{service}_PORT_9464_TCP_PROTO": "tcp",
+        f"{service}_PORT_9464_TCP_PORT": "9464",
+        f"{service}_PORT_9464_TCP_ADDR": "10.0.0.7",
+    }
+    assert Settings.from_env(others) == Settings()
+    assert not caplog.messages

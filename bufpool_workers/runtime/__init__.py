@@ -2,6 +2,7 @@
 
 from bufpool_workers.memory import Pools, PoolsStats, buffer, random_buffer, secure_buffer
 from bufpool_workers.runtime.job import Job, current_job
+from bufpool_workers.runtime.plain_host import PlainHost, configure
 from bufpool_workers.runtime.process import Host, Runtime, current_runtime
 
 __all__ = [  # noqa: RUF022 - grouped by topic
@@ -9,6 +10,8 @@ __all__ = [  # noqa: RUF022 - grouped by topic
     "Runtime",
     "current_runtime",
     "Host",
+    "PlainHost",
+    "configure",
     # its jobs
     "Job",
     "current_job",

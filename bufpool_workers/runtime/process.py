@@ -89,7 +89,7 @@ class Runtime:
 
         They are read when settings are first used after this.
         """
-        if not self.hosts:  # until now there were defaults, which no host had set
+        if not self.hosts:  # until now there were those of the environment, which no host had set
             self._settings = self._pools = None
         self.hosts.append(host)
         self._unread.append(host)
@@ -97,7 +97,7 @@ class Runtime:
 
     @property
     def settings(self) -> Settings:
-        """Return the settings of this process.
+        """Return the settings of this process: its hosts', or without one the environment's.
 
         Raises what the host raises for wrong ones, and SettingsError where two hosts' differ.
         """
@@ -107,7 +107,7 @@ class Runtime:
                 self._compare(host)
             self._unread = [each for each in self._unread if each is not host]
         if self._settings is None:
-            self._settings = Settings()
+            self._settings = Settings.from_env()
         return self._settings
 
     def _compare(self, host: Host) -> None:

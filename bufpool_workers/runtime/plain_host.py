@@ -1,0 +1,74 @@
+"""Settings of a process that no job system has a configuration for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from bufpool_workers.runtime.job import Job
+from bufpool_workers.runtime.process import current_runtime
+from bufpool_workers.settings import Settings
+
+
+class PlainHost:
+    """A host whose settings are a mapping, a `Settings`, or those of the environment (None).
+
+    They are read and checked here, once. Raises SettingsError that lists everything that is wrong.
+    `name` says in errors whose they are. An adapter of a job system may inherit from it.
+    """
+
+    def __init__(self, name: str, settings: Settings | Mapping[str, Any] | None = None) -> None:
+        self.name = name
+        self._settings = read_settings(settings)
+
+    @property
+    def app(self) -> object:
+        """Itself: nothing else owns its settings."""
+        return self
+
+    def read_settings(self) -> Settings:
+        """Return the settings that it was made with."""
+        return self._settings
+
+    def called_job(self, function: Callable[..., Any]) -> Job | None:  # noqa: ARG002 - no job system
+        """Return None: a plain call of a function is no job."""
+        return None
+
+
+def read_settings(settings: Settings | Mapping[str, Any] | None) -> Settings:
+    """Return settings of a mapping, or for None of the environment; raise SettingsError."""
+    if isinstance(settings, Settings):
+        return settings
+    if settings is None:
+        return Settings.from_env()
+    if not isinstance(settings, Mapping):
+        raise TypeError(f"settings are a mapping of names, not {type(settings).__name__}")
+    return Settings.read(settings)
+
+
+def configure(settings: Settings | Mapping[str, Any] | None = None, /, **named: Any) -> None:
+    """Give this process settings, in a program without a job system that has some.
+
+    They are a mapping of names with or without `bufpool_`, or named, as in
+    `configure(metrics_port=9464)`. Without any, those of the environment count
+    (BUFPOOL_METRICS_PORT=9464), which are also read where nothing was configured. From then on the
+    process counts in the metrics directory.
+
+    Calling it again with the same settings changes nothing. Raises SettingsError that lists
+    everything that is wrong; a job system in the process that has other settings raises it when
+    they are first used.
+    """
+    if named and settings is not None:
+        raise TypeError("configure takes a mapping or named settings, not both")
+    host = PlainHost("bufpool_workers.configure", named or settings)
+    runtime = current_runtime()
+    if not any(_is_same(host, other) for other in runtime.hosts):
+        runtime.add_host(host)
+
+
+def _is_same(host: PlainHost, other: object) -> bool:
+    return (
+        isinstance(other, PlainHost)
+        and other.name == host.name
+        and other.read_settings() == host.read_settings()
+    )
