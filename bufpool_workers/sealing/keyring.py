@@ -7,13 +7,11 @@ import time
 from collections.abc import Iterable
 from typing import NoReturn, Protocol
 
-from cryptography.exceptions import InvalidTag
-
 from bufpool_workers import memory
 from bufpool_workers.errors import OpenFailed, ReplayStoreError, TokenExpired, UnknownKey
 from bufpool_workers.memory import Buffer
 from bufpool_workers.sealing.buffers import Acquire, wipe
-from bufpool_workers.sealing.hpke import AES_256_GCM, KeyPair
+from bufpool_workers.sealing.hpke import AES_256_GCM
 from bufpool_workers.sealing.keys import key_id, read_private
 from bufpool_workers.sealing.token import Token
 
@@ -82,27 +80,17 @@ class Keyring:
         info = header.info(task=task, argument=argument)
         buffer = self._acquire(token.secret_bytes)
         try:
-            if _open_into(buffer, token=token, recipient=recipient, info=info):
-                if header.single_use and claim is not None:
-                    claim(token, where=where)
-                return buffer
+            is_open = AES_256_GCM.open_into(
+                buffer, sealed=token.sealed, recipient=recipient, info=info
+            )
+            if not is_open:
+                raise OpenFailed(  # noqa: TRY301 - wiped as after any other error
+                    f"{where}: the token was sealed for another task or argument, or was altered"
+                )
+            if header.single_use and claim is not None:
+                claim(token, where=where)
         except BaseException:
             wipe(buffer)
             buffer.release()
             raise
-        wipe(buffer)
-        buffer.release()
-        # outside of any handler: the error that it followed from had keys in its frames
-        raise OpenFailed(
-            f"{where}: the token was sealed for another task or argument, or was altered"
-        )
-
-
-def _open_into(buffer: Buffer, *, token: Token, recipient: KeyPair, info: bytes) -> bool:
-    """Decrypt into the buffer; return False if the token does not open."""
-    try:
-        with memoryview(buffer) as view:
-            AES_256_GCM.open_into(view, sealed=token.sealed, recipient=recipient, info=info)
-    except (InvalidTag, ValueError):
-        return False
-    return True
+        return buffer

@@ -111,7 +111,7 @@ def read_private(source: str | os.PathLike[str], *, acquire: Acquire) -> KeyPair
         memoryview(content) as view,
     ):
         size = os.readv(file, [view])
-        found = _parse_private(view[:size], acquire=acquire)
+        found = _parse_private(view, size, acquire=acquire)
     if isinstance(found, str):
         raise KeyFileError(f"private key file {path}: {found}")
     return found
@@ -205,18 +205,20 @@ def _check_access(status: os.stat_result, *, path: Path) -> None:
         )
 
 
-def _parse_private(text: memoryview, *, acquire: Acquire) -> KeyPair | str:
-    # what is wrong is returned: an error's traceback would keep the slices, and they the buffers
-    digits = text[len(_PRIVATE) :]
-    while digits and digits[-1] in b" \r\n":
-        digits = digits[:-1]
-    if text[: len(_PRIVATE)] != _PRIVATE or len(digits) != 2 * _KEY_BYTES:
+def _parse_private(text: memoryview, size: int, *, acquire: Acquire) -> KeyPair | str:
+    # What is wrong is returned, and no slice is a local: an error's traceback would keep it, and
+    # it the buffer.
+    start, end = len(_PRIVATE), size
+    while end > start and text[end - 1] in b" \r\n":
+        end -= 1
+    if text[:start] != _PRIVATE or end - start != 2 * _KEY_BYTES:
         what = "a public key" if text[: len(_PUBLIC)] == _PUBLIC.encode() else "something else"
         return f"expected a private key, found {what}"
     with acquire(_KEY_BYTES) as raw, memoryview(raw) as view:
         # Digit by digit, since bytes.fromhex would leave a copy; small integers are never copied.
         for index in range(_KEY_BYTES):
-            high, low = _NIBBLES.get(digits[2 * index]), _NIBBLES.get(digits[2 * index + 1])
+            at = start + 2 * index
+            high, low = _NIBBLES.get(text[at]), _NIBBLES.get(text[at + 1])
             if high is None or low is None:
                 return "not hexadecimal"
             view[index] = high << 4 | low

@@ -1,7 +1,6 @@
 """RFC 9180's own vectors, and `cryptography`'s HPKE as the other side."""
 
 import pytest
-from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hpke as reference
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from hypothesis import given
@@ -19,9 +18,6 @@ A1 = {
     "skRm": "4612c550263fc8ad58375df3f557aac531d26850903e55a9f23f21d8534e8ac8",
     "pkRm": "3948cfe0ad1ddb695d780e59077195da6c56506b027329794ab02bca80815c4d",
     "enc": "37fda3567bdbd628e88668c3c8d7e97d1d1253b6d4ea6d44c150f741f1bf4431",
-    "shared_secret": "fe0e18c9f024ce43799ae393c7e8fe8fce9d218875e8227b0187c04e7d2ea1fc",
-    "key": "4531685d41d65f03dc48f6b8302c05b0",
-    "base_nonce": "56d890e5accaaf011cff4b7d",
     "ct": "f938558b5d72f1a23810b4be2ab4f84331acc02fc97babc53a52ae8218a355a9"
     "6d8770ac83d07bea87e13c512a",
 }
@@ -31,9 +27,6 @@ A2 = {
     "skRm": "8057991eef8f1f1af18f4a9491d16a1ce333f695d4db8e38da75975c4478e0fb",
     "pkRm": "4310ee97d88cc1f088a5576c77ab0cf5c3ac797f3d95139c6c84b5429c59662a",
     "enc": "1afa08d3dec047a643885163f1180476fa7ddb54c6a8029ea33f95796bf2ac4a",
-    "shared_secret": "0bbe78490412b4bbea4812666f7916932b828bba79942424abb65244930d69a7",
-    "key": "ad2744de8e17f4ebba575b3f5f5a8fa1f69c2a07f6e7500bc60ca6e3e3ec1c91",
-    "base_nonce": "5c4d98150661b848853b547f",
     "ct": "1c5250d8034ec2b784ba2cfd69dbdb8af406cfe3ff938e131f0def8c8b60b4db"
     "21993c62ce81883d2dd1b51a28",
 }
@@ -58,30 +51,6 @@ def test_the_recipients_public_key_is_the_vectors(vector):
 
 
 @vectors
-def test_encapsulation_yields_the_vectors_shared_secret(vector):
-    ephemeral = X25519PrivateKey.from_private_bytes(bytes.fromhex(vector["skEm"]))
-    recipient = vector_pair(vector).private.public_key()
-    shared_secret, enc = hpke.encapsulate(recipient, ephemeral=ephemeral)
-    assert enc.hex() == vector["enc"]
-    assert shared_secret.hex() == vector["shared_secret"]
-
-
-@vectors
-def test_decapsulation_yields_the_vectors_shared_secret(vector):
-    enc = bytes.fromhex(vector["enc"])
-    shared_secret = hpke.decapsulate(enc, recipient=vector_pair(vector))
-    assert shared_secret.hex() == vector["shared_secret"]
-
-
-@vectors
-def test_the_key_schedule_yields_the_vectors_key_and_nonce(vector):
-    shared_secret = bytes.fromhex(vector["shared_secret"])
-    key, nonce = vector["suite"].key_schedule(shared_secret, info=INFO)
-    assert key.hex() == vector["key"]
-    assert nonce.hex() == vector["base_nonce"]
-
-
-@vectors
 def test_sealing_yields_the_vectors_ciphertext(vector):
     sealed = vector["suite"].seal(
         PLAINTEXT,
@@ -96,7 +65,7 @@ def test_sealing_yields_the_vectors_ciphertext(vector):
 @vectors
 def test_opening_the_vectors_ciphertext_yields_its_plaintext(vector):
     buffer = bytearray(len(PLAINTEXT))
-    vector["suite"].open_into(
+    assert vector["suite"].open_into(
         buffer,
         sealed=bytes.fromhex(vector["enc"] + vector["ct"]),
         recipient=vector_pair(vector),
@@ -111,7 +80,7 @@ def test_what_cryptography_seals_we_open(plaintext, info):
     pair = key_pair()
     sealed = REFERENCE.encrypt(plaintext, pair.private.public_key(), info)
     buffer = bytearray(len(plaintext))
-    hpke.AES_256_GCM.open_into(buffer, sealed=sealed, recipient=pair, info=info)
+    assert hpke.AES_256_GCM.open_into(buffer, sealed=sealed, recipient=pair, info=info)
     assert buffer == plaintext
 
 
@@ -125,10 +94,11 @@ def test_what_we_seal_cryptography_opens(plaintext, info):
 def test_a_message_opens_with_its_own_info_only():
     pair = key_pair()
     sealed = hpke.AES_256_GCM.seal(b"secret", recipient=pair.private.public_key(), info=b"a")
-    with pytest.raises(InvalidTag):
-        hpke.AES_256_GCM.open_into(bytearray(6), sealed=sealed, recipient=pair, info=b"b")
+    assert not hpke.AES_256_GCM.open_into(bytearray(6), sealed=sealed, recipient=pair, info=b"b")
 
 
-def test_an_encapsulated_key_that_yields_nothing_is_refused():
-    with pytest.raises(ValueError, match="shared key"):
-        hpke.decapsulate(bytes(32), recipient=key_pair())
+def test_an_encapsulated_key_that_yields_nothing_does_not_open():
+    sealed = bytes(32 + 16 + 6)
+    assert not hpke.AES_256_GCM.open_into(
+        bytearray(6), sealed=sealed, recipient=key_pair(), info=b""
+    )
