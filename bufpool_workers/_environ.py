@@ -1,15 +1,23 @@
-"""Settings in environment variables: `BUFPOOL_WARM='{"regular": {"1MiB": 4}}'`."""
+"""The environment: settings (`BUFPOOL_WARM='{"regular": {"1MiB": 4}}'`), metrics directory."""
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 import re
+import warnings
 from collections.abc import Mapping
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, Final
 
+from bufpool_workers.errors import MetricsError
+
 logger = logging.getLogger(__name__)
+
+VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
+_FORMER_VARIABLE: Final = "prometheus_multiproc_dir"
 
 PREFIX: Final = "BUFPOOL_"
 _OWN: Final = "BUFPOOL_METRICS_DIR_SETTER"  # of runtime/directory.py
@@ -64,3 +72,35 @@ def _decoded(variable: str, value: str) -> Any:
         if value.lstrip()[:1] in ("{", "["):
             raise ValueError(f"{variable}: not JSON: {error}") from None
         return value
+
+
+def directory_of_environment() -> Path | None:
+    """Return the metrics directory that the environment names, absolute; None if it names none.
+
+    As prometheus_client does, it takes the variable's former name, which is deprecated.
+    """
+    value = os.environ.get(VARIABLE)
+    if not value and (value := os.environ.get(_FORMER_VARIABLE)):
+        warnings.warn(f"{_FORMER_VARIABLE} is deprecated: set {VARIABLE}", stacklevel=2)
+    return Path(value).absolute() if value else None
+
+
+def configured_directory(metrics_dir: str | None) -> Path | None:
+    """Return the directory of the environment or of the setting, absolute; None for none.
+
+    Raises MetricsError if they name two.
+    """
+    found = directory_of_environment()
+    if metrics_dir is None:
+        return found
+    check_agreement(metrics_dir, found)
+    return Path(metrics_dir).absolute()
+
+
+def check_agreement(metrics_dir: str, found: Path | None) -> None:
+    """Raise MetricsError if the setting names another directory than the environment."""
+    if found not in {None, Path(metrics_dir).absolute()}:
+        raise MetricsError(
+            f"bufpool_metrics_dir is {metrics_dir!r}, but {VARIABLE} is {str(found)!r}: "
+            "leave one of them out"
+        )

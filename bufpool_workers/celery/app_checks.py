@@ -11,14 +11,13 @@ from typing import Any
 
 from celery import Celery
 
+from bufpool_workers._environ import VARIABLE, directory_of_environment
 from bufpool_workers.celery.environment import environment
 from bufpool_workers.celery.plugin import is_set_up
+from bufpool_workers.console.key_checks import check_keys
 from bufpool_workers.diagnostics.capacity import check_budget, check_memory, check_recycling
-from bufpool_workers.diagnostics.finding import Finding, ok
+from bufpool_workers.diagnostics.finding import Finding
 from bufpool_workers.diagnostics.limits import Process, peak_bytes
-from bufpool_workers.errors import KeyFileError
-from bufpool_workers.runtime.directory import VARIABLE, directory_of_environment
-from bufpool_workers.sealing.keys import check_private, read_public
 from bufpool_workers.sealing.parameters import parameters_of, sealed_names
 from bufpool_workers.settings import Settings
 
@@ -82,29 +81,6 @@ def check_early_metrics() -> Iterator[Finding]:
 def concurrency(app: Celery) -> int:
     """Return the number of processes that a worker of the app starts by default."""
     return int(app.conf.worker_concurrency or os.cpu_count() or 1)
-
-
-def check_keys(settings: Settings) -> Iterator[Finding]:
-    """Check the public key, and the files of private keys, whose content is not read."""
-    if settings.public_key is not None:
-        try:
-            key_id = read_public(settings.public_key).key_id
-        except KeyFileError as error:
-            yield Finding(
-                "error",
-                "public_key",
-                str(error),
-                "print it with `celery bufpool keygen --public FILE`",
-            )
-        else:
-            yield ok("public_key", f"arguments are sealed to the public key {key_id}")
-    for path in settings.private_keys:
-        try:
-            check_private(path)
-        except KeyFileError as error:
-            yield Finding("error", "keys", str(error), "see `celery bufpool keygen --help`")
-        else:
-            yield ok("keys", f"private key file {path}: only for the worker to read")
 
 
 def check_decorators(tasks: Mapping[str, Any]) -> Iterator[Finding]:

@@ -43,12 +43,16 @@ class AppHost:
         except ImproperlyConfigured as error:
             raise click.UsageError(str(error)) from error
 
-    def node_finder(self, *, names: Any, timeout_seconds: float) -> Any:
+    def node_finder(self, *, directory: Any, names: Any, timeout_seconds: float) -> Any:
         """Make a finder of the app's nodes."""
         from bufpool_workers.celery.nodes import NodeFinder
 
         return NodeFinder(
-            app=self.app, settings=self.settings, names=names, timeout_seconds=timeout_seconds
+            app=self.app,
+            settings=self.settings,
+            directory=directory,
+            names=names,
+            timeout_seconds=timeout_seconds,
         )
 
     def diagnose(self, finder: Any) -> Any:
@@ -56,15 +60,3 @@ class AppHost:
         from bufpool_workers.celery.doctor import diagnose
 
         return diagnose(finder)
-
-    def serve(self, *, address: str | None, port: int | None) -> Any:
-        """Serve the scrape of the directory that is set; return its endpoint."""
-        from bufpool_workers.celery import plugin
-        from bufpool_workers.runtime import current_runtime
-
-        runtime = current_runtime()
-        if not plugin.is_set_up(self.app):
-            runtime.add_host(plugin.CeleryHost(self.app))
-        runtime.join_node()
-        runtime.directory.apply_setting(runtime.settings.metrics_dir)
-        return runtime.serve_metrics(host=address, port=port)

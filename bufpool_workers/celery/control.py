@@ -13,9 +13,9 @@ from typing import Any
 from celery.worker.control import control_command, inspect_command
 
 from bufpool_workers import counters
+from bufpool_workers._environ import VARIABLE
 from bufpool_workers.errors import MetricsError
 from bufpool_workers.runtime import current_runtime
-from bufpool_workers.runtime.directory import VARIABLE
 
 STATS = "bufpool_stats"
 TRIM = "bufpool_trim"

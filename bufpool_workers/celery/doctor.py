@@ -5,60 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bufpool_workers.celery.app_checks import check_app
-from bufpool_workers.celery.nodes import BrokerError, NodeFinder
-from bufpool_workers.counters import private_directory
-from bufpool_workers.diagnostics.capacity import check_locking, level_when_warm
-from bufpool_workers.diagnostics.finding import Finding, ok
-from bufpool_workers.diagnostics.host import check_host
-from bufpool_workers.diagnostics.nodes import Node, read_limits, secure_level
-from bufpool_workers.diagnostics.sizing import check_sizing
-from bufpool_workers.diagnostics.traffic import check_node
-from bufpool_workers.errors import MetricsError
-from bufpool_workers.runtime.directory import configured_directory
+from bufpool_workers.celery.nodes import NodeFinder
+from bufpool_workers.diagnostics import doctor
+from bufpool_workers.diagnostics.finding import Finding
+from bufpool_workers.diagnostics.limits import Process
 
 __all__ = ["diagnose"]
 
 
 def diagnose(finder: NodeFinder) -> Iterator[Finding]:
-    """Check the host, the app and its nodes.
+    """Check the host, the app and its nodes."""
 
-    Limits are those of a worker on this host if one is found, else of this process, which may be
-    allowed more or less than a worker started by something else.
-    """
-    settings = finder.settings
-    nodes, unseen = _nodes(finder)
-    process, whose = read_limits(nodes)
-    level = secure_level(nodes) or level_when_warm(settings)
-    yield ok("limits", f"limits as seen by {whose}")
-    yield from check_locking(
-        settings,
-        level=level,
-        soft_limit=process.memlock_bytes,
-        may_lock_any=process.may_lock_any,
-    )
-    directory = configured_directory(settings.metrics_dir)
-    yield from check_host(
-        settings,
-        process=process,
-        level=level,
-        directory=directory or private_directory.base(),
-        holds_private=directory is None,
-    )
-    here = sum(len(node.report.processes) for node in nodes if node.pid is not None)
-    yield from check_app(finder.app, settings, process=process, processes=here)
-    yield from unseen
-    for node in nodes:
-        yield from check_node(node)
-    if nodes:
-        yield from check_sizing([node.report for node in nodes], settings)
+    def check_program(process: Process, processes: int) -> Iterator[Finding]:
+        return check_app(finder.app, finder.settings, process=process, processes=processes)
 
-
-def _nodes(finder: NodeFinder) -> tuple[list[Node], list[Finding]]:
-    try:
-        return finder.find(), []
-    except BrokerError as error:
-        return [], [
-            Finding("warning", "broker", str(error), "start the broker, or give its URL with -b")
-        ]
-    except MetricsError as error:
-        return [], [Finding("note", "nodes", f"no numbers of a worker to look at: {error}")]
+    return doctor.diagnose(finder, check_program=check_program)

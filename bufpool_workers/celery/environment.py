@@ -6,9 +6,9 @@ import logging
 import sys
 from pathlib import Path
 
+from bufpool_workers._environ import VARIABLE
 from bufpool_workers.errors import MetricsError
 from bufpool_workers.runtime import Runtime
-from bufpool_workers.runtime.directory import VARIABLE
 
 logger = logging.getLogger(__name__)
 

@@ -4,81 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from celery import Celery
 
+from bufpool_workers._environ import VARIABLE
 from bufpool_workers.celery import control
 from bufpool_workers.celery.plugin import is_set_up
-from bufpool_workers.counters import private_directory
-from bufpool_workers.counters.report import Report, read_report
+from bufpool_workers.counters.private_directory import NodeManifest
+from bufpool_workers.counters.report import Report
+from bufpool_workers.diagnostics import node_finder
+from bufpool_workers.diagnostics.node_finder import BrokerError
 from bufpool_workers.diagnostics.nodes import Node
 from bufpool_workers.errors import MetricsError
-from bufpool_workers.runtime.directory import VARIABLE, configured_directory
-from bufpool_workers.settings import Settings
-
-
-class BrokerError(MetricsError):
-    """The nodes can't be asked: the broker is not reachable, or its URL is wrong."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NodeFinder:
-    """Finds the nodes of an app.
-
-    With `names`: each of them, on this host or over the broker. Without: the metrics directory
-    that is set; else this host's workers with private ones; else nodes that answer over the
-    broker.
-    """
+class NodeFinder(node_finder.NodeFinder):
+    """Finds the nodes of an app: its own on this host, else those that answer over the broker."""
 
     app: Celery
-    settings: Settings
-    names: Collection[str] = ()
     timeout_seconds: float = 1.0
-
-    def find(self) -> list[Node]:
-        """Read the numbers of the nodes.
-
-        Raises MetricsError that names where it looked when there are none; BrokerError when the
-        nodes could not be asked.
-        """
-        directory = self._directory
-        if directory is not None and not self.names:
-            return [Node(name=str(directory), report=self._read(directory))]
-        nodes = self._local()
-        missing = [name for name in self.names if name not in {node.name for node in nodes}]
-        if missing or not nodes:
-            nodes += self._remote(missing)
-        return nodes
 
     @property
     def is_for_every_app(self) -> bool:
         """True if workers of all apps on this host are found, because no app was given."""
-        return not (self.names or self._directory or is_set_up(self.app))
+        return not (self.names or self.chosen_directory or is_set_up(self.app))
 
-    @property
-    def _directory(self) -> Path | None:
-        return configured_directory(self.settings.metrics_dir)
+    def takes(self, manifest: NodeManifest) -> bool:
+        """Return whether a node of this host is one of the app's."""
+        return not is_set_up(self.app) or self.app.main in {None, manifest.app}
 
-    def _local(self) -> list[Node]:
-        only = self.app.main if is_set_up(self.app) else None
-        nodes = []
-        for path, sign in private_directory.discover():
-            if sign.node in self.names if self.names else only in {None, sign.app}:
-                try:
-                    report = self._read(path)
-                except MetricsError:
-                    if path.exists():
-                        raise
-                else:  # its worker has not ended meanwhile
-                    nodes.append(Node(name=sign.node, report=report, pid=sign.pid))
-        return nodes
-
-    def _read(self, directory: Path) -> Report:
-        return read_report(directory, namespace=self.settings.metrics_namespace)
-
-    def _remote(self, names: Collection[str]) -> list[Node]:
+    def find_elsewhere(self, names: Collection[str]) -> list[Node]:
+        """Ask over the broker: the nodes of these names, or all of the app."""
         answers = self._ask(names)
         missing = set(names) - set(answers)
         if missing or not answers:

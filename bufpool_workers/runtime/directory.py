@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import warnings
 from pathlib import Path
 
 from bufpool_workers import counters
+from bufpool_workers._environ import VARIABLE, check_agreement, directory_of_environment
 from bufpool_workers.errors import MetricsError
 
-VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
-_FORMER_VARIABLE = "prometheus_multiproc_dir"
 _SETTER = "BUFPOOL_METRICS_DIR_SETTER"  # the pid of the main process that set it itself
 
 
@@ -62,11 +60,7 @@ class MetricsDirectory:
         """
         if metrics_dir is None or self.path == (path := Path(metrics_dir).absolute()):
             return
-        if self.path is not None and not self.is_private:
-            raise MetricsError(
-                f"bufpool_metrics_dir is {metrics_dir!r}, but {VARIABLE} is {str(self.path)!r}: "
-                "leave one of them out"
-            )
+        check_agreement(metrics_dir, None if self.is_private else self.path)
         self.is_private = False
         self._set(path)
 
@@ -83,23 +77,6 @@ class MetricsDirectory:
     def _set(self, path: Path) -> None:
         self.path = path
         os.environ.update({VARIABLE: str(path), _SETTER: str(os.getpid())})
-
-
-def directory_of_environment() -> Path | None:
-    """Return the directory that the environment names, absolute; None if it names none.
-
-    As prometheus_client does, it takes the variable's former name, which is deprecated.
-    """
-    value = os.environ.get(VARIABLE)
-    if not value and (value := os.environ.get(_FORMER_VARIABLE)):
-        warnings.warn(f"{_FORMER_VARIABLE} is deprecated: set {VARIABLE}", stacklevel=2)
-    return Path(value).absolute() if value else None
-
-
-def configured_directory(metrics_dir: str | None) -> Path | None:
-    """Return the directory of the environment, or else of the setting, absolute; None for none."""
-    found = directory_of_environment()
-    return Path(metrics_dir).absolute() if found is None and metrics_dir else found
 
 
 def _is_set_here() -> bool:

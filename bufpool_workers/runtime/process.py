@@ -15,7 +15,7 @@ from bufpool_workers.errors import MetricsError, SealError, SecureLevelUnmet, Se
 from bufpool_workers.memory import BufferPool, Pools, _core, load_keystream
 from bufpool_workers.runtime import warmup
 from bufpool_workers.runtime.counting import CounterBinding
-from bufpool_workers.runtime.directory import VARIABLE, MetricsDirectory
+from bufpool_workers.runtime.directory import MetricsDirectory
 from bufpool_workers.runtime.job import Job, current_job
 from bufpool_workers.settings import PREFIX, Settings
 from bufpool_workers.units import KiB, format_percentage
@@ -296,40 +296,29 @@ class Runtime:
         except OSError as error:
             logger.warning("bufpool: files of dead processes can't be merged: %s", error)
 
-    def serve_metrics(self, *, host: str | None = None, port: int | None = None) -> Endpoint:
+    def serve_metrics(self) -> Endpoint:
         """Serve the node's scrape from a thread of this process, and from none of its children.
 
-        `host` and `port` are those of the settings if they are not given. Raises MetricsError that
-        names what was wrong, as the setting or as the option that gave it.
+        Raises MetricsError that names the setting that was wrong.
         """
         from bufpool_workers.metrics import server, wsgi_app  # noqa: PLC0415 - prometheus_client
 
-        directory, settings = self.metrics_directory, self.settings
-        if directory is None:
-            raise MetricsError(
-                f"no metrics directory: set {VARIABLE} or bufpool_metrics_dir, for the workers and "
-                "for this command; workers without it count in private ones"
-            )
+        settings = self.settings
         app = wsgi_app(
-            directory,
+            self.metrics_directory,
             namespace=settings.metrics_namespace,
             compact_foreign=settings.compact_foreign,
         )
-        given = {
-            "host": f"{PREFIX}metrics_host = {settings.metrics_host!r}"
-            if host is None
-            else f"--host {host}",
-            "port": f"{PREFIX}metrics_port = {settings.metrics_port!r}"
-            if port is None
-            else f"--port {port}",
-        }
         return server.serve(
             app,
-            host=settings.metrics_host if host is None else host,
-            port=settings.metrics_port or 0 if port is None else port,
+            host=settings.metrics_host,
+            port=settings.metrics_port or 0,
             hosts=settings.metrics_hosts,
             tls=settings.metrics_tls,
-            given=given,
+            given={
+                name: f"{PREFIX}metrics_{name} = {getattr(settings, f'metrics_{name}')!r}"
+                for name in ("host", "port")
+            },
         )
 
     def log_totals(self) -> None:

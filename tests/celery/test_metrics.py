@@ -321,9 +321,7 @@ def has_ipv6():
 def test_served_without_a_directory_it_says_what_to_set(serve):
     with serve("--port=0", directory="") as server:
         assert server.wait() == 1
-        assert "no metrics directory: set PROMETHEUS_MULTIPROC_DIR or bufpool_metrics_dir" in (
-            server.log()
-        )
+        assert "no metrics directory: give DIR, or set PROMETHEUS_MULTIPROC_DIR" in server.log()
 
 
 @pytest.mark.parametrize("as_options", [True, False], ids=["options", "settings"])

@@ -12,8 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from bufpool_workers._environ import VARIABLE
 from bufpool_workers.counters import private_directory
-from bufpool_workers.runtime.directory import VARIABLE
 from tests.support.celery_worker import STOP_SECONDS, Pings, wait_for_pong
 from tests.support.processes import LocalProcess
 from tests.support.waiting import wait_until

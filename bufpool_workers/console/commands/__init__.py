@@ -5,7 +5,10 @@ Imports nothing but click: the `celery` command loads this package whatever its 
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Collection
 from importlib import import_module
+from typing import Any
 
 import click
 
@@ -21,7 +24,16 @@ _SHORT_HELPS = {
 
 
 class LazyGroup(click.Group):
-    """A group that lists its commands without importing them."""
+    """A group that lists its commands without importing them.
+
+    `without_options` names options of them that mean nothing to its host.
+    """
+
+    def __init__(
+        self, *args: Any, without_options: Collection[str] = frozenset(), **kwargs: Any
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self._without_options = without_options
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         """Return the names, in the order of the help."""
@@ -32,6 +44,8 @@ class LazyGroup(click.Group):
         if cmd_name not in _SHORT_HELPS:
             return None
         command: click.Command = getattr(import_module(f"{__name__}.{cmd_name}"), cmd_name)
+        command = copy.copy(command)
+        command.params = [p for p in command.params if p.name not in self._without_options]
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002

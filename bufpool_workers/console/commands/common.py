@@ -5,32 +5,22 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 import click
 
 from bufpool_workers.counters.catalog import Catalog
 from bufpool_workers.diagnostics.finding import Finding
-from bufpool_workers.diagnostics.nodes import Node
+from bufpool_workers.diagnostics.node_finder import NodeFinder
 from bufpool_workers.errors import BufpoolError
 from bufpool_workers.settings import Settings
 
-if TYPE_CHECKING:
-    from bufpool_workers.metrics.server import Endpoint
-
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 namespace_option = click.option("--namespace", help="Instead of bufpool_metrics_namespace.")
-
-
-class NodeFinder(Protocol):
-    """Finds the nodes that a command is for."""
-
-    @property
-    def is_for_every_app(self) -> bool:
-        """True if workers of all apps on this host are found, because no app was given."""
-
-    def find(self) -> list[Node]:
-        """Read the numbers of the nodes; raise MetricsError when there are none."""
+directory_argument = click.argument(
+    "directory", metavar="[DIR]", required=False, type=click.Path(path_type=Path)
+)
 
 
 class Host(Protocol):
@@ -40,31 +30,28 @@ class Host(Protocol):
 
     @property
     def settings(self) -> Settings:
-        """The app's settings; raises click.UsageError when they are wrong."""
+        """The host's settings; raises click.UsageError when they are wrong."""
 
-    def node_finder(self, *, names: Collection[str], timeout_seconds: float) -> NodeFinder:
-        """Make a finder of these nodes, or of all."""
+    def node_finder(
+        self, *, directory: Path | None, names: Collection[str], timeout_seconds: float
+    ) -> NodeFinder:
+        """Make a finder of the nodes in a directory, of these names, or of all."""
 
-    def diagnose(self, finder: NodeFinder) -> Iterable[Finding]:
-        """Check the host, the app and its nodes."""
-
-    def serve(self, *, address: str | None, port: int | None) -> Endpoint:
-        """Serve the scrape, at the address and port of the settings if they are None.
-
-        Raises MetricsError.
-        """
+    def diagnose(self, finder: Any) -> Iterable[Finding]:
+        """Check the host, its program and its nodes."""
 
 
 def of_nodes(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that choose nodes; the command gets the host and a node finder."""
 
+    @directory_argument
     @click.option(
         "-n",
         "--node",
         "names",
         multiple=True,
         metavar="NAME",
-        help="This node, such as celery@host, on whatever host; may be repeated.",
+        help="This node, such as celery@host; may be repeated.",
     )
     @click.option(
         "--timeout",
@@ -77,9 +64,15 @@ def of_nodes(command: Callable[..., None]) -> Callable[..., None]:
     )
     @click.pass_obj
     def with_nodes(
-        host: Host, /, *, names: Collection[str], timeout_seconds: float, **options: Any
+        host: Host,
+        /,
+        *,
+        directory: Path | None,
+        names: Collection[str],
+        timeout_seconds: float = 1.0,  # of the `bufpool` command, which asks no broker
+        **options: Any,
     ) -> None:
-        finder = host.node_finder(names=names, timeout_seconds=timeout_seconds)
+        finder = host.node_finder(directory=directory, names=names, timeout_seconds=timeout_seconds)
         with errors_as_messages():
             command(host, finder=finder, **options)
 

@@ -4,7 +4,8 @@ import json
 
 import click
 
-from bufpool_workers.console.commands.common import Host, NodeFinder, as_json_option, of_nodes
+from bufpool_workers.console.commands.common import Host, as_json_option, of_nodes
+from bufpool_workers.diagnostics.node_finder import NodeFinder
 
 _EXIT_STATUS = {"ok": 0, "note": 0, "warning": 1, "error": 2}
 

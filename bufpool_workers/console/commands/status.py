@@ -4,7 +4,8 @@ import json
 
 import click
 
-from bufpool_workers.console.commands.common import Host, NodeFinder, as_json_option, of_nodes
+from bufpool_workers.console.commands.common import Host, as_json_option, of_nodes
+from bufpool_workers.diagnostics.node_finder import NodeFinder
 
 
 @click.command()
@@ -13,8 +14,9 @@ from bufpool_workers.console.commands.common import Host, NodeFinder, as_json_op
 def status(host: Host, *, finder: NodeFinder, as_json: bool) -> None:
     """Show pools and processes, once.
 
-    It reads the metrics directory that is set (PROMETHEUS_MULTIPROC_DIR, bufpool_metrics_dir);
-    without one, those of this host's workers of the app; without any, it asks all nodes of the
+    It reads DIR, else the metrics directory that is set (PROMETHEUS_MULTIPROC_DIR,
+    bufpool_metrics_dir); without one, those that this host's workers made for themselves. With
+    `celery -A proj` these are the app's alone, and where there are none it asks all nodes of the
     app over the broker. Counters are since that directory began, of dead processes too; what is
     in use, idle, held and locked is of living ones.
     """
