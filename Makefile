@@ -34,7 +34,7 @@ check: .venv/.check
 	$(BIN)/ruff check
 	$(BIN)/mypy
 
-check-deploy: .venv/.deploy
+check-deploy: .venv/.deploy .venv/checkov/bin/checkov
 	@.ci/prometheus
 	$(BIN)/python -m pytest -o python_files='test_*.py build_*.py' tests/deploy
 
@@ -108,6 +108,12 @@ asan: .venv/.test
 .venv/.%: .venv/bin/python $(SOURCES)
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[$*]"
 	@touch $@
+
+# its own pins leave no room for others in one environment
+.venv/checkov/bin/checkov: .venv/bin/python
+	$(BIN)/python -m venv --without-pip .venv/checkov
+	$(BIN)/pip --python .venv/checkov/bin/python install --quiet --disable-pip-version-check \
+	    'checkov>=3.2,<4'
 
 .venv/bin/python:
 	@PYTHON=$(PYTHON) sh .ci/host

@@ -1,17 +1,34 @@
 """The app: `celery -A tasks.app worker` with the broker that BUFPOOL_BROKER_URL names.
 
+A password for it may lie in a file that BUFPOOL_BROKER_PASSWORD_FILE names, and then stands in no
+environment.
+
 For sealed logins, `celery bufpool keygen --out FILE` makes a key pair: producers get its public
 key in BUFPOOL_PUBLIC_KEY, workers the file's path in BUFPOOL_PRIVATE_KEY. BUFPOOL_METRICS_PORT and
 BUFPOOL_METRICS_HOST make a worker serve its metrics there.
 """
 
 import os
+from pathlib import Path
+from urllib.parse import quote, urlsplit
 
 from celery import Celery
 
 import bufpool_workers as bp
 
-BROKER_URL = os.environ.get("BUFPOOL_BROKER_URL", "redis://localhost:6379/0")
+
+def broker_url() -> str:
+    """Read the broker's URL from the environment, and its password from the file, if one is set."""
+    url = os.environ.get("BUFPOOL_BROKER_URL", "redis://localhost:6379/0")
+    if not (password_file := os.environ.get("BUFPOOL_BROKER_PASSWORD_FILE")):
+        return url
+    password = quote(Path(password_file).read_text().strip(), safe="")
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return parts._replace(netloc=f"{parts.username or ''}:{password}@{host}").geturl()
+
+
+BROKER_URL = broker_url()
 METRICS_PORT = os.environ.get("BUFPOOL_METRICS_PORT")
 
 app = Celery(

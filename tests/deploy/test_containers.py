@@ -5,11 +5,16 @@ import shutil
 import socket
 import subprocess
 import sys
+from importlib import metadata
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
+import redis
 import yaml
 
 from bufpool_workers import Settings
+from tasks.app import broker_url
 from tests.deploy.dockerfile import DEPLOY, Image
 from tests.support.celery_worker import connected, wait_for_pong
 from tests.support.prometheus_server import find_program
@@ -53,13 +58,57 @@ def test_compose_and_image_agree(compose):
     assert path == image.environment["PROMETHEUS_MULTIPROC_DIR"]
     assert {f"uid={image.user}", f"gid={image.user}"} <= set(options.split(","))
     key = worker["environment"]["BUFPOOL_PRIVATE_KEY"]
-    assert key == f"/run/secrets/{worker['secrets'][0]}"
+    password = worker["environment"]["BUFPOOL_BROKER_PASSWORD_FILE"]
+    assert {key, password} == {f"/run/secrets/{secret}" for secret in worker["secrets"]}
     assert set(worker["secrets"]) == set(compose["secrets"])
     pools = Settings().max_bytes
     assert worker["ulimits"]["memlock"] >= pools["secure"] + pools["random"]
     assert int(image.environment["BUFPOOL_METRICS_PORT"]) == image.port
     context = worker["build"]["context"]
     assert (DEPLOY / context / worker["build"]["dockerfile"]).samefile(DEPLOY / "Dockerfile")
+
+
+@pytest.mark.parametrize("service", ["redis", "worker", "prometheus", "grafana"])
+def test_service_can_change_nothing_and_gain_nothing(compose, service):
+    assert len(compose["services"]) == 4
+    settings = compose["services"][service]
+    assert settings["read_only"] is True
+    assert settings["cap_drop"] == ["ALL"]
+    assert settings["security_opt"] == ["no-new-privileges:true"]
+    assert "privileged" not in settings
+    assert all(port.startswith("127.0.0.1:") for port in settings.get("ports", []))
+
+
+def test_only_workers_reach_redis(compose):
+    services = compose["services"]
+    reach = {name for name, service in services.items() if "broker" in service["networks"]}
+    assert reach == {"redis", "worker"}
+    assert services["redis"]["networks"] == ["broker"]
+    assert compose["networks"]["broker"] == {"internal": True}
+
+
+def test_redis_wants_the_password_that_no_command_line_shows(composed_redis):
+    with (
+        redis.Redis(port=composed_redis.port) as nobody,
+        pytest.raises(redis.AuthenticationError),
+    ):
+        nobody.ping()
+    assert composed_redis.members() == [composed_redis.pid]  # no shell keeps the stop signal
+    shown = b"".join(
+        Path(f"/proc/{pid}/{name}").read_bytes()
+        for pid in composed_redis.members()
+        for name in ("cmdline", "environ")
+    )
+    assert composed_redis.password.encode() not in shown
+    assert not any(composed_redis.password in argument for argument in composed_redis.argv)
+
+
+def test_nobody_has_an_account_of_grafana(compose):
+    environment = compose["services"]["grafana"]["environment"]
+    assert environment["GF_AUTH_BASIC_ENABLED"] == "false"
+    assert environment["GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION"] == "true"
+    assert environment["GF_AUTH_DISABLE_LOGIN_FORM"] == "true"
+    assert "GF_AUTH_ANONYMOUS_ORG_ROLE" not in environment  # a viewer, by default
 
 
 def mounts(compose, service):
@@ -124,8 +173,10 @@ def test_kubernetes_and_image_agree():
     assert mounted["metrics"] == image.environment["PROMETHEUS_MULTIPROC_DIR"]
     assert volumes["metrics"]["emptyDir"]["medium"] == "Memory"
     environment = {variable["name"]: variable.get("value") for variable in container["env"]}
-    assert environment["BUFPOOL_PRIVATE_KEY"].startswith(mounted["key"])
-    assert volumes["key"]["secret"]["defaultMode"] & ~0o640 == 0  # what a private key's file may be
+    for name in ("BUFPOOL_PRIVATE_KEY", "BUFPOOL_BROKER_PASSWORD_FILE"):
+        assert environment[name].startswith(mounted["secrets"])
+    mode = volumes["secrets"]["projected"]["defaultMode"]
+    assert mode & ~0o640 == 0  # what a private key's file may be
 
 
 def test_the_pod_monitor_finds_the_pods():
@@ -134,5 +185,47 @@ def test_the_pod_monitor_finds_the_pods():
     assert monitor["selector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
     ports = {port["name"] for port in template["spec"]["containers"][0]["ports"]}
     assert {endpoint["port"] for endpoint in monitor["podMetricsEndpoints"]} <= ports
-    resources = manifest("kustomization.yaml")["resources"]
-    assert all((DEPLOY / "kubernetes" / resource).is_file() for resource in resources)
+
+
+def test_the_network_policy_lets_prometheus_in_and_the_broker_be_asked():
+    template = manifest("deployment.yaml")["spec"]["template"]
+    policy = manifest("networkpolicy.yaml")["spec"]
+    assert policy["podSelector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
+    assert sorted(policy["policyTypes"]) == ["Egress", "Ingress"]
+    (scrape,) = policy["ingress"]
+    assert [port["port"] for port in scrape["ports"]] == ["metrics"]
+    environment = {e["name"]: e["value"] for e in template["spec"]["containers"][0]["env"]}
+    broker = urlsplit(environment["BUFPOOL_BROKER_URL"])
+    assert [rule["ports"][0]["port"] for rule in policy["egress"]] == [53, broker.port]
+
+
+def test_the_kustomization_has_every_manifest_and_the_package_s_version():
+    kustomization = manifest("kustomization.yaml")
+    names = {path.name for path in (DEPLOY / "kubernetes").glob("*.yaml")}
+    assert set(kustomization["resources"]) == names - {"kustomization.yaml", "checkov.yaml"}
+    (image,) = kustomization["images"]
+    assert image["newTag"] == metadata.version("bufpool-workers")
+    (container,) = manifest("deployment.yaml")["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == f"{image['name']}:{image['newTag']}"
+    for name in kustomization["resources"]:
+        named = manifest(name)["metadata"]
+        assert named.get("namespace", named["name"]) == kustomization["namespace"]
+
+
+@pytest.mark.parametrize(
+    ("url", "whole"),
+    [
+        ("redis://host:6379/0", "redis://:a%2Fb%40c@host:6379/0"),
+        (
+            "rediss://me@host/1?ssl_cert_reqs=none",
+            "rediss://me:a%2Fb%40c@host/1?ssl_cert_reqs=none",
+        ),
+        ("amqp://worker:old@host//", "amqp://worker:a%2Fb%40c@host//"),
+    ],
+)
+def test_the_app_puts_the_password_of_the_file_into_the_url(monkeypatch, tmp_path, url, whole):
+    (tmp_path / "password").write_text("a/b@c\n")
+    monkeypatch.setenv("BUFPOOL_BROKER_URL", url)
+    assert broker_url() == url
+    monkeypatch.setenv("BUFPOOL_BROKER_PASSWORD_FILE", str(tmp_path / "password"))
+    assert broker_url() == whole

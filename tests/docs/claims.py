@@ -5,6 +5,7 @@ may move to another page and keeps its tests.
 """
 
 README = "tests/docs/test_readme.py"
+DEPLOY = "tests/deploy/test_recipes.py"
 CLAIMS = {
     ("In your app", "python"): f"{README}::test_its_app_scales_an_image_and_counts_its_zeros",
     ("In your app", "console"): f"{README}::test_its_app_answers_from_the_shell",
@@ -27,6 +28,8 @@ CLAIMS = {
     ("Credentials from files", "python"): (
         f"{README}::test_fingerprint_of_a_file_is_that_of_its_content"
     ),
+    ("Compose", "console"): f"{DEPLOY}::test_composes_secrets_are_made_where_it_looks_for_them",
+    ("systemd", "console"): f"{DEPLOY}::test_the_broker_s_password_is_never_readable_by_others",
     ("Commands", "console"): f"{README}::test_its_commands_answer_beside_its_app",
     ("Size the pools", "console"): f"{README}::test_its_commands_answer_beside_its_app",
     ("Watch it", "json"): f"{README}::test_log_line_has_the_numbers_that_it_shows",
@@ -35,5 +38,6 @@ CLAIMS = {
     ),
 }
 NOT_RUN = {
-    ("Deploy", "console"): "docker and systemctl; tests/deploy runs what they start",
+    ("Docker", "console"): "docker; tests/deploy/build_image.py runs the Dockerfile's steps",
+    ("Kubernetes", "console"): "kubectl; tests/deploy reads the manifests",
 }
