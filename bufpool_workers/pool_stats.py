@@ -25,6 +25,11 @@ PROTECTION: Final = MappingProxyType(
 )
 """The meaning of each level of secure memory, from the lowest."""
 LEVELS: Final = tuple(PROTECTION)
+RAISE_MEMLOCK: Final = (
+    "raise RLIMIT_MEMLOCK (ulimit -l in KiB, LimitMEMLOCK= in a systemd unit, --ulimit "
+    "memlock=BYTES for a container)"
+)
+"""The way to more secure memory, as errors, the doctor and the alerts word it."""
 
 
 class Counter(NamedTuple):

@@ -34,7 +34,7 @@ BELOW = {
         "counters",
         "sealing",
     }
-    | {"metrics", "_loading"},
+    | {"metrics", "diagnostics", "_loading"},
     "console": {
         "_environ",
         "errors",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from importlib.resources import files
 
 from bufpool_workers.counters.catalog import DEFAULT_NAMESPACE
@@ -22,10 +23,7 @@ def rules(
         f"# For the namespace {namespace!r}, the job {job!r} and the secure level {secure_level!r}."
     )
     lines = [head, *text[text.index("groups:") :].splitlines()]
-    # settings have the prefix too, in comments and in what is said of an alert
-    named = "".join(
-        (line if _is_prose(line) else _rename(line, namespace)) + "\n" for line in lines
-    )
+    named = "".join(_rename_outside_prose(lines, namespace))
     demanded = LEVELS.index(secure_level) if secure_level in LEVELS else 0
     return named.replace(f"{_DEMANDED}1", f"{_DEMANDED}{demanded}").replace(_JOB, f'"{job}"')
 
@@ -35,8 +33,14 @@ def dashboard(namespace: str = DEFAULT_NAMESPACE) -> str:
     return _rename(_read("grafana", "dashboard.json"), namespace)
 
 
-def _is_prose(line: str) -> bool:
-    return line.lstrip().startswith(("#", "summary:", "description:"))
+def _rename_outside_prose(lines: Iterable[str], namespace: str) -> Iterator[str]:
+    """Rename metrics, but not settings: they have the prefix too, in comments and annotations."""
+    is_annotation = False
+    for line in lines:
+        text = line.lstrip()
+        is_annotation = not text.startswith("- ") and (is_annotation or text == "annotations:")
+        is_prose = is_annotation or text.startswith("#")
+        yield (line if is_prose else _rename(line, namespace)) + "\n"
 
 
 def _rename(text: str, namespace: str) -> str:

@@ -12,7 +12,7 @@ from rich.text import Text
 from bufpool_workers import units
 from bufpool_workers.counters.report import ProcessReport, Report
 from bufpool_workers.diagnostics.nodes import Node
-from bufpool_workers.diagnostics.problems import PROBLEMS
+from bufpool_workers.diagnostics.problems import PROBLEMS, find_problems, sentence
 from bufpool_workers.pool_stats import PoolStats
 
 _PIPE_COLUMNS = 10_000  # never broken, however long a directory's name is
@@ -38,6 +38,7 @@ def draw_node(node: Node, *, before: Report | None = None) -> RenderableType:
     if report.processes:
         parts += ["", _processes(report.processes)]
     notes = [
+        *(() if before else _problems(report)),
         *_troubles(report),
         *(f"escaped {its.pool} {its.place}: {its.escapes}" for its in report.escape_places),
         *(f"skipped {name}: {reason}" for name, reason in report.skipped.items()),
@@ -155,6 +156,11 @@ def _table(*words: str, numbers: Sequence[str]) -> Table:
     for name in numbers:
         table.add_column(name, justify="right", no_wrap=True)
     return table
+
+
+def _problems(report: Report) -> Iterator[str]:
+    for problem, number in find_problems(report):
+        yield f"{sentence(f'{problem.title}: {number}')} {sentence(problem.advice)}"
 
 
 def _troubles(report: Report) -> Iterator[str]:

@@ -7,11 +7,8 @@ from resource import RLIM_INFINITY
 
 from bufpool_workers import memory
 from bufpool_workers.diagnostics.finding import Finding, ok
+from bufpool_workers.pool_stats import RAISE_MEMLOCK
 from bufpool_workers.settings import Settings
-
-RAISE_MEMLOCK = (
-    "ulimit -l in KiB, LimitMEMLOCK= in a systemd unit, --ulimit memlock=BYTES for a container"
-)
 
 
 def check_recycling(settings: Settings, *, limit_bytes: int, used_bytes: int) -> Finding:
@@ -82,7 +79,7 @@ def check_locking(
             f"bufpool_max_bytes allows {most} bytes of secure and random memory and bufpool_warm "
             f"makes {warm} at start, RLIMIT_MEMLOCK is {soft_limit} bytes: what is beyond it can't "
             "be locked, and is counted as unlocked",
-            f"lower the ones, or raise the other ({RAISE_MEMLOCK})",
+            f"lower the ones, or {RAISE_MEMLOCK}",
         )
     elif level == "plain":
         yield Finding(

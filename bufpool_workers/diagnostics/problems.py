@@ -1,40 +1,67 @@
-"""The conditions that need attention: one list for the page, the commands and the alerts.
+"""The conditions that need attention: one list for the log, the page, the commands and the alerts.
 
-`deploy/prometheus/rules.yml` says the same of those alerts that this list names; a test compares
-them. To add a condition, count it in `pool_stats`, describe it here and write its alert.
+`deploy/prometheus/rules.yml` says the same of the alerts that are named here, and its runbook has
+a section for each; tests compare them. To add a condition, count it in `pool_stats`, describe it
+here, and write its alert and the alert's section.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from bufpool_workers.counters.report import Report
 from bufpool_workers.diagnostics.finding import Severity
-from bufpool_workers.pool_stats import PoolStats
+from bufpool_workers.pool_stats import RAISE_MEMLOCK
 
-SHOW_PLACES: Final = (
-    "PYTHONWARNINGS=default::ResourceWarning in the worker's environment makes its log name the "
-    "task or the place"
-)
+if TYPE_CHECKING:
+    from bufpool_workers.counters.report import Report
+    from bufpool_workers.pool_stats import PoolStats
+
+_LOGGED: Final = frozenset({"escapes", "reclaims", "damages", "unlocked"})
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
-    """A condition that a report counts: how bad it is, and what to do about it.
+class Condition:
+    """A condition that has an alert: how bad it is, and what to do about it.
 
-    `field` names a counter of the pools, or `unwarmed` or `skipped` of the whole node. `title` and
-    `advice` are phrases, in which backquotes enclose code. `label` heads the number in a narrow
-    line. `alert` is the alert's name in Prometheus.
+    `title`, `remedy` and `advice` are phrases, in which backquotes enclose code. `alert` is the
+    alert's name in Prometheus.
+    """
+
+    severity: Severity
+    title: str
+    remedy: str
+    alert: str
+
+    @property
+    def advice(self) -> str:
+        """What to do, and where to look."""
+        return self.remedy
+
+
+@dataclass(frozen=True, slots=True)
+class Problem(Condition):
+    """A condition that a report counts.
+
+    `field` names a counter of the pools, or `unwarmed` or `skipped` of the whole node. `label`
+    heads the number in a narrow line.
     """
 
     field: str
-    severity: Severity
     label: str
-    title: str
-    advice: str
-    alert: str
+
+    @property
+    def log_words(self) -> str:
+        """The beginning of its lines in the log of the process where it happens."""
+        return f"bufpool: {self.field}"
+
+    @property
+    def advice(self) -> str:
+        """What to do, and where to look."""
+        if self.field in _LOGGED:
+            return f"{self.remedy}; the log names task and place in its lines `{self.log_words}`"
+        return self.remedy
 
     def count(self, report: Report) -> int:
         """Return how often the report counts it."""
@@ -51,63 +78,92 @@ class Problem:
 
 PROBLEMS: Final = (
     Problem(
-        "skipped",
-        "warning",
-        "skipped",
-        "files that can't be read",
-        "what they count is missing; remove them, if no process writes them",
-        "BufpoolFilesSkipped",
+        field="skipped",
+        severity="warning",
+        label="skipped",
+        title="files that can't be read",
+        remedy="what they count is missing; remove them, if no process writes them",
+        alert="BufpoolFilesSkipped",
     ),
     Problem(
-        "unwarmed",
-        "warning",
-        "not warm",
-        "processes that are not warm",
-        "the worker's log says whether the warm-up failed or ran out of bufpool_warm_seconds",
-        "BufpoolUnwarmed",
+        field="unwarmed",
+        severity="warning",
+        label="not warm",
+        title="processes that are not warm",
+        remedy="the log says `warm-up failed`, and why, or that `bufpool_warm_seconds` was over",
+        alert="BufpoolUnwarmed",
     ),
     Problem(
-        "damages",
-        "error",
-        "damaged",
-        "buffers written past their end",
-        "their memory is not lent again; look for native code that writes more than `len(buffer)` "
-        "bytes, the worker's log says when",
-        "BufpoolDamages",
+        field="damages",
+        severity="error",
+        label="damaged",
+        title="buffers written past their end",
+        remedy="their memory is not lent again; look for native code that writes more than "
+        "`len(buffer)` bytes",
+        alert="BufpoolDamages",
     ),
     Problem(
-        "unlocked",
-        "warning",
-        "unlocked",
-        "buffers lent below the best level of protection",
-        "raise RLIMIT_MEMLOCK, or demand a level with bufpool_secure_level",
-        "BufpoolUnlocked",
+        field="unlocked",
+        severity="warning",
+        label="unlocked",
+        title="buffers lent below the best level of protection",
+        remedy=f"{RAISE_MEMLOCK}, or demand a level with bufpool_secure_level",
+        alert="BufpoolUnlocked",
     ),
     Problem(
-        "limit_hits",
-        "warning",
-        "at limit",
-        "requests that met the cap of their pool",
-        "hold fewer buffers at once, or raise bufpool_max_bytes",
-        "BufpoolLimit",
+        field="limit_hits",
+        severity="warning",
+        label="at limit",
+        title="requests that met the cap of their pool",
+        remedy="hold fewer buffers at once, or raise bufpool_max_bytes",
+        alert="BufpoolLimit",
     ),
     Problem(
-        "escapes",
-        "warning",
-        "escapes",
-        "views that outlived their buffer",
-        f"copy what a task keeps of a buffer after its `with`; {SHOW_PLACES}",
-        "BufpoolEscapes",
+        field="escapes",
+        severity="warning",
+        label="escapes",
+        title="views that outlived their buffer",
+        remedy="copy what a task keeps of a buffer after its `with`",
+        alert="BufpoolEscapes",
     ),
     Problem(
-        "reclaims",
-        "warning",
-        "reclaims",
-        "buffers dropped, or still held when their task ended",
-        f"use `with` or pooled_buffer; {SHOW_PLACES}",
-        "BufpoolReclaims",
+        field="reclaims",
+        severity="warning",
+        label="reclaims",
+        title="buffers dropped, or still held when their task ended",
+        remedy="use `with` or pooled_buffer",
+        alert="BufpoolReclaims",
     ),
 )
+SECURE_LEVEL_LOW: Final = Condition(
+    severity="error",
+    title="secure memory below the level that is demanded",
+    remedy=f"{RAISE_MEMLOCK}, or demand less with bufpool_secure_level",
+    alert="BufpoolSecureLevelLow",
+)
+HIT_RATE_LOW: Final = Condition(
+    severity="warning",
+    title="gets that find no buffer in their pool",
+    remedy="warm more buffers of the sizes that miss with bufpool_warm, or raise "
+    "bufpool_max_bytes; `celery -A proj bufpool doctor` suggests levels",
+    alert="BufpoolHitRateLow",
+)
+SCRAPE_FAILING: Final = Condition(
+    severity="error",
+    title="a node that can't be scraped",
+    remedy="no worker runs there, it listens elsewhere than bufpool_metrics_port says, or its "
+    "metrics directory is gone",
+    alert="BufpoolScrapeFailing",
+)
+CONDITIONS: Final = (*PROBLEMS, SECURE_LEVEL_LOW, HIT_RATE_LOW, SCRAPE_FAILING)
+"""All that have an alert."""
+
+_BY_FIELD: Final = {problem.field: problem for problem in PROBLEMS}
+
+
+def problem_of(field: str) -> Problem:
+    """Return the problem that a counter counts; raises KeyError if it counts none."""
+    return _BY_FIELD[field]
 
 
 def find_problems(report: Report) -> Iterator[tuple[Problem, int]]:

@@ -33,6 +33,7 @@ import logging
 import operator
 import warnings
 from contextvars import ContextVar
+from sys import is_finalizing
 
 from bufpool_workers.errors import LimitExceeded, PoolClosed
 from bufpool_workers.memory cimport _os
@@ -57,6 +58,7 @@ include "_core/counters.pyx"
 include "_core/arena.pyx"
 include "_core/secure.pyx"
 include "_core/scope.pyx"
+include "_core/misuse.pyx"
 include "_core/buffer.pyx"
 include "_core/pool.pyx"
 include "_core/process.pyx"

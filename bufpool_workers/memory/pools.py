@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 import time
 import warnings
@@ -92,14 +93,19 @@ class Pools:
         needed since the last time.
         """
         taken = _core.end_scope(task_id, *self._all())
+        _core.tell_noted()
         if time.monotonic() >= self._trim_at:
             self._trim_at = time.monotonic() + self.settings.trim_after_seconds
             for pool in self._all():
                 pool.trim(all_idle=False)
         # last, since a warning may be made an error
         for kind, nbytes, viewed, place in taken:
+            note = functools.partial(
+                _core.note_misuse, kind=kind, nbytes=nbytes, place=place, blame=code, task=name
+            )
+            note("reclaims")
             if viewed:
-                _core.note_escape(kind, place)
+                note("escapes")
             _warn_reclaimed(
                 f"{kind} pool: task {name} ended holding a buffer of {nbytes} bytes"
                 + (f", acquired at {place}" if place else "")

@@ -6,6 +6,7 @@ import resource
 
 from bufpool_workers.errors import SecureLevelUnmet
 from bufpool_workers.memory import _mapping
+from bufpool_workers.pool_stats import RAISE_MEMLOCK
 from bufpool_workers.settings import Settings
 
 _OVERHEAD_BYTES = 64  # a slot's canary, and what aligns the next slot
@@ -23,8 +24,7 @@ def level_error(what: str, *, nbytes: int, level: str) -> SecureLevelUnmet:
         )
     return SecureLevelUnmet(
         asked + f"RLIMIT_MEMLOCK is {lock_limit()} and {_mapping.secure_locked_bytes()} bytes are "
-        "locked here already; raise it (ulimit -l in KiB, LimitMEMLOCK= in a systemd unit, "
-        "--ulimit memlock=BYTES for a container), or lower bufpool_warm"
+        f"locked here already; {RAISE_MEMLOCK}, or lower bufpool_warm"
     )
 
 

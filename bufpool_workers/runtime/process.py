@@ -22,6 +22,7 @@ from bufpool_workers.units import KiB, format_percentage
 
 if TYPE_CHECKING:
     from bufpool_workers.metrics.server import Endpoint
+    from bufpool_workers.runtime.misuse import MisuseLog
     from bufpool_workers.sealing.keyring import Keyring
 
 logger = logging.getLogger(__name__)
@@ -29,6 +30,7 @@ logger = logging.getLogger(__name__)
 _COUNTING: Final = tuple(
     f"bufpool_workers.counters.{name}" for name in ("catalog", "counterfile", "compaction")
 )
+_MISUSE: Final = "bufpool_workers.runtime.misuse"
 
 
 class Host(Protocol):
@@ -75,6 +77,7 @@ class Runtime:
     def _begin_in_child(self) -> None:
         self.counters = CounterBinding(self)
         self._keyring: Keyring | None = None
+        self._misuse: MisuseLog | None = None
         self._is_started = False
 
     def reset(self) -> None:
@@ -142,7 +145,7 @@ class Runtime:
         """Return the pools of this process; the first use makes them."""
         settings = self.settings
         if self._pools is None:
-            _loading.load(*_COUNTING)
+            _loading.load(*_COUNTING, _MISUSE)
         made = _core.installed_pools() or self._pools or Pools(settings, prepare=self._bind)
         self._pools = _core.install(made)  # of two threads that made some, the first one's
         return self._pools
@@ -150,9 +153,24 @@ class Runtime:
     def _bind(self, pool: BufferPool) -> None:
         self.counters.bind(pool)
 
-    def note_escape(self, kind: str, place: str) -> None:
-        """Count an escape by the place where its buffer was acquired; the core calls it."""
-        self.counters.note_escape(kind, place)
+    def note_misuse(  # noqa: PLR0913 - as the core calls it
+        self,
+        field: str,
+        kind: str,
+        nbytes: int,
+        number: int,
+        task: str | None,
+        acquired_at: str | None,
+        place: str,
+    ) -> None:
+        """Log a misuse that the core has counted; count an escape by where its buffer came from."""
+        if self._misuse is None:
+            from bufpool_workers.runtime.misuse import MisuseLog  # noqa: PLC0415 - loaded by now
+
+            self._misuse = MisuseLog()
+        if field == "escapes" and acquired_at is not None:
+            self.counters.note_escape(kind, acquired_at)
+        self._misuse.note(field, kind=kind, nbytes=nbytes, number=number, task=task, place=place)
 
     def start_process(self) -> None:
         """Warm the pools and load the private keys, once in each process; safe to call again.
@@ -184,7 +202,7 @@ class Runtime:
 
     def load_late_imports(self) -> None:
         """Import what is else imported at its first use; for main processes, before they fork."""
-        _loading.load(*_COUNTING)
+        _loading.load(*_COUNTING, _MISUSE)
         if self.settings.warm["random"]:
             load_keystream()
         if self.settings.tune_malloc:
@@ -239,6 +257,8 @@ class Runtime:
             return self._end(job.id, job)
         finally:  # a warning may be made an error
             self.counters.ensure_file()
+            if self._misuse is not None:
+                self._misuse.log_due()
             if self.counters.is_trim_asked():
                 warmup.trim(self.pools)
 

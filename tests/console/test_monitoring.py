@@ -21,11 +21,9 @@ SHIPPED = files("bufpool_workers.console.deploy")
 
 
 def expressions(text):
-    """Everything but what is said to people: comments, summaries, descriptions."""
-    lines = [
-        line for line in text.splitlines() if not re.match(r"\s*(#|summary:|description:)", line)
-    ]
-    return "\n".join(lines)
+    """Everything but what is said to people: comments and annotations."""
+    text = re.sub(r"(?m)^\s*#.*\n", "", text)
+    return re.sub(r"(?m)^( *)annotations:\n(?:\1 .*\n?)*", "", text)
 
 
 def test_rules_of_default_names_equal_the_shipped_ones():

@@ -6,13 +6,11 @@ import pytest
 import yaml
 
 from bufpool_workers.console import monitoring
-from bufpool_workers.diagnostics.problems import PROBLEMS, find_problems, sentence
+from bufpool_workers.diagnostics.problems import CONDITIONS, PROBLEMS, find_problems, sentence
 from bufpool_workers.metrics import ProcessReport, Report
 from bufpool_workers.pool_stats import PoolStats
 
 OF_THE_NODE = {"skipped", "unwarmed"}
-# a rate, a demanded level and a scrape: a report counts none of them
-OTHER_ALERTS = {"BufpoolHitRateLow", "BufpoolSecureLevelLow", "BufpoolScrapeFailing"}
 
 
 def alerts():
@@ -20,19 +18,24 @@ def alerts():
     return {rule["alert"]: rule for group in groups for rule in group["rules"] if "alert" in rule}
 
 
-def test_every_alert_about_a_counted_condition_is_in_the_list():
-    assert {problem.alert for problem in PROBLEMS} | OTHER_ALERTS == set(alerts())
+def test_every_alert_is_in_the_list():
+    assert {condition.alert for condition in CONDITIONS} == set(alerts())
+
+
+@pytest.mark.parametrize("condition", CONDITIONS, ids=lambda condition: condition.alert)
+def test_alert_has_advice_and_severity_of_its_condition(condition):
+    alert = alerts()[condition.alert]
+    assert alert["annotations"]["description"] == sentence(condition.advice)
+    if condition.severity == "error":
+        assert alert["labels"]["severity"] == "critical"
 
 
 @pytest.mark.parametrize("problem", PROBLEMS, ids=lambda problem: problem.field)
-def test_alert_has_title_advice_and_severity_of_its_problem(problem):
+def test_alert_has_the_title_of_its_problem(problem):
     alert = alerts()[problem.alert]
     number = ": {{ $value }}" if problem.field in OF_THE_NODE else " ({{ $labels.pool }} pool)"
     title = sentence(problem.title).removesuffix(".")
     assert alert["annotations"]["summary"] == title + number
-    assert alert["annotations"]["description"] == sentence(problem.advice)
-    if problem.severity == "error":
-        assert alert["labels"]["severity"] == "critical"
 
 
 def test_each_problem_is_counted_by_a_report():

@@ -79,9 +79,9 @@ def test_what_went_wrong_is_said_with_what_to_do(field, words):
 def test_each_advice_is_whole_beside_the_others():
     page = read(pools={"secure": PoolStats.of_sizes({"4kb": PoolStats(escapes=1, reclaims=1)})})
     text = " ".join(page.text.split())
-    assert "after its with ; PYTHONWARNINGS=default::ResourceWarning in the worker's" in text
-    assert "the place. bufpool_debug counts places. Buffers dropped" in text
-    assert "Use with or pooled_buffer; PYTHONWARNINGS=" in text
+    assert "after its with ; the log names task and place in its lines bufpool: escapes" in text
+    assert "bufpool_debug counts places. Buffers dropped" in text
+    assert "Use with or pooled_buffer; the log names" in text
 
 
 def test_a_process_that_is_not_warm_and_a_file_that_is_not_read_are_said():

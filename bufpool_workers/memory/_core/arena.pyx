@@ -81,6 +81,8 @@ cdef class Arena:
     cdef Py_ssize_t one_shot_bytes
     cdef Py_ssize_t lent           # slots that are checked out
     cdef Py_ssize_t damaged_bytes  # of the last slot that was written past its end, or -1
+    cdef Py_ssize_t unlocked       # lent below their level, and not reported yet
+    cdef Py_ssize_t unlocked_bytes # of the last of these
     cdef bint lend_at_limit        # maps one-shot slabs beyond the cap
     cdef bint over_cap             # it did
     cdef bint cap_warned           # and that was logged

@@ -65,7 +65,7 @@ cdef class Buffer:
             self.slot.size_class.count[<int>ESCAPES][0] += 1
         where, place = self.arena.acquired_at(self.slot), self.arena.place(self.slot)
         self.arena.return_slot(self.slot)
-        note_escape(self.arena.name, place)
+        note_misuse("escapes", self.arena.name, self.slot.nbytes, place=place, blame=blame)
         return warn(f"{self.arena.name} pool: a view outlived its buffer of {self.slot.nbytes} "
                     f"bytes{where}; its memory is kept apart until the last view dies", blame)
 
@@ -75,7 +75,10 @@ cdef class Buffer:
             if self.slot.checkout_id != self.checkout_id:    # another thread released it meanwhile
                 return 0
         self.end_any(blame)
-        return report_damage(self.arena) if self.arena.damaged_bytes >= 0 else 0
+        if has_found(self.arena):
+            note_found(self.arena, task_of(current_job()), blame)
+            tell_noted()
+        return 0
 
     def release(self):
         """Return the memory to its pool.
@@ -149,8 +152,10 @@ cdef class DropReport:
     def __dealloc__(self):
         message = (f"{self.arena.name} pool: a buffer of {self.slot.nbytes} bytes was dropped "
                    f"without release{self.arena.acquired_at(self.slot)}")
-        if self.arena.damaged_bytes >= 0:
-            report_damage(self.arena)
+        task = task_of(current_job())
+        note_later("reclaims", self.arena, self.slot.nbytes, 1, task, self.arena.place(self.slot),
+                   None)
+        note_found(self.arena, task, None)
         warn(message, None)
 
 

@@ -181,8 +181,8 @@ lend_at_limit=True, secure_level="any", prepare=None, locate=None)\n--\n
             if self.which != REGULAR:
                 self.arena.reclaim(0, True)
             self.arena.shrink(PREWARMED, True)
-            if self.arena.damaged_bytes >= 0:
-                report_damage(self.arena)
+            note_found(self.arena, None, None)
+            tell_noted()
 
     def __repr__(self):
         # without current_arena(), which would make one

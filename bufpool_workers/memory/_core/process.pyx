@@ -6,7 +6,7 @@ cdef object owner = None
 
 
 def set_owner(runtime, /):
-    """Let `runtime` make the default pools (its `pools`) and count escapes (`note_escape`)."""
+    """Let `runtime` make the default pools (its `pools`) and log misuse (`note_misuse`)."""
     global owner
     owner = runtime
 
@@ -15,12 +15,6 @@ cdef object pools_of_owner():
     if owner is None:
         _loading.load("bufpool_workers.runtime")      # it sets the owner
     return owner.pools
-
-
-def note_escape(str kind not None, str place):
-    """Tell the owner of an escape of a buffer acquired at a known place."""
-    if place is not None and owner is not None:
-        owner.note_escape(kind, place)
 
 
 def install(pools not None, /):

@@ -73,6 +73,7 @@ def end_scope(str name not None, *pools):
         return []
     cdef Scope last = scope.outer
     scope_variable.set(last)
+    job = innermost.job
     found = []
     while innermost is not last:
         innermost.ended = True
@@ -81,8 +82,9 @@ def end_scope(str name not None, *pools):
                 found += pool.arena.reclaim(innermost.number, False)
         innermost = innermost.outer
     for pool in pools:
-        if pool.arena.damaged_bytes >= 0:
-            report_damage(pool.arena)
+        if has_found(pool.arena):
+            note_found(pool.arena, task_of(job),
+                       getattr(getattr(job, "function", None), "__code__", None))
         if pool.arena.over_cap:
             pool.arena.report_cap()
     return found

@@ -29,6 +29,8 @@ cdef bint make_ready(Arena arena, Slot* slot) noexcept:
     cdef SizeClass* c = slot.size_class
     if slot.slab.mapping.level == PLAIN:
         c.count[<int>UNLOCKED][0] += 1
+        arena.unlocked += 1
+        arena.unlocked_bytes = slot.nbytes
         c.nplain = min(c.nplain, c.nfree)
     set_canary(slot.memory + slot.nbytes)
     if arena.kind == SECURE:
@@ -98,11 +100,3 @@ cdef Py_ssize_t slots_to_lock(Arena arena, SizeClass* c, Py_ssize_t nslots) noex
     while n and not can_map(n * arena.stride(c.size), max(arena.min_level, MLOCK)):
         n //= 2
     return n or (nslots if arena.min_level == PLAIN else 1)
-
-
-cdef int report_damage(Arena arena) except -1:
-    """Log what `overwrite` found, where Python code may run again."""
-    nbytes, arena.damaged_bytes = arena.damaged_bytes, -1
-    logger.error("bufpool: %s pool: something wrote past the end of a buffer of %d bytes; its "
-                 "memory is not lent again", arena.name, nbytes)
-    return 0
