@@ -27,6 +27,7 @@ SECTIONS = (
     "metrics",
     "task_cost",
     "imports",
+    "scale",
     "through_worker",
 )
 OPTIONAL = {"go_original": "needs Go", "pythons": "needs other Pythons"}

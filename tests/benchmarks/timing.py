@@ -21,7 +21,7 @@ from typing import Any
 
 SAMPLE_SECONDS = 0.004
 ROUNDS = 25
-_START_SECONDS = 120
+_START_SECONDS = 300
 
 
 @dataclass(frozen=True)
