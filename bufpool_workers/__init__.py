@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from bufpool_workers import _lazy
 
 if TYPE_CHECKING:
+    from bufpool_workers._version import __version__
     from bufpool_workers.celery.plugin import setup
     from bufpool_workers.decorators import pooled_buffer, sealed
     from bufpool_workers.errors import (
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from bufpool_workers.units import GiB, KiB, MiB
 
 __all__ = [  # noqa: RUF022 - in reading order
+    "__version__",
     # wiring
     "setup",
     "configure",
@@ -87,6 +89,7 @@ __all__ = [  # noqa: RUF022 - in reading order
 ]
 
 _HOMES = {
+    "__version__": "_version",
     "setup": "celery.plugin",
     "configure": "runtime",
     "pooled_buffer": "decorators",

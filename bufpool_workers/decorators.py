@@ -27,6 +27,9 @@ _LENDERS = {
 }
 
 
+_POOLED = "__bufpool_pooled__"  # functools.wraps copies it to the decorators above
+
+
 def pooled_buffer(
     size: Size, *, name: str = "buf", kind: Literal["regular", "secure", "random"] = "regular"
 ) -> Callable[[Function], Function]:
@@ -67,9 +70,15 @@ def pooled_buffer(
                 memory.release_on_exit(buffer, blame)
 
         call.__signature__ = signature  # type: ignore[attr-defined]  # read by inspect and Celery
+        setattr(call, _POOLED, True)
         return call
 
     return decorate
+
+
+def is_pooled(function: Any) -> bool:
+    """Return whether a function gets buffers of `pooled_buffer`."""
+    return getattr(function, _POOLED, False) is True
 
 
 def sealed(*names: str) -> Callable[[Function], Function]:

@@ -16,6 +16,8 @@ from bufpool_workers.pool_stats import KINDS
 from bufpool_workers.units import GiB, KiB, MiB, format_size, parse_size
 
 PREFIX = "bufpool_"
+PACKAGE = "bufpool_workers"
+"""No setting: under this name a Celery app's configuration says that it was set up."""
 
 _PAGE = 4 * KiB
 
@@ -261,7 +263,9 @@ class Settings:
         keys = list(conf)  # reads a configuration that is still pending: before, it has no prefix
         prefix = (getattr(conf, "prefix", None) or "").lower()
         names = {key: str(key).lower().removeprefix(prefix) for key in keys}
-        return cls.read({n: conf[key] for key, n in names.items() if n.startswith(PREFIX)})
+        return cls.read(
+            {n: conf[key] for key, n in names.items() if n.startswith(PREFIX) and n != PACKAGE}
+        )
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:

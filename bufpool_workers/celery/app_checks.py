@@ -6,6 +6,7 @@ import functools
 import inspect
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -15,11 +16,14 @@ from bufpool_workers._environ import VARIABLE, directory_of_environment
 from bufpool_workers.celery.environment import environment
 from bufpool_workers.celery.plugin import is_set_up
 from bufpool_workers.console.key_checks import check_keys
+from bufpool_workers.decorators import is_pooled
 from bufpool_workers.diagnostics.capacity import check_budget, check_memory, check_recycling
 from bufpool_workers.diagnostics.finding import Finding
-from bufpool_workers.diagnostics.limits import Process, peak_bytes
+from bufpool_workers.diagnostics.limits import Process, machine_bytes, peak_bytes
 from bufpool_workers.sealing.parameters import parameters_of, sealed_names
 from bufpool_workers.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 _DEEPEST = 20  # decorators on a task
 
@@ -32,10 +36,15 @@ def check_app(
     `processes` is how many processes of it have been seen; 0 for none.
     """
     if not is_set_up(app):
+        names = (
+            ", ".join(decorated_tasks(app)) if "bufpool_workers.decorators" in sys.modules else ""
+        )
         yield Finding(
             "error",
             "setup",
-            "bufpool_workers.setup was not called with the app: its workers pool nothing",
+            "bufpool_workers.setup was not called with the app"
+            + (f", whose tasks use it ({names})" if names else "")
+            + ": its workers pool nothing",
             "give the app with -A, and call bufpool_workers.setup(app) where it is made",
         )
         return
@@ -47,7 +56,10 @@ def check_app(
         used_bytes=peak_bytes(),
     )
     yield check_memory(
-        settings, processes=processes or concurrency(app), limit=process.memory_limit_bytes
+        settings,
+        processes=processes or concurrency(app),
+        limit=process.memory_limit_bytes,
+        machine=machine_bytes(),
     )
     yield from check_keys(settings)
     try:
@@ -63,6 +75,33 @@ def check_app(
     tasks = {name: task for name, task in app.tasks.items() if not name.startswith("celery.")}
     yield from check_decorators(tasks)
     yield from check_sealed(app, tasks, settings, process=process)
+
+
+def decorated_tasks(app: Celery) -> list[str]:
+    """Return the names of the app's tasks that have a decorator of this package."""
+    return sorted(
+        name for name, task in app.tasks.items() if any(map(_is_decorated, _functions(task.run)))
+    )
+
+
+def _is_decorated(function: Callable[..., Any]) -> bool:
+    return is_pooled(function) or bool(sealed_names(function))
+
+
+def warn_without_setup(app: Celery) -> None:
+    """Log an error if tasks of a worker's app use this package, which `setup` was not called with.
+
+    Without it nothing else would say so: the decorators work, and pool in each process anew.
+    """
+    names = [] if is_set_up(app) else decorated_tasks(app)
+    if names:
+        logger.error(
+            "bufpool: bufpool_workers.setup was not called with the app %r, whose tasks use it "
+            "(%s): nothing is warm before the first task, nothing is scraped, and sealed arguments "
+            "are neither opened nor checked; call bufpool_workers.setup(app) where the app is made",
+            app.main,
+            ", ".join(names),
+        )
 
 
 def check_early_metrics() -> Iterator[Finding]:
@@ -146,7 +185,7 @@ def _functions(function: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
     seen: list[Any] = []
     waiting = [function]
     while waiting and len(seen) < _DEEPEST:
-        current = inspect.unwrap(waiting.pop(0), stop=lambda f: bool(sealed_names(f)))
+        current = inspect.unwrap(waiting.pop(0), stop=_is_decorated)
         if isinstance(current, functools.partial):
             current = current.func
         if any(current is each for each in seen):

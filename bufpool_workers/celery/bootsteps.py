@@ -70,6 +70,11 @@ class PoolStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ships n
             check_schedule(parent.app)
         runtime = current_runtime()
         settings = runtime.settings
+        runtime.check_warm(
+            processes=(getattr(parent, "max_concurrency", None) or parent.concurrency)
+            if issubclass(parent.pool_cls, PreforkPool)
+            else 1
+        )
         runtime.load_late_imports()
         if settings.public_key is not None:
             from bufpool_workers.sealing.keys import check_public  # noqa: PLC0415 - cryptography

@@ -6,9 +6,11 @@ Every `celery` command loads this module, so the host's methods import what they
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import click
+from celery import signals
 
 from bufpool_workers.console.commands import LazyGroup
 
@@ -60,3 +62,14 @@ class AppHost:
         from bufpool_workers.celery.doctor import diagnose
 
         return diagnose(finder)
+
+
+def _worker_begins(instance: Any, **_: Any) -> None:
+    """Warn of an app that uses the package without `setup`, at the start of any worker."""
+    if "bufpool_workers.decorators" in sys.modules:
+        from bufpool_workers.celery.app_checks import warn_without_setup
+
+        warn_without_setup(instance.app)
+
+
+signals.celeryd_after_setup.connect(_worker_begins, weak=False, dispatch_uid="bufpool")

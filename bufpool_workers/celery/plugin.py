@@ -11,11 +11,12 @@ from weakref import WeakKeyDictionary, ref
 from celery import Celery, current_task, signals, uuid
 from celery.exceptions import ImproperlyConfigured
 
+import bufpool_workers
 from bufpool_workers.celery.environment import environment
 from bufpool_workers.errors import SealError, SettingsError
 from bufpool_workers.runtime import Job, current_job, current_runtime
 from bufpool_workers.sealing.parameters import user_function
-from bufpool_workers.settings import Settings
+from bufpool_workers.settings import PACKAGE, Settings
 
 _HERE = "bufpool_workers.celery"
 # by name: only workers import them
@@ -68,6 +69,8 @@ def setup(app: Celery) -> None:
     runtime.add_host(CeleryHost(app))
     app.steps["worker"].update(_STEPS)
     _refuse_unsealed(app)
+    if "celery.bin.celery" in sys.modules:  # for `celery report` and `inspect conf`
+        app.add_defaults(_presence)
     if "celery.worker.control" in sys.modules:  # the `celery` command; a worker's step does it too
         from bufpool_workers.celery import control  # noqa: PLC0415 - not in producers
 
@@ -84,6 +87,10 @@ def setup(app: Celery) -> None:
     signals.worker_shutdown.connect(_worker_ends, weak=False, dispatch_uid="bufpool")
     signals.task_prerun.connect(_task_begins, weak=False, dispatch_uid="bufpool")
     signals.task_postrun.connect(_task_ended, weak=False, dispatch_uid="bufpool")
+
+
+def _presence() -> dict[str, str]:
+    return {PACKAGE: f"set up, version {bufpool_workers.__version__}"}
 
 
 def is_set_up(app: Celery) -> bool:

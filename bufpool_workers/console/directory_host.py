@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from bufpool_workers.diagnostics.finding import Finding
-from bufpool_workers.diagnostics.limits import Process
+from bufpool_workers.diagnostics.limits import Process, machine_bytes
 from bufpool_workers.diagnostics.node_finder import NodeFinder
 from bufpool_workers.errors import SettingsError
 from bufpool_workers.settings import Settings
@@ -49,7 +49,10 @@ class DirectoryHost:
         from bufpool_workers.diagnostics.capacity import check_memory  # noqa: PLC0415 - as above
 
         yield check_memory(
-            self.settings, processes=max(processes, 1), limit=process.memory_limit_bytes
+            self.settings,
+            processes=max(processes, 1),
+            limit=process.memory_limit_bytes,
+            machine=machine_bytes(),
         )
         if self.settings.public_key or self.settings.private_keys:
             from bufpool_workers.console.key_checks import (  # noqa: PLC0415 - cryptography

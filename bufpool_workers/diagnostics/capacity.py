@@ -9,6 +9,7 @@ from bufpool_workers import memory
 from bufpool_workers.diagnostics.finding import Finding, ok
 from bufpool_workers.pool_stats import RAISE_MEMLOCK
 from bufpool_workers.settings import Settings
+from bufpool_workers.units import format_bytes
 
 
 def check_recycling(settings: Settings, *, limit_bytes: int, used_bytes: int) -> Finding:
@@ -16,33 +17,51 @@ def check_recycling(settings: Settings, *, limit_bytes: int, used_bytes: int) ->
     cap = sum(settings.max_bytes.values())
     if not limit_bytes:
         return ok("recycling", "worker_max_memory_per_child is not set")
+    limit, used = format_bytes(limit_bytes), format_bytes(used_bytes)
     if cap + used_bytes > limit_bytes:
         return Finding(
             "warning",
             "recycling",
-            f"bufpool_max_bytes allows {cap} bytes on top of the {used_bytes} that the worker "
-            f"uses, above worker_max_memory_per_child, {limit_bytes} bytes: children may be "
+            f"bufpool_max_bytes allows {format_bytes(cap)} on top of the {used} that the worker "
+            f"uses, above worker_max_memory_per_child, {limit}: children may be "
             "recycled again and again",
             "lower the one or raise the other",
         )
-    return ok("recycling", f"{cap + used_bytes} bytes at most, {limit_bytes} allowed for a child")
+    return ok("recycling", f"{format_bytes(cap + used_bytes)} at most, {limit} allowed for a child")
 
 
-def check_memory(settings: Settings, *, processes: int, limit: int | None) -> Finding:
-    """Check that the pools of all processes fit into the cgroup's memory."""
+def check_memory(
+    settings: Settings, *, processes: int, limit: int | None, machine: int | None = None
+) -> Finding:
+    """Check that the pools of all processes fit into the cgroup's memory, and the machine's."""
     cap = processes * sum(settings.max_bytes.values())
     warm = processes * sum(
         size * count for levels in settings.warm.values() for size, count in levels.items()
     )
-    each = f"{processes} processes: {warm} bytes warm, {cap} at most"
-    if limit is None:
-        return ok("memory", f"{each}; no cgroup limits their memory")
-    if cap <= limit:
-        return ok("memory", f"{each}; the cgroup allows {limit}")
+    number = f"{processes} process{'' if processes == 1 else 'es'}"
+    bounds = [(limit, "the cgroup allows"), (machine, "this machine has")]
+    known = [(nbytes, what) for nbytes, what in bounds if nbytes is not None]
+    if not known:
+        return ok(
+            "memory",
+            f"{number}: {format_bytes(warm)} warm, {format_bytes(cap)} at most; no "
+            "cgroup limits their memory",
+        )
+    most, what = min(known)
+    if warm > most:
+        return Finding(
+            "error",
+            "memory",
+            f"bufpool_warm takes {format_bytes(warm)} in {number}, {what} {format_bytes(most)}",
+            "lower bufpool_warm or the number of processes (the worker's concurrency)",
+        )
+    each = f"{number}: {format_bytes(warm)} warm, {format_bytes(cap)} at most"
+    if cap <= most:
+        return ok("memory", f"{each}; {what} {format_bytes(most)}")
     return Finding(
-        "error" if warm > limit else "warning",
+        "warning",
         "memory",
-        f"{each}, but the cgroup allows {limit}: the kernel may kill them",
+        f"{each}, but {what} {format_bytes(most)}: the kernel may kill them",
         "lower bufpool_max_bytes, bufpool_warm or the worker's concurrency, or raise the limit",
     )
 
@@ -76,9 +95,10 @@ def check_locking(
         yield Finding(
             "warning",
             "memlock",
-            f"bufpool_max_bytes allows {most} bytes of secure and random memory and bufpool_warm "
-            f"makes {warm} at start, RLIMIT_MEMLOCK is {soft_limit} bytes: what is beyond it can't "
-            "be locked, and is counted as unlocked",
+            f"bufpool_max_bytes allows {format_bytes(most)} of secure and random memory and "
+            f"bufpool_warm makes {format_bytes(warm)} at start, RLIMIT_MEMLOCK is "
+            f"{format_bytes(soft_limit)}: what is beyond it can't be locked, and is counted as "
+            "unlocked",
             f"lower the ones, or {RAISE_MEMLOCK}",
         )
     elif level == "plain":
@@ -89,9 +109,11 @@ def check_locking(
             "and are counted as unlocked",
         )
     else:
-        limit = "unlimited" if may_lock_any or soft_limit == RLIM_INFINITY else f"{soft_limit}"
+        is_free = may_lock_any or soft_limit == RLIM_INFINITY
+        limit = "any amount" if is_free else format_bytes(soft_limit)
         yield ok(
-            "memlock", f"secure memory at level {level}; {most} bytes at most, {limit} allowed"
+            "memlock",
+            f"secure memory at level {level}; {format_bytes(most)} at most, {limit} allowed",
         )
 
 

@@ -54,6 +54,11 @@ class Process:
         )
 
 
+def machine_bytes() -> int:
+    """Return the memory of this machine."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
 def peak_bytes() -> int:
     """Return the most memory that this process has had in use so far; see getrusage(2)."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

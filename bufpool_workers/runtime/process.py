@@ -185,8 +185,10 @@ class Runtime:
             # before the warm-up, which may lock all that this process may lock
             try:
                 self.keyring  # noqa: B018 - loads it
-            except (SealError, SecureLevelUnmet):
-                logger.exception("bufpool: no private keys; tasks with sealed arguments will fail")
+            except (SealError, SecureLevelUnmet) as error:  # said in one line
+                logger.error(  # noqa: TRY400 - where it was tried says nothing
+                    "bufpool: no private keys; tasks with sealed arguments will fail: %s", error
+                )
         warmup.warm(self.pools, self.counters)
 
     def stop_process(self) -> None:
@@ -292,6 +294,23 @@ class Runtime:
             if self.directory.path is None and self.settings.metrics_dir is not None:
                 self.directory.path = Path(self.settings.metrics_dir).absolute()
         return self.directory.path
+
+    def check_warm(self, *, processes: int) -> None:
+        """Check that what this many processes warm fits into memory; for main processes.
+
+        Raises SettingsError with both numbers.
+        """
+        from bufpool_workers.diagnostics.capacity import check_memory  # noqa: PLC0415 - main alone
+        from bufpool_workers.diagnostics.limits import Process, machine_bytes  # noqa: PLC0415
+
+        finding = check_memory(
+            self.settings,
+            processes=processes,
+            limit=Process.of().memory_limit_bytes,
+            machine=machine_bytes(),
+        )
+        if finding.severity == "error":
+            raise SettingsError(str(finding))
 
     def start_node(self, *, node: str, app: str | None) -> None:
         """Prepare the directory for the node whose main process this is, before it has children.

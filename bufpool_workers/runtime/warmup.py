@@ -6,6 +6,7 @@ import logging
 import time
 
 from bufpool_workers import memory
+from bufpool_workers.errors import BufpoolError
 from bufpool_workers.runtime.counting import CounterBinding
 
 logger = logging.getLogger(__name__)
@@ -15,6 +16,11 @@ def warm(pools: memory.Pools, counters: CounterBinding) -> None:
     """Warm the pools, and tune malloc if that is set; log what was reached, or what failed."""
     try:
         _warm(pools, counters)
+    except (MemoryError, OSError, BufpoolError) as error:  # said in one line
+        counters.set_warmed(warm=False)
+        logger.error(  # noqa: TRY400 - where it was tried says nothing
+            "bufpool: warm-up failed; buffers are mapped as tasks ask for them: %s", error
+        )
     except Exception:
         counters.set_warmed(warm=False)
         logger.exception("bufpool: warm-up failed; buffers are mapped as tasks ask for them")

@@ -39,6 +39,13 @@ def test_an_app_without_setup_is_an_error():
     assert {check: finding.severity for check, finding in findings.items()} == {"setup": "error"}
 
 
+def test_tasks_that_need_setup_are_named():
+    app = Celery("other", set_as_current=False)
+    app.task(bp.sealed("password")(login), name="login", shared=False)
+    finding = found(app)["setup"]
+    assert "whose tasks use it (login): its workers pool nothing" in finding.message
+
+
 def test_a_plain_app_is_fine(app):
     assert {finding.severity for finding in found(app).values()} == {"ok"}
 
@@ -128,6 +135,19 @@ def test_settings_that_show_tokens_are_fine_without_sealed_tasks(app):
 )
 def test_pools_are_compared_with_cgroup_memory(limit, level):
     assert check_memory(Settings(), processes=2, limit=limit).severity == level
+
+
+@pytest.mark.parametrize(
+    ("limit", "machine", "words"),
+    [
+        (None, 200 * MiB, "this machine has 200 MiB"),
+        (300 * MiB, 200 * MiB, "this machine has 200 MiB"),
+        (100 * MiB, 200 * MiB, "the cgroup allows 100 MiB"),
+    ],
+)
+def test_lower_bound_of_memory_is_named(limit, machine, words):
+    finding = check_memory(Settings(), processes=2, limit=limit, machine=machine)
+    assert words in finding.message
 
 
 def test_children_that_would_be_recycled_are_warned_of(app):

@@ -7,6 +7,8 @@ import sys
 import pytest
 
 from bufpool_workers import MiB
+from bufpool_workers.diagnostics.limits import machine_bytes
+from bufpool_workers.units import GiB, format_bytes
 from tests.support.lock_limit import WITH_LOCK_LIMIT
 from tests.support.scrape import scrape, value
 
@@ -43,8 +45,8 @@ def test_caps_above_max_memory_per_child_are_warned_of_with_both_numbers(start_w
         "plugin_app:app", arguments=["--concurrency=1", "--max-memory-per-child=20000"]
     )
     (line,) = warnings_in(worker.log(), "worker_max_memory_per_child")
-    assert f"{CAPS} bytes" in line
-    assert f"{20000 * 1024} bytes" in line
+    assert format_bytes(CAPS) in line
+    assert format_bytes(20000 * 1024) in line
     assert worker.run("pool_tasks.numbers")["total"]["in_use"] == 0
 
 
@@ -55,8 +57,8 @@ def test_caps_above_the_lock_limit_are_warned_of_with_both_numbers(start_worker)
         prefix=[sys.executable, "-c", WITH_LOCK_LIMIT, str(64 * 1024)],
     )
     (line,) = warnings_in(worker.log(), "RLIMIT_MEMLOCK")
-    assert f"{LOCKED} bytes" in line
-    assert f"{64 * 1024} bytes" in line
+    assert format_bytes(LOCKED) in line
+    assert format_bytes(64 * 1024) in line
     assert worker.run("pool_tasks.numbers")["total"]["in_use"] == 0
 
 
@@ -81,6 +83,29 @@ def test_caps_within_the_limits_are_not_warned_of(start_worker):
     assert warnings_in(worker.log(), "bufpool") == []
 
 
+@pytest.mark.parametrize(("pool", "processes"), [("prefork", 3), ("threads", 1)])
+def test_warm_levels_above_the_machine_s_memory_end_the_start_with_both_numbers(
+    start_worker, pool, processes
+):
+    count = machine_bytes() // GiB + 1
+    worker = start_worker(
+        "plugin_app:app",
+        ready=False,
+        arguments=[f"--pool={pool}", "--concurrency=3"],
+        settings={
+            "bufpool_size_classes": ["4KiB", "1GiB"],
+            "bufpool_max_bytes": {"regular": count * GiB},
+            "bufpool_warm": {"regular": {"1GiB": count}, "secure": {}, "random": {}},
+        },
+    )
+    assert worker.wait() not in (0, -signal.SIGKILL)
+    (line,) = [line for line in worker.log().splitlines() if line.startswith("Error: ")]
+    assert f"bufpool_warm takes {format_bytes(processes * count * GiB)} in {processes} " in line
+    assert format_bytes(machine_bytes()) in line or "the cgroup allows" in line
+    assert "lower bufpool_warm" in line
+    assert "Traceback" not in worker.log()
+
+
 @pytest.mark.parametrize("pool", ["prefork", "solo", "threads"])
 def test_worker_whose_warm_up_fails_says_so_and_serves(start_worker, pool):
     # far more is left than the worker's threads reserve (72 MiB each for a stack and a malloc
@@ -98,7 +123,8 @@ def test_worker_whose_warm_up_fails_says_so_and_serves(start_worker, pool):
     found = worker.run("pool_tasks.borrow", 4096, 2)["regular"]
     assert found["gets"] == found["hits"] + found["misses"] == found["in_use"] == 2
     assert found["misses"] > 0
-    worker.wait_for_log("bufpool: warm-up failed")
+    worker.wait_for_log("bufpool: warm-up failed; .*: regular pool: the system refused")
+    assert "Traceback" not in worker.log()
     found = scrape(worker)
     assert value(found, "bufpool_processes") == 1
     assert value(found, "bufpool_warmed_processes") == 0
