@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := pyproject.toml $(wildcard bufpool_workers/memory/*.p[yx]* bufpool_workers/memory/_core/*.pyx)
 
-.PHONY: help demo test check check-deploy bench bench-go bench-metrics bench-pythons soak storm
+.PHONY: help demo test check check-deploy bench bench-go bench-metrics bench-pythons bench-instructions soak storm
 .PHONY: storm-metrics faults model fuzz leaks debug asan clean
 
 help:
@@ -12,6 +12,7 @@ help:
 	@echo "make check  lint and types"
 	@echo "make check-deploy  deploy/: linters, and each step of it that needs no Docker"
 	@echo "make bench  what it costs and what it gains, as ratios measured here"
+	@echo "make bench-instructions  instructions by callgrind, where time is too noisy"
 	@echo "make leaks  where secrets show: in memory, cores, the broker; plain, wiped, sealed"
 	@echo "make soak   two workers under load and faults for SECONDS=120; nothing may be lost"
 	@echo "make faults everything that can die, fill up or misbehave; 2,000 recycled children, plotted"
@@ -49,6 +50,10 @@ bench-go: .venv/.bench-go
 
 bench-metrics: .venv/.bench
 	$(BIN)/python -m tests.benchmarks metrics --record $(RECORD)/metrics
+
+# needs valgrind
+bench-instructions: .venv/.bench
+	$(BIN)/python -m tests.benchmarks.instructions
 
 bench-pythons: .venv/.bench
 	$(BIN)/python -m tests.benchmarks pythons --record $(RECORD)/pythons

@@ -65,8 +65,8 @@ def ignore(**_: Any) -> None:
     """Do nothing, as the least that a receiver can do."""
 
 
-def connect_plugin(app: Celery, folder: str, warm: int = 0) -> None:
-    """Wire the plugin, which counts in a file as it does in a worker."""
+def connect_plugin(app: Celery, folder: str | None = None, warm: int = 0) -> None:
+    """Wire the plugin, which counts in a file as in a worker where it has a folder."""
     app.conf.bufpool_warm = {"regular": {"4KiB": warm}} if warm else {}
     app.conf.bufpool_metrics_dir = folder
     bp.setup(app)
