@@ -2,33 +2,19 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
 from typing import Any
 
 from celery import bootsteps
 from celery.concurrency.prefork import TaskPool as PreforkPool
 from celery.concurrency.solo import TaskPool as SoloPool
-from celery.exceptions import ImproperlyConfigured
 
-from bufpool_workers import memory
 from bufpool_workers.celery import control
 from bufpool_workers.celery.environment import environment
 from bufpool_workers.celery.publishing import check_schedule
 from bufpool_workers.celery.startup_error import startup_errors
-from bufpool_workers.diagnostics.capacity import (
-    check_budget,
-    check_locking,
-    check_recycling,
-    is_below,
-    level_when_warm,
-)
-from bufpool_workers.diagnostics.finding import Finding
-from bufpool_workers.diagnostics.limits import Process, peak_bytes
-from bufpool_workers.runtime import current_runtime, malloc
-from bufpool_workers.settings import Settings
-
-logger = logging.getLogger(__name__)
+from bufpool_workers.diagnostics.capacity import check_budget, check_recycling
+from bufpool_workers.diagnostics.limits import peak_bytes
+from bufpool_workers.runtime import current_runtime, startup
 
 
 class MetricsStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ships no types
@@ -76,32 +62,20 @@ class PoolStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ships n
             else 1
         )
         runtime.load_late_imports()
-        if settings.public_key is not None:
-            from bufpool_workers.sealing.keys import check_public  # noqa: PLC0415 - cryptography
-
-            check_public(settings.public_key)
         if settings.private_keys:
-            # loads redis and the keys' library, before a fork and outside any signal
+            # loads redis, before a fork and outside any signal
             from bufpool_workers.celery import single_use  # noqa: F401, PLC0415
-            from bufpool_workers.sealing.keys import check_private  # noqa: PLC0415
-
-            for path in settings.private_keys:
-                check_private(path)
-        if settings.tune_malloc:
-            malloc.check()
-        for finding in (
-            check_recycling(
-                settings,
-                limit_bytes=(parent.max_memory_per_child or 0) * 1024,
-                used_bytes=peak_bytes(),
-            ),
-            check_budget(settings, alive_seconds=parent.app.conf.worker_proc_alive_timeout),
-            *check_secure_memory(settings),
-        ):
-            if finding.severity == "error":
-                raise ImproperlyConfigured(str(finding))
-            if finding.severity == "warning":
-                logger.warning("bufpool: %s", finding)
+        startup.check(settings)
+        startup.report(
+            (
+                check_recycling(
+                    settings,
+                    limit_bytes=(parent.max_memory_per_child or 0) * 1024,
+                    used_bytes=peak_bytes(),
+                ),
+                check_budget(settings, alive_seconds=parent.app.conf.worker_proc_alive_timeout),
+            )
+        )
 
     def start(self, parent: Any) -> None:
         """Warm up where Celery sends no worker_process_init: threads, gevent, eventlet."""
@@ -114,16 +88,3 @@ class PoolStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ships n
             current_runtime().stop_process()
 
     terminate = stop
-
-
-def check_secure_memory(settings: Settings) -> Iterator[Finding]:
-    """Log the level of protection that secure memory gets here; yield what stands against it."""
-    level = level_when_warm(settings)
-    facts = Process.of()
-    if not is_below(level, settings.secure_level):
-        logger.info(
-            "bufpool: secure memory at level %s, RLIMIT_MEMLOCK is %s", level, memory.lock_limit()
-        )
-    yield from check_locking(
-        settings, level=level, soft_limit=facts.memlock_bytes, may_lock_any=facts.may_lock_any
-    )

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from celery import Celery
 from celery.backends.redis import RedisBackend
 from kombu.exceptions import OperationalError
 from redis import Redis, RedisError
 
+from bufpool_workers import redis_store
 from bufpool_workers.errors import ReplayStoreError
 
 _CONNECT_SECONDS = 5
@@ -19,8 +19,8 @@ _CONNECT_SECONDS = 5
 def note_use(app: Celery, key: str, holder: str, seconds: int) -> bool:
     """Note a use in the app's result backend if that is Redis, else in its broker.
 
-    Return True for the first holder of the key, whenever that one asks: SET with NX
-    (https://redis.io/commands/set). Raises ReplayStoreError if Redis can't be asked.
+    Return True for the first holder of the key, whenever that one asks. Raises ReplayStoreError if
+    Redis can't be asked.
     """
     try:
         with _redis(app) as (client, prefix):
@@ -28,15 +28,9 @@ def note_use(app: Celery, key: str, holder: str, seconds: int) -> bool:
                 raise ReplayStoreError(
                     "single-use tokens need Redis as result backend or as broker"
                 )
-            if client.set(prefix + key, holder, nx=True, ex=seconds):
-                return True
-            noted: Any = client.get(prefix + key)
+            return redis_store.note_use(client, prefix + key, holder, seconds)
     except (RedisError, OperationalError, OSError) as error:
-        kind = type(error).__name__
-        raise ReplayStoreError(
-            f"a single-use token stays closed, since Redis could not be asked ({kind})"
-        ) from None
-    return noted in {holder, holder.encode()}
+        raise redis_store.unavailable(error) from None
 
 
 @contextmanager

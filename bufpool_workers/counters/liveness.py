@@ -36,6 +36,20 @@ class ProcessIdentity(NamedTuple):
         started = _start_ticks(pid)
         return cls(current_host_id(), pid, int(time.time()) if started is None else started)
 
+    @classmethod
+    def of(cls, pid: int) -> Self:
+        """Describe a running process of this pid namespace; ProcessLookupError if there is none.
+
+        Without /proc its start is not known, and zero.
+        """
+        if not Path("/proc/self/stat").exists():
+            os.kill(pid, 0)
+            return cls(current_host_id(), pid, 0)
+        started = _start_ticks(pid)
+        if started is None:
+            raise ProcessLookupError(errno.ESRCH, f"process {pid} has ended")
+        return cls(current_host_id(), pid, started)
+
     def is_running(self, *, host_id: str) -> bool | None:
         """Return whether it lives, seen from `host_id`; None when that can't be told from there."""
         if self.host_id != host_id:

@@ -1,5 +1,8 @@
 """Private metrics directories: each made by one node's main process, which it ends with.
 
+Where the main process is another program's, as Dramatiq's is, the node's processes share one whose
+name follows from that process; it ends with the last of them.
+
 Other processes of the host find a node's numbers there by its manifest. A lock tells the
 directories of living nodes from those of the dead.
 """
@@ -7,6 +10,7 @@ directories of living nodes from those of the dead.
 from __future__ import annotations
 
 import atexit
+import errno
 import fcntl
 import json
 import os
@@ -17,6 +21,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
+
+from bufpool_workers.counters.liveness import ProcessIdentity
 
 PREFIX = "bufpool-metrics-"
 _MANIFEST = "node.json"
@@ -51,6 +57,36 @@ def make() -> Path:
     return path
 
 
+def join(leader: ProcessIdentity) -> tuple[Path, int]:
+    """Find or make the directory of the node whose main process is `leader`.
+
+    Return it with a descriptor that holds it for this process: `leave` takes that. Raises OSError
+    if it can't be had, which is a PermissionError if another user has taken its name.
+    """
+    where = base()
+    _sweep(where)
+    name = f"{os.geteuid()}-{leader.host_id}-{leader.pid}-{leader.started}"
+    path = where / f"{PREFIX}{name}"
+    while True:
+        with suppress(FileExistsError):
+            path.mkdir(mode=0o700)
+        fd = _hold(path)
+        if fd is not None:
+            return path, fd
+
+
+def leave(path: Path, fd: int) -> None:
+    """Stop holding a directory that this process joined; the last one that does removes it."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pass
+    else:
+        shutil.rmtree(path, ignore_errors=True)
+    finally:
+        os.close(fd)
+
+
 def recreate(path: Path) -> None:
     """Make the directory again if something has removed it under a running node.
 
@@ -62,7 +98,7 @@ def recreate(path: Path) -> None:
 
 def advertise(path: Path, manifest: NodeManifest) -> None:
     """Write the manifest of a private directory."""
-    whole = path / f".{_MANIFEST}"
+    whole = path / f".{_MANIFEST}.{os.getpid()}"  # several processes of a node may write it
     whole.write_text(json.dumps(manifest._asdict()), encoding="utf-8")
     whole.rename(path / _MANIFEST)
 
@@ -132,10 +168,39 @@ def _lock(path: Path) -> int | None:
     return None
 
 
-def _is_locked(path: Path, kind: int = os.O_DIRECTORY) -> bool:
-    fd = os.open(path, os.O_RDONLY | kind | os.O_NOFOLLOW)
+def _hold(path: Path) -> int | None:
+    """Share the lock on a node's directory; None if the directory went away before."""
     try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return None
+    except NotADirectoryError:  # a link, in a directory where everybody may make one
+        raise _anothers(path) from None
+    is_held = False
+    try:
+        status = os.fstat(fd)
+        if status.st_uid == os.geteuid() and not stat.S_IMODE(status.st_mode) & 0o077:
+            fcntl.flock(fd, fcntl.LOCK_SH)
+            with suppress(FileNotFoundError):
+                is_held = os.path.samestat(status, path.stat())
+            return fd if is_held else None
+    finally:
+        if not is_held:
+            os.close(fd)
+    raise _anothers(path)
+
+
+def _anothers(path: Path) -> PermissionError:
+    return PermissionError(errno.EPERM, f"{path} is not this user's own")
+
+
+def _is_locked(path: Path, kind: int = os.O_DIRECTORY) -> bool:
+    """Return whether a process holds a directory, alone or with others; or a counter file."""
+    fd = os.open(path, os.O_RDONLY | kind | os.O_NOFOLLOW)
+    lock = fcntl.LOCK_EX if kind == os.O_DIRECTORY else fcntl.LOCK_SH
+    try:
+        fcntl.flock(fd, lock | fcntl.LOCK_NB)
+        fcntl.flock(fd, fcntl.LOCK_UN)  # a child forked right now shares it, and would keep it
     except BlockingIOError:
         return True
     finally:

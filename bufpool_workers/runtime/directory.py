@@ -23,11 +23,11 @@ class MetricsDirectory:
         self.path: Path | None = None
         self.is_private = False
 
-    def join(self, *, private: bool = False) -> None:
+    def join(self, *, private: bool | Path = False) -> None:
         """Take the directory that the environment names, else make a private one if asked to.
 
-        Raises MetricsError if the environment names one that is not there, and if no private one
-        can be made.
+        `private` may be one that is there, which the node's processes share. Raises MetricsError
+        if the environment names one that is not there, and if no private one can be made.
         """
         if _is_set_here():  # by what this process ran before SIGHUP; its lock is gone
             os.environ.pop(VARIABLE, None)
@@ -43,13 +43,9 @@ class MetricsDirectory:
             os.environ[VARIABLE] = str(path)  # absolute, for prometheus_client and for children
         elif private:
             try:
-                made = counters.private_directory.make()
+                made = private if private is not True else counters.private_directory.make()
             except OSError as error:
-                raise MetricsError(
-                    f"no private metrics directory can be made ({error.strerror or error}): set "
-                    f"{VARIABLE} to a directory that this process may write, or TMPDIR to where it "
-                    "may make one"
-                ) from error
+                raise no_private_directory(error) from error
             self.is_private = True
             self._set(made)
 
@@ -64,6 +60,16 @@ class MetricsDirectory:
         self.is_private = False
         self._set(path)
 
+    def hold(self) -> bool:
+        """Name it in the environment, for prometheus_client, which reads it there again and again.
+
+        Return whether a library had put another one there.
+        """
+        if self.path is None or os.environ.get(VARIABLE) == str(self.path):
+            return False
+        os.environ[VARIABLE] = str(self.path)
+        return True
+
     def recreate(self) -> None:
         """Make it again if something has removed it under a running node."""
         if self.path is not None:
@@ -77,6 +83,14 @@ class MetricsDirectory:
     def _set(self, path: Path) -> None:
         self.path = path
         os.environ.update({VARIABLE: str(path), _SETTER: str(os.getpid())})
+
+
+def no_private_directory(error: OSError) -> MetricsError:
+    """Return the error for a private directory that can't be made, with what to set."""
+    return MetricsError(
+        f"no private metrics directory can be made ({error.strerror or error}): set {VARIABLE} to "
+        "a directory that this process may write, or TMPDIR to where it may make one"
+    )
 
 
 def _is_set_here() -> bool:

@@ -278,10 +278,11 @@ class Runtime:
 
     # the node
 
-    def join_node(self, *, private: bool = False) -> None:
+    def join_node(self, *, private: bool | Path = False) -> None:
         """Choose the metrics directory; with `private`, make one where the environment names none.
 
-        Raises MetricsError if it names one that is not there.
+        `private` may be one that is there, which the node's processes share. Raises MetricsError
+        if the environment names one that is not there, or if none can be made.
         """
         self._has_joined = True
         self.directory.join(private=private)
@@ -312,12 +313,13 @@ class Runtime:
         if finding.severity == "error":
             raise SettingsError(str(finding))
 
-    def start_node(self, *, node: str, app: str | None) -> None:
+    def start_node(self, *, node: str, app: str | None, pid: int | None = None) -> None:
         """Prepare the directory for the node whose main process this is, before it has children.
 
-        `node` and `app` are written into a private directory, and the files of earlier nodes are
-        merged. Raises MetricsError if the setting and the environment name two directories, or if
-        no process can count there.
+        Where that is another program's process, `pid`, each process of the node does it, before it
+        counts. `node` and `app` are written into a private directory, and the files of earlier
+        nodes are merged. Raises MetricsError if the setting and the environment name two
+        directories, or if no process can count there.
         """
         if not self._has_joined:
             self.join_node()
@@ -327,7 +329,7 @@ class Runtime:
             return
         if self.directory.is_private:
             private_directory = counters.private_directory
-            manifest = private_directory.NodeManifest(node, app, os.getpid())
+            manifest = private_directory.NodeManifest(node, app, pid or os.getpid())
             private_directory.advertise(directory, manifest)
         self.counters.check()
         try:

@@ -64,6 +64,17 @@ def sealed_names(function: object) -> tuple[str, ...]:
     return tuple(parameter.name for parameter in recorded(function))
 
 
+def called_parameters(function: Any) -> tuple[SealedParameter, ...]:
+    """Return the sealed parameters of a function or a bound method, as its callers count them."""
+    found = recorded(getattr(function, "__func__", function))
+    return tuple(map(_without_self, found)) if hasattr(function, "__self__") else found
+
+
+def innermost(function: Any) -> Any:
+    """Return the user's own function of one, or of a bound method, that decorators wrap."""
+    return inspect.unwrap(getattr(function, "__func__", function))
+
+
 def sealed_parameters(
     signature: inspect.Signature, names: Sequence[str]
 ) -> tuple[SealedParameter, ...]:

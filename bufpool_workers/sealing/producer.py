@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
 from bufpool_workers.errors import KeyFileError
@@ -81,9 +82,21 @@ def _check_size(nbytes: int) -> None:
 
 def _task_name(task: Any) -> str:
     name = task if isinstance(task, str) else getattr(task, "name", None)
-    if not isinstance(name, str) or not name:
-        raise TypeError(f"task must be a task or its name, got {type(task).__name__}")
+    other = _name_elsewhere(task)
+    if other is not None or not isinstance(name, str) or not name:
+        hint = "" if other is None else f": pass {other!r}"
+        raise TypeError(f"task must be a task or its name, got {type(task).__name__}{hint}")
     return name
+
+
+def _name_elsewhere(task: Any) -> str | None:
+    """Return the name that job systems other than Celery call this object by, if it is theirs."""
+    # an actor of Dramatiq; Huey's names are those of the classes that it makes; RQ's of functions
+    name = getattr(task, "actor_name", None)
+    named = getattr(task, "task_class", task)
+    if name is None and (named is not task or isinstance(task, FunctionType | MethodType)):
+        name = f"{named.__module__}.{named.__qualname__}"
+    return name if isinstance(name, str) else None
 
 
 def _argument_name(argument: object, *, task: Any) -> str:

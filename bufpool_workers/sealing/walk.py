@@ -69,6 +69,10 @@ class Walk:
             return mapping
         return looked
 
+    def held_by(self, value: Any) -> Mapping[Any, Any] | None:  # noqa: ARG002 - for subclasses
+        """Return what an object of a host holds, such as a message; None to leave it alone."""
+        return None
+
     def item_contexts(self, context: Any) -> Iterator[Any]:
         """Yield the context of each item of a sequence."""
         return repeat(context)
@@ -83,6 +87,8 @@ class Walk:
         if isinstance(value, AbstractSet):
             for item in value:
                 self.look(item, context)
+        elif (held := self.held_by(value)) is not None:
+            self.look(held, context)
         return value
 
     def _look_at_items(self, items: Any, contexts: Iterator[Any]) -> Any:

@@ -6,12 +6,13 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.interrupts import in_python, in_worker, ours
+from tests.interrupts import in_dramatiq, in_python, in_worker, ours
 from tests.interrupts.harness import Outcome, Pool, Storm
 from tests.support.redis_server import RedisServer
 
 _HEADS = ("interrupts", "bytecodes", "lost", "lent twice", "miscounted")
 _SLOW = 10  # a whole task costs as much as fifty uses
+_THREADED = 5
 
 
 def main() -> int:
@@ -31,7 +32,10 @@ def main() -> int:
         broker = server.celery_url()
         limited = in_worker.storm(arguments.interrupts // 200, broker=broker, folder=Path(folder))
     print(_row("bufpool_workers: prefork worker, soft limits", limited))
-    return 0 if all(outcome.clean for outcome in (*outcomes, limited)) else 1
+    with tempfile.TemporaryDirectory() as folder:
+        threads = in_dramatiq.storm(arguments.interrupts // _THREADED, folder=Path(folder))
+    print(_row("bufpool_workers: Dramatiq's time limits, 4 threads", threads))
+    return 0 if all(outcome.clean for outcome in (*outcomes, limited, threads)) else 1
 
 
 def _ours(interrupts: int) -> Iterator[tuple[Pool, int]]:
@@ -49,7 +53,7 @@ def _row(name: str, outcome: Outcome) -> str:
 
 
 def _line(name: str, *cells: object) -> str:
-    return f"{name:46}" + "".join(f"{cell!s:>13}" for cell in cells)
+    return f"{name:50}" + "".join(f"{cell!s:>13}" for cell in cells)
 
 
 if __name__ == "__main__":

@@ -79,7 +79,7 @@ class Storm:
         Raises TimeoutError when no signal comes for half a minute.
         """
         outcome = self._outcome = Outcome()
-        with _quiet():
+        with quiet():
             self._storm(interrupts)
             gc.collect()
             outcome.lost = self._pool.out()
@@ -141,7 +141,8 @@ def _keeps_a_lock(frame: FrameType | None) -> bool:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
+    """Keep all that is said of interrupted uses off the terminal."""
     hook, sys.unraisablehook = sys.unraisablehook, lambda _: None  # raised in a finalizer
     logging.disable()  # Celery's tracer says of each that it was raised
     try:

@@ -1,0 +1,123 @@
+"""A node whose main process is another program's and knows nothing of this package."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from threading import Event
+from typing import Any, Final
+
+from bufpool_workers.counters import private_directory
+from bufpool_workers.counters.liveness import ProcessIdentity, current_host_id
+from bufpool_workers.errors import MetricsError
+from bufpool_workers.runtime.directory import no_private_directory
+from bufpool_workers.runtime.process import current_runtime
+from bufpool_workers.settings import Settings
+
+_ENDPOINT: Final = "endpoint.json"
+_LOOK_SECONDS: Final = 0.5
+_PATIENCE_SECONDS: Final = 10
+"""How long an endpoint waits for its port, which that of a node before may still have."""
+
+
+class SharedNode:
+    """The node of the main process `pid`, in one of its processes.
+
+    They meet in a private directory whose name follows from that process (its pid and its start,
+    so that no other node finds it) and which ends with the last of them. They count there, where
+    the environment names no metrics directory. Raises MetricsError if it can't be had.
+    """
+
+    def __init__(self, pid: int) -> None:
+        try:
+            self._leader = ProcessIdentity.of(pid)
+        except ProcessLookupError:
+            raise MetricsError(f"process {pid}, which started this one, has ended") from None
+        try:
+            self.path, self._fd = private_directory.join(self._leader)
+        except OSError as error:
+            raise no_private_directory(error) from error
+
+    def join(self, settings: Settings) -> None:
+        """Choose the metrics directory of this process; raise MetricsError as `join_node` does."""
+        runtime = current_runtime()
+        runtime.join_node(private=self.path)
+        runtime.directory.apply_setting(settings.metrics_dir)
+
+    def start(self, *, name: str) -> None:
+        """Prepare the directory, as a main process does, before this process counts."""
+        node = f"{name}@{os.uname().nodename}"
+        current_runtime().start_node(node=node, app=None, pid=self._leader.pid)
+
+    def leave(self) -> None:
+        """Let the directory go, at the end of this process."""
+        private_directory.leave(self.path, self._fd)
+
+    def tell_endpoint(self, settings: Settings) -> None:
+        """Write down how the node is served, for a process that can't read the app's settings."""
+        values: dict[str, Any] = {
+            name: dict(value) if isinstance(value, Mapping) else value
+            for name, value in vars(settings).items()
+            if name.startswith("metrics_") or name == "compact_foreign"
+        }
+        whole = self.path / f".{_ENDPOINT}.{os.getpid()}"
+        whole.write_text(json.dumps(values), encoding="utf-8")
+        whole.rename(self.path / _ENDPOINT)
+
+    def endpoint_settings(self) -> Settings:
+        """Return what `tell_endpoint` wrote."""
+        return Settings.read(json.loads((self.path / _ENDPOINT).read_text(encoding="utf-8")))
+
+    def serve(self, stop: Event) -> None:
+        """Serve the node's scrape until its main process ends, or `stop` is set.
+
+        One process of the node does it; the others wait here, to do it when that one ends. Raises
+        MetricsError if the port can't be had within some seconds.
+        """
+        with self._turn(stop) as is_ours:
+            if is_ours:
+                with closing(self._listen(stop)):
+                    while self._is_on(stop):
+                        stop.wait(_LOOK_SECONDS)
+
+    @contextmanager
+    def _turn(self, stop: Event) -> Iterator[bool]:
+        fd = os.open(self.path / ".serving", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        try:
+            while self._is_on(stop):
+                try:
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    stop.wait(_LOOK_SECONDS)
+                else:
+                    yield True
+                    return
+            yield False
+        finally:
+            os.close(fd)
+
+    def _listen(self, stop: Event) -> Any:
+        last = time.monotonic() + _PATIENCE_SECONDS
+        while True:
+            try:
+                return current_runtime().serve_metrics()
+            except MetricsError as error:
+                if not _is_taken(error) or time.monotonic() > last or not self._is_on(stop):
+                    raise
+            stop.wait(_LOOK_SECONDS)
+
+    def _is_on(self, stop: Event) -> bool:
+        is_led = self._leader.is_running(host_id=current_host_id())
+        return bool(is_led) and not stop.is_set()
+
+
+def _is_taken(error: BaseException | None) -> bool:
+    """Return whether the address of an endpoint has another process listening."""
+    while error is not None and not isinstance(error, OSError):
+        error = error.__cause__
+    return error is not None and error.errno == errno.EADDRINUSE
