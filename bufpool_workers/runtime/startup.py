@@ -1,0 +1,56 @@
+"""The checks of a worker's start that every host shares: keys, malloc, secure memory."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+
+from bufpool_workers import memory
+from bufpool_workers.diagnostics.capacity import check_locking, is_below, level_when_warm
+from bufpool_workers.diagnostics.finding import Finding
+from bufpool_workers.diagnostics.limits import Process
+from bufpool_workers.errors import SettingsError
+from bufpool_workers.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+
+def check(settings: Settings) -> None:
+    """Check that this process can do what its settings ask for; log what it can't quite do.
+
+    Raises KeyFileError for a key that can't be used, and SettingsError for the rest.
+    """
+    if settings.public_key is not None or settings.private_keys:
+        from bufpool_workers.sealing.keys import check_private, check_public  # noqa: PLC0415 - cryptography
+
+        if settings.public_key is not None:
+            check_public(settings.public_key)
+        for path in settings.private_keys:
+            check_private(path)
+    if settings.tune_malloc:
+        from bufpool_workers.runtime import malloc  # noqa: PLC0415 - ctypes
+
+        malloc.check()
+    report(check_secure_memory(settings))
+
+
+def report(findings: Iterable[Finding]) -> None:
+    """Log warnings; raise SettingsError for an error."""
+    for finding in findings:
+        if finding.severity == "error":
+            raise SettingsError(str(finding))
+        if finding.severity == "warning":
+            logger.warning("bufpool: %s", finding)
+
+
+def check_secure_memory(settings: Settings) -> Iterator[Finding]:
+    """Log the level of protection that secure memory gets here; yield what stands against it."""
+    level = level_when_warm(settings)
+    facts = Process.of()
+    if not is_below(level, settings.secure_level):
+        logger.info(
+            "bufpool: secure memory at level %s, RLIMIT_MEMLOCK is %s", level, memory.lock_limit()
+        )
+    yield from check_locking(
+        settings, level=level, soft_limit=facts.memlock_bytes, may_lock_any=facts.may_lock_any
+    )
