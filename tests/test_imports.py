@@ -49,6 +49,8 @@ BELOW = {
     | {"diagnostics"},
     "decorators": {"errors", "units", "signatures", "memory", "sealing", "runtime"},
     "testing": {"settings", "runtime"},
+    "redis_store": {"errors"},
+    "dramatiq": {"errors", "settings", "sealing", "runtime", "metrics", "redis_store"},
 }
 
 
@@ -110,6 +112,7 @@ def modules_of(room):
         ("sealing", ("celery", "kombu", "redis", "prometheus_client")),
         ("metrics", ("celery", "kombu", "redis", "cryptography")),
         ("console", ("celery", "kombu", "redis", "prometheus_client")),
+        ("dramatiq", ("celery", "kombu", "prometheus_client", "cryptography")),
     ],
 )
 def test_room_does_without(room, without):

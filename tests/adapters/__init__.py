@@ -1,0 +1,1 @@
+"""Job systems other than Celery: their real commands, on a real Redis."""

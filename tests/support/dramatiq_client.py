@@ -1,0 +1,51 @@
+"""A producer for the tests' Dramatiq workers, which knows actors by name alone."""
+
+from typing import Any
+
+from dramatiq import Message
+from dramatiq.brokers.redis import RedisBroker
+from dramatiq.results.backends import RedisBackend
+
+_RESULT_MILLISECONDS = 20_000
+
+
+class DramatiqClient:
+    """Sends messages to a broker; nothing checks what they carry."""
+
+    def __init__(self, url: str) -> None:
+        self._broker = RedisBroker(url=url, middleware=[])
+        self.redis = self._broker.client
+        self._results = RedisBackend(client=self.redis)
+
+    def send(self, name: str, *args: Any, **kwargs: Any) -> Message[Any]:
+        """Send a message to an actor."""
+        message = Message("default", name, args, kwargs, {})
+        return self._broker.enqueue(message)
+
+    def result(self, message: Message[Any]) -> Any:
+        """Wait for the result of a message; raise what the actor raised."""
+        return message.get_result(backend=self._results, block=True, timeout=_RESULT_MILLISECONDS)
+
+    def run(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        """Send a message, and wait for its result."""
+        return self.result(self.send(name, *args, **kwargs))
+
+    def noted(self) -> dict[str, int]:
+        """What the actors have noted of themselves."""
+        return {key.decode(): int(number) for key, number in self.redis.hgetall("noted").items()}
+
+    def dead(self) -> int:
+        """How many messages were given up."""
+        return int(self.redis.zcard("dramatiq:default.XQ"))
+
+    def waiting(self) -> int:
+        """How many messages wait to be tried, or to be tried again."""
+        return sum(int(self.redis.hlen(f"dramatiq:default{queue}.msgs")) for queue in ("", ".DQ"))
+
+    def everything(self) -> bytes:
+        """Every byte that Redis holds."""
+        return b"".join(key + (self.redis.dump(key) or b"") for key in self.redis.scan_iter())
+
+    def close(self) -> None:
+        """End its connections."""
+        self.redis.close()
