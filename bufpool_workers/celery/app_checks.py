@@ -12,8 +12,6 @@ from typing import Any
 
 from celery import Celery
 
-from bufpool_workers._environ import VARIABLE, directory_of_environment
-from bufpool_workers.celery.environment import environment
 from bufpool_workers.celery.plugin import is_set_up
 from bufpool_workers.console.key_checks import check_keys
 from bufpool_workers.decorators import is_pooled
@@ -48,7 +46,6 @@ def check_app(
             "give the app with -A, and call bufpool_workers.setup(app) where it is made",
         )
         return
-    yield from check_early_metrics()
     yield check_budget(settings, alive_seconds=app.conf.worker_proc_alive_timeout)
     yield check_recycling(
         settings,
@@ -101,19 +98,6 @@ def warn_without_setup(app: Celery) -> None:
             "are neither opened nor checked; call bufpool_workers.setup(app) where the app is made",
             app.main,
             ", ".join(names),
-        )
-
-
-def check_early_metrics() -> Iterator[Finding]:
-    """Check that no metric was made before the metrics directory was chosen."""
-    if environment.lost and directory_of_environment() is None:
-        yield Finding(
-            "warning",
-            "prometheus_client",
-            "these metrics are made before setup, so in a worker they are each process's own and "
-            f"will not be scraped: {', '.join(environment.lost)}",
-            "call bufpool_workers.setup(app) before they are made, or set "
-            f"{VARIABLE} in the worker's environment",
         )
 
 

@@ -28,11 +28,8 @@ class MetricsStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ship
         control.register()
         runtime = current_runtime()
         settings = runtime.settings  # raises ImproperlyConfigured, which ends the worker
-        private = runtime.directory.path if runtime.directory.is_private else None
         runtime.start_node(node=parent.hostname, app=parent.app.main)
-        environment.check_metrics(
-            runtime, private=private, is_prefork=issubclass(parent.pool_cls, PreforkPool)
-        )
+        environment.share_metrics(runtime)
         self._endpoint = None if settings.metrics_port is None else runtime.serve_metrics()
 
     def stop(self, parent: Any) -> None:  # noqa: ARG002 - Celery's signature

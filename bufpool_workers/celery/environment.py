@@ -16,15 +16,11 @@ _CLIENT = "prometheus_client"
 
 
 class Environment:
-    """Facts about this process that `setup` found, and their meaning for the worker's metrics.
-
-    `lost` names the metrics of prometheus_client that were made too early to be shared. `is_beat`
-    tells whether this is the command `celery beat`.
-    """
+    """What `setup` found out about this process: `is_beat`, whether it is `celery beat`."""
 
     def __init__(self) -> None:
         self.is_beat = False
-        self.lost: tuple[str, ...] = ()
+        self._prepared: Path | None = None
 
     def prepare(self, runtime: Runtime) -> None:
         """Make a private metrics directory for a worker that has none; it ends with the worker.
@@ -35,8 +31,6 @@ class Environment:
         """
         command = _command()
         self.is_beat = command[:1] == ["beat"]
-        if command[:1] == ["bufpool"] and "doctor" in command:
-            self._note_lost(share=False)
         # --detach: it ends here and goes on as another process, whose directory is to be its own
         if command[:1] != ["worker"] or {"-D", "--detach"} & set(command):
             return
@@ -46,48 +40,43 @@ class Environment:
             except MetricsError as error:
                 # Celery shows any other exception of an app's module with a traceback
                 raise SystemExit(f"Error: {error}") from None
-            if runtime.directory.is_private:
-                self._note_lost(share=True)
+            if runtime.directory.is_private and _CLIENT in sys.modules:
+                _share_values()
+            self._prepared = runtime.directory.path
 
-    def check_metrics(self, runtime: Runtime, *, private: Path | None, is_prefork: bool) -> None:
-        """Share later metrics, and warn of those of this worker that are in no scrape.
+    def share_metrics(self, runtime: Runtime) -> None:
+        """Make the metrics of the worker's modules count in its directory, before it has children.
 
-        `private` is the directory that `prepare` made, which the setting may have replaced.
+        They were made in a directory that has changed since, or before there was one. With none
+        to this day, a warning names them.
         """
         directory = runtime.directory.path
-        if directory is not None and not runtime.directory.is_set_here:
-            return  # there before anything was imported
-        if private is None:
-            self._note_lost(share=directory is not None)
-        if self.lost:
+        has_moved = runtime.directory.hold() or directory != self._prepared
+        if _CLIENT not in sys.modules:
+            return
+        if directory is not None:
+            if has_moved:
+                _share_values()
+        elif names := _names_of_metrics():
             logger.warning(
-                "bufpool: these metrics were made before there was a metrics directory; they are "
-                "each process's own and will not be scraped: %s; %s, or set %s in the worker's "
-                "environment",
-                ", ".join(self.lost),
-                "call bufpool_workers.setup(app) before they are made"
-                if private is not None
-                else "start the worker with the command `celery worker`",
+                "bufpool: this worker has no metrics directory: these metrics are each process's "
+                "own and will not be scraped: %s; start the worker with the command `celery "
+                "worker`, or set %s in its environment",
+                ", ".join(names),
                 VARIABLE,
             )
-        # a prefork child opens files of its own, after the fork
-        if private and directory != private and not is_prefork and any(private.glob("*.db")):
-            logger.warning(
-                "bufpool: %s opened its files before bufpool_metrics_dir was read: the metrics "
-                "made until then will not be scraped; instead of the setting, set %s=%s in the "
-                "worker's environment",
-                _CLIENT,
-                VARIABLE,
-                directory,
-            )
 
-    def _note_lost(self, *, share: bool) -> None:
-        if _CLIENT in sys.modules:
-            from bufpool_workers.metrics import late_values  # noqa: PLC0415 - only with the client
 
-            self.lost = late_values.names_of_metrics()
-            if share:
-                late_values.share_later_values()
+def _share_values() -> None:
+    from bufpool_workers.metrics import late_values  # noqa: PLC0415 - only with the client
+
+    late_values.share_values()
+
+
+def _names_of_metrics() -> tuple[str, ...]:
+    from bufpool_workers.metrics import late_values  # noqa: PLC0415 - only with the client
+
+    return late_values.names_of_metrics()
 
 
 environment = Environment()

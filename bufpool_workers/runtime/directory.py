@@ -75,11 +75,6 @@ class MetricsDirectory:
         if self.path is not None:
             counters.private_directory.recreate(self.path)
 
-    @property
-    def is_set_here(self) -> bool:
-        """Return whether this process chose it; the environment named none when it began."""
-        return _is_set_here()
-
     def _set(self, path: Path) -> None:
         self.path = path
         os.environ.update({VARIABLE: str(path), _SETTER: str(os.getpid())})

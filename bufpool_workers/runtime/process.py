@@ -181,6 +181,7 @@ class Runtime:
         if self._is_started:
             return
         self._is_started = True
+        self.directory.hold()
         if self.settings.private_keys:
             # before the warm-up, which may lock all that this process may lock
             try:

@@ -39,3 +39,14 @@ def widen(series: int) -> None:
     wide = Counter("wide", "A wide metric", ["text"])
     for number in range(series):
         wide.labels(f"{number:04}" * 250).inc()
+
+
+@shared_task
+def count_early() -> None:
+    """Count in the metrics that were made before `setup`."""
+    import early_metrics as early  # noqa: PLC0415 - only where the app has them
+
+    early.EARLY.inc(10)
+    early.CHILD.inc(10)
+    early.HISTOGRAM.observe(10)
+    early.SUMMARY.observe(10)

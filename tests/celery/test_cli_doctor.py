@@ -66,14 +66,6 @@ def test_its_lines_can_be_read_and_searched(start_worker):
     assert f"\nok       warm: {worker.node}: all 1 processes are warm" in everything.stdout
 
 
-def test_metrics_made_before_setup_are_warned_of(start_worker):
-    env = {"TEST_IMPORT_EARLY": "1"}
-    worker = start_worker("metrics_app:app", arguments=["--concurrency=1"], env=env)
-    finding = examine(worker)[1]["prometheus_client"]
-    assert finding["level"] == "warning"
-    assert finding["what"].endswith("will not be scraped: early")
-
-
 def test_without_a_worker_it_looks_at_host_and_app(start_worker, tmp_path):
     worker = start(start_worker, FEW)
     worker.close()
