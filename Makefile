@@ -4,7 +4,7 @@ BIN := .venv/bin
 SOURCES := pyproject.toml $(wildcard bufpool_workers/memory/*.p[yx]* bufpool_workers/memory/_core/*.pyx)
 
 .PHONY: help demo test check check-deploy bench bench-go bench-metrics bench-pythons bench-instructions soak storm
-.PHONY: storm-metrics faults model fuzz leaks debug asan clean
+.PHONY: neighbours storm-metrics faults model fuzz leaks debug asan clean
 
 help:
 	@echo "make demo   a real worker with warm pools at work on real files (under two minutes)"
@@ -14,6 +14,7 @@ help:
 	@echo "make bench  what it costs and what it gains, as ratios measured here"
 	@echo "make bench-instructions  instructions by callgrind, where time is too noisy"
 	@echo "make leaks  where secrets show: in memory, cores, the broker; plain, wiped, sealed"
+	@echo "make neighbours  workers beside Flower, New Relic, Sentry, OpenTelemetry, Datadog and others"
 	@echo "make soak   two workers under load and faults for SECONDS=120; nothing may be lost"
 	@echo "make faults everything that can die, fill up or misbehave; 2,000 recycled children, plotted"
 	@echo "make storm  100,000 asynchronous exceptions over each pool, and what they cost it"
@@ -83,6 +84,17 @@ fuzz: .venv/.fuzz
 leaks: .venv/.test
 	$(BIN)/python -m tests.leaks
 	$(BIN)/python -m pytest -q tests/leaks tests/celery/test_sealed_exposure.py
+
+# in an environment of their own: installed, some of them act in each Celery worker and pytest
+neighbours: build/neighbours/.installed
+	build/neighbours/bin/python -m pytest -n 2 --dist loadfile -p no:ddtrace tests/neighbours
+
+build/neighbours/.installed: $(SOURCES)
+	@PYTHON=$(PYTHON) sh .ci/host
+	$(PYTHON) -m venv build/neighbours
+	build/neighbours/bin/pip install --quiet --disable-pip-version-check \
+	    --editable ".[neighbours]"
+	@touch $@
 
 faults: .venv/.bench
 	$(BIN)/python -m pytest -m "" tests/faults

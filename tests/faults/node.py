@@ -1,5 +1,7 @@
 """A worker node under test: its broker, its worker, its metrics, and the truth about its tasks."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path

@@ -1,5 +1,7 @@
 """A real `celery worker` for a test: started, observed through its log and tasks, always ended."""
 
+from __future__ import annotations
+
 import itertools
 import json
 import os
@@ -149,7 +151,11 @@ def new_client(broker: str) -> Celery:
 
 def close_client(client: Celery) -> None:
     """End a client's connections."""
-    client.backend.client.close()
+    consumer = client.backend.result_consumer
+    consumer.stop()
+    consumer._pubsub = None  # a result that outlives the client would connect it again
+    # its `close` leaves the pool's sockets to the collector of garbage, which may warn of them
+    client.backend.client.connection_pool.disconnect()
     client.pool.force_close_all()
     for pools in (kombu.pools.producers, kombu.pools.connections):
         with suppress(KeyError):  # it has published nothing

@@ -1,0 +1,1 @@
+"""The package beside real neighbours, in workers of their own: `make neighbours`."""

@@ -1,0 +1,1 @@
+"""A Django project with django-prometheus, its settings and its one app."""
