@@ -10,7 +10,7 @@ from bufpool_workers import _lazy
 if TYPE_CHECKING:
     from bufpool_workers._version import __version__
     from bufpool_workers.celery.plugin import setup
-    from bufpool_workers.decorators import pooled_buffer, sealed
+    from bufpool_workers.decorators import pooled_buffer, sealed, sealed_result
     from bufpool_workers.errors import (
         BufpoolError,
         DamagedToken,
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         stats,
     )
     from bufpool_workers.runtime.keys import seal
+    from bufpool_workers.runtime.results import reply_to, unseal_result
     from bufpool_workers.sealing import Keyring, generate_key
     from bufpool_workers.settings import Settings
     from bufpool_workers.units import GiB, KiB, MiB
@@ -66,6 +67,10 @@ __all__ = [  # noqa: RUF022 - in reading order
     "seal",
     "Keyring",
     "generate_key",
+    # sealed results
+    "sealed_result",
+    "unseal_result",
+    "reply_to",
     # sizes
     "KiB",
     "MiB",
@@ -94,6 +99,9 @@ _HOMES = {
     "configure": "runtime",
     "pooled_buffer": "decorators",
     "sealed": "decorators",
+    "sealed_result": "decorators",
+    "unseal_result": "runtime.results",
+    "reply_to": "runtime.results",
     "buffer": "runtime",
     "secure_buffer": "runtime",
     "random_buffer": "runtime",

@@ -1,4 +1,4 @@
-"""`pooled_buffer` and `sealed`: a task's buffers, lent for the length of its call."""
+"""`pooled_buffer`, `sealed`, `sealed_result`: what a task is lent, and what leaves it sealed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,16 @@ from typing import Any, Literal
 from bufpool_workers import memory
 from bufpool_workers.errors import SealError
 from bufpool_workers.runtime import Job, current_runtime
-from bufpool_workers.sealing.parameters import MISSING, record, sealed_names, sealed_parameters
+from bufpool_workers.runtime.results import result_sealer
+from bufpool_workers.sealing.parameters import (
+    MISSING,
+    record,
+    record_result,
+    sealed_names,
+    sealed_parameters,
+    seals_result,
+)
+from bufpool_workers.sealing.result_token import Returned
 from bufpool_workers.sealing.single_use import claim
 from bufpool_workers.signatures import BY_NAME, signature_of
 from bufpool_workers.units import parse_size
@@ -71,7 +80,7 @@ def pooled_buffer(
 
         call.__signature__ = signature  # type: ignore[attr-defined]  # read by inspect and Celery
         setattr(call, _POOLED, True)
-        return call
+        return _as_layer(call, decorate, function)
 
     return decorate
 
@@ -126,9 +135,73 @@ def sealed(*names: str) -> Callable[[Function], Function]:
                 return function(*positional, **kwargs)
 
         record(call, parameters)
-        return call
+        return _as_layer(call, decorate, function)
 
     return decorate
+
+
+def sealed_result(function: Function) -> Function:
+    """Seal what a task returns to its caller's public key, so that it lies nowhere in clear.
+
+    The body returns bytes, str or a Buffer, which is given back, of at most 1 MiB; the result,
+    events and logs are a token that `unseal_result` opens. It is sealed to the first of the
+    worker's `bufpool_result_public_keys`, or to that one of them which the caller names with
+    `reply_to`, and the worker's own private key proves who made it. Where one of these keys is
+    missing the task fails before its body runs; another return type fails it, too.
+
+    A direct call returns the plain value. Where the result is ignored nothing is sealed, and None
+    is returned. Exceptions, `update_state` and `replace` are not covered.
+
+    Stands below `@app.task`; stacks with `sealed` and `pooled_buffer` in any order. Raises
+    TypeError for what can't work: above `@app.task`, on a generator or coroutine function, twice.
+    """
+    _check_function(function, decorator="sealed_result")
+    if seals_result(function):
+        raise TypeError(f"sealed_result: {function.__qualname__} has it already")
+    # below the other decorators of ours, so that a buffer that is returned is still lent
+    layers, body = [], function
+    while (layer := _layer_of(body)) is not None:
+        decorate, body = layer
+        layers.append(decorate)
+    call = _sealing(body)
+    for decorate in reversed(layers):
+        call = decorate(call)
+    return call
+
+
+def _sealing(body: Function) -> Function:
+    inner = inspect.unwrap(body)
+    blame = _code(body)  # as in pooled_buffer
+
+    @functools.wraps(body)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        seal = result_sealer(inner)
+        if seal is None:
+            return body(*args, **kwargs)
+        returned = Returned()
+        returned.value = body(*args, **kwargs)
+        try:
+            return seal(returned)
+        finally:
+            if isinstance(returned.value, memory.Buffer):
+                memory.release_on_exit(returned.value, blame)
+
+    record_result(call)
+    return call
+
+
+def _as_layer(
+    call: Function, decorate: Callable[[Function], Function], below: Function
+) -> Function:
+    """Note how a function was made, so that `sealed_result` can make it around another one."""
+    call.__bufpool_layer__ = call, decorate, below  # type: ignore[attr-defined]
+    return call
+
+
+def _layer_of(function: Function) -> tuple[Callable[[Function], Function], Function] | None:
+    # functools.wraps of other decorators copies the note, which is about our own function alone
+    note = getattr(function, "__bufpool_layer__", None)
+    return None if note is None or note[0] is not function else note[1:]
 
 
 def _running_job(inner: Function) -> Job:

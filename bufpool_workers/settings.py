@@ -133,6 +133,20 @@ def _paths(value: object) -> tuple[str, ...]:
     return tuple(paths)
 
 
+def _redis_url(value: object) -> str:
+    schemes = ("redis://", "rediss://", "redis+socket://")
+    if not isinstance(value, str) or not value.startswith(schemes):
+        raise ValueError(f"the URL of a Redis is needed: {', '.join(schemes)}...")
+    return value
+
+
+def _keys(value: object) -> tuple[str, ...]:
+    keys = (value,) if isinstance(value, str) else value
+    if not isinstance(keys, list | tuple) or not all(isinstance(key, str) and key for key in keys):
+        raise TypeError("public keys are needed: the text or the file path of one, or a list")
+    return tuple(keys)
+
+
 def _classes(value: object) -> tuple[int, ...]:
     if not isinstance(value, list | tuple) or not 1 <= len(value) <= 32:  # noqa: PLR2004
         raise TypeError("a list of 1 to 32 sizes is needed")
@@ -223,6 +237,9 @@ class Settings:
     compact_foreign: bool = _setting(default=False, check=_flag)
     public_key: str | None = _setting(None, _optional(_text), shown=False, text=True)
     private_keys: tuple[str, ...] = _setting((), _paths, shown=False)
+    result_public_keys: tuple[str, ...] = _setting((), _keys, shown=False)
+    result_private_keys: tuple[str, ...] = _setting((), _paths, shown=False)
+    single_use_url: str | None = _setting(None, _optional(_redis_url), shown=False)
 
     @classmethod
     def read(cls, conf: Mapping[str, Any]) -> Settings:

@@ -59,10 +59,12 @@ class PoolStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ships n
             else 1
         )
         runtime.load_late_imports()
-        if settings.private_keys:
+        if settings.private_keys or settings.result_private_keys:
             # loads redis, before a fork and outside any signal
             from bufpool_workers.celery import single_use  # noqa: F401, PLC0415
         startup.check(settings)
+        if issubclass(parent.pool_cls, PreforkPool):
+            runtime.keep_keys_out()
         startup.report(
             (
                 check_recycling(

@@ -15,6 +15,7 @@ import bufpool_workers
 from bufpool_workers.celery.environment import environment
 from bufpool_workers.errors import SealError, SettingsError
 from bufpool_workers.runtime import Job, current_job, current_runtime
+from bufpool_workers.runtime.job import REPLY_HEADER, Reply
 from bufpool_workers.sealing.parameters import user_function
 from bufpool_workers.settings import PACKAGE, Settings
 
@@ -170,6 +171,7 @@ def _job(task: Any, task_id: str) -> Job:
         function=_function_of(task),
         note_use=functools.partial(_note_use, task.app),
         give_up=functools.partial(_give_up, task),
+        reply=functools.partial(_reply, task),
     )
 
 
@@ -186,6 +188,12 @@ def _note_use(app: Celery, key: str, holder: str, seconds: int) -> bool:
     from bufpool_workers.celery.single_use import note_use  # noqa: PLC0415 - loads redis
 
     return note_use(app, key, holder, seconds)
+
+
+def _reply(task: Any) -> Reply:
+    request = task.request
+    is_ignored = task.ignore_result or request.ignore_result
+    return Reply(not is_ignored, (request.headers or {}).get(REPLY_HEADER))
 
 
 def _give_up(task: Any) -> None:

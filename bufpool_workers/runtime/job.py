@@ -4,9 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 from bufpool_workers.memory import _core
+
+REPLY_HEADER: Final = "bufpool_reply_to"
+"""The header of a message in which a caller names the key for its result, by the key's id."""
+
+
+class Reply(NamedTuple):
+    """Where a job's result goes."""
+
+    is_kept: bool = True
+    """False where nobody gets it."""
+    key_id: object = None
+    """The caller's key that it shall be sealed to, as the caller named it in `REPLY_HEADER`."""
 
 
 @dataclass(slots=True)  # not frozen, which would double its cost to each job
@@ -15,7 +27,8 @@ class Job:
 
     `function` is the user's own, without what decorators put around it. `note_use` is the store
     of single-use tokens (`sealing.single_use.Store`). `give_up` is called when a token does not
-    open: no retry would help.
+    open, or a result can't be sealed: no retry would help. `reply` tells where the result goes; it
+    is kept without it.
     """
 
     id: str
@@ -23,6 +36,9 @@ class Job:
     function: Callable[..., Any] | None = None
     note_use: Callable[[str, str, int], bool] | None = None
     give_up: Callable[[], None] | None = None
+    reply: Callable[[], Reply] | None = None
+    is_replying: bool = False
+    """A `sealed_result` body runs: a call of the same function from there is a plain one."""
 
 
 def current_job() -> Job | None:

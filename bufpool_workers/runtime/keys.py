@@ -6,14 +6,12 @@ They are read from the settings of the process: this module puts `sealing` and t
 from __future__ import annotations
 
 import os
-import sys
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from bufpool_workers.runtime.process import current_runtime
 from bufpool_workers.sealing import producer
 from bufpool_workers.sealing.keys import PublicKey
-from bufpool_workers.settings import Settings
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -48,15 +46,5 @@ def seal(  # noqa: PLR0913 - a call reads as one sentence, all but the secret by
         public_key=public_key,
         single_use=single_use,
         wipe=wipe,
-        default_key=lambda: _settings_for(task).public_key,
+        default_key=lambda: current_runtime().settings_for(task).public_key,
     )
-
-
-def _settings_for(task: Any) -> Settings:
-    """Return the settings of a task's app; for a task's name those of this process."""
-    runtime = current_runtime()
-    app = getattr(task, "app", None)
-    # a producer may seal by name for the app that is current in it, and never call setup
-    if app is None and not runtime.hosts and "celery" in sys.modules:
-        app = sys.modules["celery"].current_app
-    return runtime.settings if app is None else runtime.settings_of(app)

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from bufpool_workers import _loading, counters
-from bufpool_workers.errors import MetricsError, SealError, SecureLevelUnmet, SettingsError
+from bufpool_workers.errors import (
+    KeyFileError,
+    MetricsError,
+    SealError,
+    SecureLevelUnmet,
+    SettingsError,
+)
 from bufpool_workers.memory import BufferPool, Pools, _core, load_keystream
 from bufpool_workers.runtime import warmup
 from bufpool_workers.runtime.counting import CounterBinding
@@ -78,6 +85,8 @@ class Runtime:
         self.counters = CounterBinding(self)
         self._keyring: Keyring | None = None
         self._misuse: MisuseLog | None = None
+        self._result_keys: tuple[tuple[str, ...], Keyring] | None = None
+        self._keeps_keys_out = False
         self._is_started = False
 
     def reset(self) -> None:
@@ -137,6 +146,14 @@ class Runtime:
         if self._of_other_app is None or self._of_other_app[0] is not app.conf:
             self._of_other_app = app.conf, Settings.from_conf(app.conf)
         return self._of_other_app[1]
+
+    def settings_for(self, task: Any) -> Settings:
+        """Return the settings of a task's app; for a task's name those of this process."""
+        app = getattr(task, "app", None)
+        # a producer may seal by name for the app that is current in it, and never call setup
+        if app is None and not self.hosts and "celery" in sys.modules:
+            app = sys.modules["celery"].current_app
+        return self.settings if app is None else self.settings_of(app)
 
     # memory
 
@@ -224,19 +241,42 @@ class Runtime:
         Raises KeyFileError if one can't be used.
         """
         if self._keyring is None:
-            from bufpool_workers.sealing.keyring import Keyring  # noqa: PLC0415 - cryptography
-
-            # not the pool of the tasks, whose counters are the tasks' own
-            pool = BufferPool(
-                "secure",
-                size_classes=(4 * KiB,),
-                max_bytes=64 * KiB,
-                max_buffer_bytes=4 * KiB,
-                secure_level=self.settings.secure_level,
-            )
-            with closing(pool):
-                self._keyring = Keyring(self.settings.private_keys, read_with=pool.acquire)
+            self._keyring = self._load_keys(self.settings.private_keys)
         return self._keyring
+
+    def result_keyring(self, settings: Settings) -> Keyring:
+        """Return the private keys of these settings that open results; the first use loads them.
+
+        Raises KeyFileError if one can't be used.
+        """
+        paths = settings.result_private_keys
+        if self._result_keys is None or self._result_keys[0] != paths:
+            self._result_keys = paths, self._load_keys(paths)
+        return self._result_keys[1]
+
+    def keep_keys_out(self) -> None:
+        """Load no private key in this process from now on: its children run the jobs, and may."""
+        self._keeps_keys_out = True
+
+    def _load_keys(self, paths: Iterable[str]) -> Keyring:
+        from bufpool_workers.sealing.keyring import Keyring  # noqa: PLC0415 - cryptography
+
+        if self._keeps_keys_out:
+            raise KeyFileError(
+                "the main process of a worker opens nothing sealed, since it holds no private key: "
+                "Celery calls an error callback there when the task's process was killed or met "
+                "its hard time limit; let the callback take the task's id alone, or start a task"
+            )
+        # not the pool of the tasks, whose counters are the tasks' own
+        pool = BufferPool(
+            "secure",
+            size_classes=(4 * KiB,),
+            max_bytes=64 * KiB,
+            max_buffer_bytes=4 * KiB,
+            secure_level=self.settings.secure_level,
+        )
+        with closing(pool):
+            return Keyring(paths, read_with=pool.acquire)
 
     # jobs
 

@@ -20,12 +20,16 @@ def check(settings: Settings) -> None:
 
     Raises KeyFileError for a key that can't be used, and SettingsError for the rest.
     """
-    if settings.public_key is not None or settings.private_keys:
+    private = settings.private_keys + settings.result_private_keys
+    public = settings.result_public_keys
+    if settings.public_key is not None:
+        public = (settings.public_key, *public)
+    if private or public:
         from bufpool_workers.sealing.keys import check_private, check_public  # noqa: PLC0415 - cryptography
 
-        if settings.public_key is not None:
-            check_public(settings.public_key)
-        for path in settings.private_keys:
+        for key in public:
+            check_public(key)
+        for path in private:
             check_private(path)
     if settings.tune_malloc:
         from bufpool_workers.runtime import malloc  # noqa: PLC0415 - ctypes

@@ -1,8 +1,9 @@
-"""Sealed task arguments: encrypted by the producer, opened only in the worker's secure memory."""
+"""Sealed arguments and results: encrypted by one side, opened in the other's secure memory."""
 
 from typing import TYPE_CHECKING
 
 from bufpool_workers import _lazy
+from bufpool_workers.sealing.result_token import ResultToken
 from bufpool_workers.sealing.token import Token
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Keyring",
     "PublicKey",
+    "ResultToken",
     "Token",
     "generate_key",
     "read_public",

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NoReturn, Protocol
 
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
+
 from bufpool_workers import memory
-from bufpool_workers.errors import OpenFailed, ReplayStoreError, TokenExpired, UnknownKey
+from bufpool_workers.errors import (
+    KeyFileError,
+    OpenFailed,
+    ReplayStoreError,
+    TokenExpired,
+    UnknownKey,
+)
 from bufpool_workers.memory import Buffer
 from bufpool_workers.sealing.buffers import Acquire, wipe
-from bufpool_workers.sealing.hpke import AES_256_GCM
-from bufpool_workers.sealing.keys import key_id, read_private
-from bufpool_workers.sealing.token import Token
+from bufpool_workers.sealing.hpke import AES_256_GCM, KeyPair
+from bufpool_workers.sealing.keys import PublicKey, key_id, read_private
+from bufpool_workers.sealing.result_token import ResultToken
+from bufpool_workers.sealing.token import ENC_BYTES, TAG_BYTES, Token
 
 
 class Claim(Protocol):
@@ -77,18 +86,77 @@ class Keyring:
             raise UnknownKey(f"{where}: sealed to key {header.key_id}, keys held here: {held}")
         if header.single_use and claim is None:
             raise ReplayStoreError(f"{where}: a single-use token, and no store of used ones")
-        info = header.info(task=task, argument=argument)
-        buffer = self._acquire(token.secret_bytes)
-        try:
-            is_open = AES_256_GCM.open_into(
-                buffer, sealed=token.sealed, recipient=recipient, info=info
-            )
-            if not is_open:
-                raise OpenFailed(  # noqa: TRY301 - wiped as after any other error
-                    f"{where}: the token was sealed for another task or argument, or was altered"
-                )
+
+        def accept() -> None:
             if header.single_use and claim is not None:
                 claim(token, where=where)
+
+        return self._open(
+            token.sealed,
+            recipient=recipient,
+            info=header.info(task=task, argument=argument),
+            failure=f"{where}: the token was sealed for another task or argument, or was altered",
+            accept=accept,
+        )
+
+    def unseal_result(
+        self, text: object, *, task: str, task_id: str, senders: Iterable[PublicKey]
+    ) -> Buffer:
+        """Return a buffer with the result that a worker sealed to one of these keys.
+
+        `senders` are the public keys of the workers that may have. Raises a SealError that names
+        the task and never content.
+        """
+        where = f"result of {task}"
+        token = ResultToken.parse(text, where=where)
+        header = token.header
+        if (header.task, header.task_id) != (task, task_id):
+            raise OpenFailed(f"{where}: the token is the result of another task or another run")
+        by_id = {sender.key_id: sender.key for sender in senders}
+        if header.sender_id not in by_id:
+            raise UnknownKey(
+                f"{where}: sealed by a worker with key {header.sender_id}, expected "
+                f"{', '.join(by_id)}"
+            )
+        recipient = self._keys.get(header.key_id)
+        if recipient is None:
+            held = ", ".join(self._keys) or "none; set bufpool_result_private_keys"
+            raise UnknownKey(f"{where}: sealed to key {header.key_id}, keys held here: {held}")
+        return self._open(
+            token.sealed,
+            recipient=recipient,
+            info=header.info(),
+            failure=f"{where}: the token was sealed by another worker, or was altered",
+            sender=by_id[header.sender_id],
+        )
+
+    def sender(self, preferred: str | None = None) -> KeyPair:
+        """Return the key pair that proves who sealed: that of an id if it is held, else the first.
+
+        Raises KeyFileError if there is none.
+        """
+        if not self._keys:
+            raise KeyFileError("no private key to seal results with: set bufpool_private_keys")
+        return self._keys.get(preferred or "") or next(iter(self._keys.values()))
+
+    def _open(  # noqa: PLR0913 - all but the first by keyword
+        self,
+        sealed: bytes,
+        *,
+        recipient: KeyPair,
+        info: bytes,
+        failure: str,
+        sender: X25519PublicKey | None = None,
+        accept: Callable[[], None] = lambda: None,
+    ) -> Buffer:
+        buffer = self._acquire(len(sealed) - ENC_BYTES - TAG_BYTES)
+        try:
+            is_open = AES_256_GCM.open_into(
+                buffer, sealed=sealed, recipient=recipient, info=info, sender=sender
+            )
+            if not is_open:
+                raise OpenFailed(failure)  # noqa: TRY301 - wiped as after any other error
+            accept()
         except BaseException:
             wipe(buffer)
             buffer.release()

@@ -12,6 +12,7 @@ from bufpool_workers.signatures import BY_NAME, signature_of
 MISSING = inspect.Parameter.empty
 
 _RECORD = "__bufpool_sealed__"  # functools.wraps carries it up through other decorators
+_RESULT_RECORD = "__bufpool_seals_result__"
 _is_any_recorded = False
 
 
@@ -46,6 +47,16 @@ def record(function: Callable[..., Any], parameters: Sequence[SealedParameter]) 
     global _is_any_recorded  # noqa: PLW0603 - whether a process has anything to check
     _is_any_recorded = True
     setattr(function, _RECORD, (*recorded(function), *parameters))
+
+
+def record_result(function: Callable[..., Any]) -> None:
+    """Note that a function's result is sealed."""
+    setattr(function, _RESULT_RECORD, True)
+
+
+def seals_result(function: object) -> bool:
+    """Return whether a function's result is sealed."""
+    return getattr(function, _RESULT_RECORD, False)
 
 
 def is_any_recorded() -> bool:
@@ -118,11 +129,15 @@ def parameters_of(task: Any) -> tuple[SealedParameter, ...]:
 
 
 def user_function(task: Any) -> Callable[..., Any] | None:
-    """Return the function that a Celery task runs in the end: the sealed one, if there is one."""
+    """Return the function that a Celery task runs in the end: the sealed one, if there is one.
+
+    A sealed one has sealed parameters or a sealed result.
+    """
     functions = [getattr(run, "__func__", run) for run in runs_of(task)]
     if not functions:
         return None
-    function: Callable[..., Any] = inspect.unwrap(next(filter(recorded, functions), functions[0]))
+    sealed = (function for function in functions if recorded(function) or seals_result(function))
+    function: Callable[..., Any] = inspect.unwrap(next(sealed, functions[0]))
     return function
 
 

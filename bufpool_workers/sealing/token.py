@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import binascii
 import re
 import struct
 import time
-from base64 import urlsafe_b64encode
 from typing import NamedTuple, Self
 
 from bufpool_workers.errors import DamagedToken, NotSealed
+from bufpool_workers.sealing import text as token_text
 
 # of HPKE with X25519, and of its AEADs
 ENC_BYTES = 32
 TAG_BYTES = 16
 
-_PREFIX = "bps1."
-_TEXT = re.compile(r"bps1\.([0-9a-f]{16})\.([A-Za-z0-9_-]+)", re.ASCII)
+_PREFIX = "bps1"
 _ANY_VERSION = re.compile(r"bps[0-9]+\.", re.ASCII)
-_FROM_URLSAFE = bytes.maketrans(b"-_", b"+/")
-_LAST_DIGITS = {1: "AEIMQUYcgkosw048", 2: "AQgw"}
+_ANY_RESULT = re.compile(r"bpr[0-9]+\.", re.ASCII)
 _HEADER = struct.Struct(">BQ")
 _SINGLE_USE = 1
-_MAX_NAME_BYTES = 0xFFFF
+MAX_NAME_BYTES = 0xFFFF
 
 NEVER = 0
 MAX_SECRET_BYTES = 1024 * 1024
@@ -30,8 +27,8 @@ MAX_EXPIRY_SECONDS = 3653 * 24 * 3600
 """From now: ten years."""
 
 _CLOCK_SKEW_SECONDS = 24 * 3600
-_MAX_BODY_BYTES = _HEADER.size + ENC_BYTES + MAX_SECRET_BYTES + TAG_BYTES
-_MAX_CHARACTERS = len(_PREFIX) + 16 + len(".") + -(-_MAX_BODY_BYTES * 4 // 3)
+_MIN_BODY_BYTES = _HEADER.size + ENC_BYTES + TAG_BYTES
+_MAX_BODY_BYTES = _MIN_BODY_BYTES + MAX_SECRET_BYTES
 
 
 class Header(NamedTuple):
@@ -48,8 +45,8 @@ class Header(NamedTuple):
     def info(self, *, task: str, argument: str) -> bytes:
         """Return the `info` that HPKE binds, as drawn in `Token`."""
         name = task.encode()
-        if len(name) > _MAX_NAME_BYTES:
-            raise ValueError(f"a task's name has at most {_MAX_NAME_BYTES} bytes, got {len(name)}")
+        if len(name) > MAX_NAME_BYTES:
+            raise ValueError(f"a task's name has at most {MAX_NAME_BYTES} bytes, got {len(name)}")
         length = len(name).to_bytes(2, "big")
         key_id = bytes.fromhex(self.key_id)
         return b"bps1" + key_id + self.pack() + length + name + argument.encode()
@@ -86,18 +83,15 @@ class Token(NamedTuple):
     def parse(cls, text: object, *, where: str) -> Self:
         """Take a token apart; NotSealed or DamagedToken name `where`, never the content."""
         if not isinstance(text, str) or not _ANY_VERSION.match(text):
-            kind = type(text).__name__
-            raise NotSealed(f"{where}: expected a token made by seal(), got a plain {kind}")
-        if not text.startswith(_PREFIX):
+            kind = f"plain {type(text).__name__}"
+            if isinstance(text, str) and _ANY_RESULT.match(text):
+                kind = "sealed result (bpr1): open it with unseal_result"
+            raise NotSealed(f"{where}: expected a token made by seal(), got a {kind}")
+        if not text.startswith(_PREFIX + "."):
             raise DamagedToken(f"{where}: the token is of a version that is not known here")
-        if len(text) > _MAX_CHARACTERS:
-            raise DamagedToken(f"{where}: the token is larger than that of any secret")
-        match = _TEXT.fullmatch(text)
-        if match is None:
-            raise DamagedToken(f"{where}: the token is cut, or has characters that no token has")
-        body = _decode(match[2])
-        if body is None or len(body) < _HEADER.size + ENC_BYTES + TAG_BYTES:
-            raise DamagedToken(f"{where}: the token is cut or altered")
+        key_id, body = token_text.split(
+            text, least=_MIN_BODY_BYTES, most=_MAX_BODY_BYTES, where=where
+        )
         flags, expires_at = _HEADER.unpack_from(body)
         if flags & ~_SINGLE_USE:
             raise DamagedToken(f"{where}: the token has flags that are not known here")
@@ -105,12 +99,7 @@ class Token(NamedTuple):
             raise DamagedToken(f"{where}: the token is for single use and never expires")
         if expires_at > time.time() + MAX_EXPIRY_SECONDS + _CLOCK_SKEW_SECONDS:
             raise DamagedToken(f"{where}: the token expires in more than ten years")
-        return cls(Header(match[1], expires_at, flags == _SINGLE_USE), body[_HEADER.size :])
-
-    @property
-    def secret_bytes(self) -> int:
-        """The length of the secret."""
-        return len(self.sealed) - ENC_BYTES - TAG_BYTES
+        return cls(Header(key_id, expires_at, flags == _SINGLE_USE), body[_HEADER.size :])
 
     @property
     def use_id(self) -> str:
@@ -125,19 +114,4 @@ class Token(NamedTuple):
 
     def text(self) -> str:
         """Return the token as it travels."""
-        return f"{_PREFIX}{self.header.key_id}.{_encode(self.header.pack() + self.sealed)}"
-
-
-def _encode(body: bytes) -> str:
-    return urlsafe_b64encode(body).rstrip(b"=").decode("ascii")
-
-
-def _decode(text: str) -> bytes | None:
-    padding = b"=" * (-len(text) % 4)
-    # Bits behind the last byte would be ignored: allow zeroes only, so that one body has one text.
-    if len(padding) in _LAST_DIGITS and text[-1] not in _LAST_DIGITS[len(padding)]:
-        return None
-    try:
-        return binascii.a2b_base64(text.encode("ascii").translate(_FROM_URLSAFE) + padding)
-    except binascii.Error:  # one digit left over
-        return None
+        return token_text.join(_PREFIX, self.header.key_id, self.header.pack() + self.sealed)

@@ -5,7 +5,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bufpool_workers.errors import DamagedToken, NotSealed, SealError
-from bufpool_workers.sealing import token as token_module
+from bufpool_workers.sealing import text as token_text
 from bufpool_workers.sealing.token import (
     MAX_EXPIRY_SECONDS,
     MAX_SECRET_BYTES,
@@ -141,6 +141,6 @@ def test_a_token_that_seal_would_never_make_is_refused(header, reason):
 def test_a_token_larger_than_any_secrets_is_refused_before_it_is_decoded(monkeypatch):
     largest = Token(Header("0" * 16, 0, single_use=False), bytes(48 + MAX_SECRET_BYTES))
     assert parse(largest.text()) == largest
-    monkeypatch.setattr(token_module, "_decode", None)
+    monkeypatch.setattr(token_text, "_decode", None)
     with pytest.raises(DamagedToken, match="larger than that of any secret"):
         parse(largest.text() + "A")
