@@ -93,6 +93,7 @@ def strike(*_):
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # of buffers that an interrupt drops
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # or that meets one
 @pytest.mark.parametrize("loading", [False, True], ids=["unseal", "load and unseal"])
 def test_an_interrupt_at_any_moment_leaves_no_key_behind(key, token, attacker, loading):
     keyring = Keyring([key[0]])
