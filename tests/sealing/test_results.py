@@ -41,7 +41,7 @@ def keys(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def app(keys):
-    app = Celery("shop", broker="memory://", backend="cache+memory://", set_as_current=False)
+    app = Celery("bank", broker="memory://", backend="cache+memory://", set_as_current=False)
     app.conf.update(
         bufpool_public_key=keys["worker"][1],
         bufpool_private_keys=[keys["worker"][0]],
@@ -55,7 +55,7 @@ def app(keys):
 
 @pytest.fixture(scope="module")
 def mint(app):
-    @app.task(name="shop.mint")
+    @app.task(name="bank.mint")
     @bp.sealed_result
     def mint(value=SECRET):
         return value
@@ -106,7 +106,7 @@ class TestCalls:
 
     def test_the_token_opens_with_the_id_of_its_task(self, mint):
         result = mint.apply()
-        assert opened(result.get(), "shop.mint", task_id=result.id) == SECRET.encode()
+        assert opened(result.get(), "bank.mint", task_id=result.id) == SECRET.encode()
         with pytest.raises(TypeError, match="a token needs task_id"):
             bp.unseal_result(result.get(), task=mint)
 
@@ -136,20 +136,20 @@ class TestCalls:
 
     def test_a_subclass_that_calls_the_sealed_run_is_sealed(self, app):
         class Base(app.Task):
-            name = "shop.base"
+            name = "bank.base"
 
             @bp.sealed_result
             def run(self):
                 return SECRET
 
         class Derived(Base):
-            name = "shop.derived"
+            name = "bank.derived"
 
             def run(self):
                 return super().run()
 
         app.register_task(Derived())
-        task = app.tasks["shop.derived"]
+        task = app.tasks["bank.derived"]
         assert opened(task.apply(), task) == SECRET.encode()
 
     def test_a_bound_task_that_retries(self, app):
@@ -201,7 +201,7 @@ class TestStacking:
         function = body
         for number in reversed(order):
             function = self.PIECES[number](function)
-        task = app.task(name=f"shop.stacked.{order}.{returns}")(function)
+        task = app.task(name=f"bank.stacked.{order}.{returns}")(function)
         token = bp.seal(b"0000", task=task, argument="pin")
         with warnings.catch_warnings():
             warnings.simplefilter("error")
@@ -214,8 +214,8 @@ class TestStacking:
             buf[:] = b"abcd"
             return bytes(buf)
 
-        task = app.task(name="shop.above")(bp.sealed_result(plain))
-        other = app.task(name="shop.other")(plain)
+        task = app.task(name="bank.above")(bp.sealed_result(plain))
+        other = app.task(name="bank.other")(plain)
         assert opened(task.apply(), task) == b"abcd"
         assert other.apply().get() == b"abcd"
 
@@ -269,7 +269,7 @@ class TestStacking:
 class TestRefusals:
     @pytest.mark.parametrize("value", [None, 5, ["secret"], {"a": SECRET}, bytearray(b"secret")])
     def test_another_type_fails_the_task(self, mint, value):
-        with pytest.raises(TypeError, match=r"result of shop\.mint: bytes, str or a Buffer") as e:
+        with pytest.raises(TypeError, match=r"result of bank\.mint: bytes, str or a Buffer") as e:
             mint.apply([value]).get()
         assert "secret" not in str(e.value)
 
@@ -290,7 +290,7 @@ class TestRefusals:
     def test_without_a_key_the_body_does_not_run(self, app, settings, changed, error, why):
         ran = []
 
-        @app.task(autoretry_for=(Exception,), max_retries=3, name=f"shop.refused.{why}")
+        @app.task(autoretry_for=(Exception,), max_retries=3, name=f"bank.refused.{why}")
         @bp.sealed_result
         def refused():
             ran.append(True)
@@ -333,13 +333,13 @@ class TestReplies:
 class TestOpening:
     def test_what_is_no_sealed_result(self, mint):
         for value in (None, 5, "plain", SECRET.encode()):
-            with pytest.raises(NotSealed, match=r"result of shop\.mint: expected a token") as e:
+            with pytest.raises(NotSealed, match=r"result of bank\.mint: expected a token") as e:
                 bp.unseal_result(value, task=mint, task_id="1")
             assert "plain" not in str(e.value).replace("a plain", "")
 
     def test_of_another_run_or_another_task(self, mint):
         token, other = mint.apply().get(), mint.apply()
-        for task, task_id in (("shop.mint", other.id), ("shop.other", "1")):
+        for task, task_id in (("bank.mint", other.id), ("bank.other", "1")):
             with pytest.raises(OpenFailed, match="of another task or another run"):
                 bp.unseal_result(token, task=task, task_id=task_id)
 
@@ -351,7 +351,7 @@ class TestOpening:
     def test_a_forged_sender_does_not_open(self, mint, keys):
         forger = X25519PrivateKey.generate()
         web = read_public(keys["web"][1])
-        header = ResultHeader(web.key_id, key_id(keys, "worker"), "shop.mint", "1", 1)
+        header = ResultHeader(web.key_id, key_id(keys, "worker"), "bank.mint", "1", 1)
         pair = KeyPair(forger, forger.public_key().public_bytes_raw())
         for sender in (pair, None):
             sealed = AES_256_GCM.seal(b"x", recipient=web.key, info=header.info(), sender=sender)
@@ -380,7 +380,7 @@ class TestOpening:
             bp.unseal_result(fails.apply(), task=fails)
 
     def test_a_sealed_argument_refuses_it_by_name(self, app, mint):
-        @app.task(name="shop.login")
+        @app.task(name="bank.login")
         @bp.sealed("password")
         def login(password): ...
 
@@ -401,7 +401,7 @@ class TestOpening:
 
 
 class TestTokens:
-    HEADER = ResultHeader("0" * 16, "1" * 16, "shop.mint", "an-id", 1_700_000_000)
+    HEADER = ResultHeader("0" * 16, "1" * 16, "bank.mint", "an-id", 1_700_000_000)
 
     def test_the_layout_is_the_documented_one(self):
         token = ResultToken(self.HEADER, bytes(range(50)))
@@ -409,7 +409,7 @@ class TestTokens:
         raw = base64.urlsafe_b64decode(body + "==="[: -len(body) % 4])
         assert (prefix, key) == ("bpr1", "0" * 16)
         expected = struct.pack(">BQ8sH", 1, 1_700_000_000, bytes.fromhex("1" * 16), 9)
-        expected += b"shop.mint" + struct.pack(">H", 5) + b"an-id"
+        expected += b"bank.mint" + struct.pack(">H", 5) + b"an-id"
         assert raw == expected + bytes(range(50))
         assert self.HEADER.info() == b"bpr1" + bytes(8) + expected
 
