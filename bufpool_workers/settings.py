@@ -241,6 +241,25 @@ class Settings:
     result_private_keys: tuple[str, ...] = _setting((), _paths, shown=False)
     single_use_url: str | None = _setting(None, _optional(_redis_url), shown=False)
 
+    def in_force(self) -> dict[str, Any]:
+        """Return all settings by their full names, ready for JSON, and nothing of a key.
+
+        Sizes are text, as they are given; of key files there is only whether there are some.
+        """
+        shown = {f.name: getattr(self, f.name) for f in fields(self) if f.metadata["shown"]}
+        shown["size_classes"] = [format_size(size) for size in self.size_classes]
+        shown["warm"] = {
+            kind: {format_size(size): count for size, count in levels.items()}
+            for kind, levels in self.warm.items()
+        }
+        shown["max_bytes"] = {kind: format_size(most) for kind, most in self.max_bytes.items()}
+        shown["max_buffer_bytes"] = format_size(self.max_buffer_bytes)
+        shown["metrics_hosts"] = list(self.metrics_hosts)
+        shown["metrics_tls"] = bool(self.metrics_tls)
+        shown["public_key"] = self.public_key is not None
+        shown["private_keys"] = len(self.private_keys)
+        return {PREFIX + name: value for name, value in shown.items()}
+
     @classmethod
     def read(cls, conf: Mapping[str, Any]) -> Settings:
         """Make settings from a mapping of names, with or without `bufpool_`, in either case.

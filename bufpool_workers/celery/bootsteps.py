@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import celery
 from celery import bootsteps
 from celery.concurrency.prefork import TaskPool as PreforkPool
 from celery.concurrency.solo import TaskPool as SoloPool
@@ -28,7 +29,8 @@ class MetricsStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ship
         control.register()
         runtime = current_runtime()
         settings = runtime.settings  # raises ImproperlyConfigured, which ends the worker
-        runtime.start_node(node=parent.hostname, app=parent.app.main)
+        software = {"celery": celery.__version__}
+        runtime.start_node(node=parent.hostname, app=parent.app.main, software=software)
         environment.share_metrics(runtime)
         self._endpoint = None if settings.metrics_port is None else runtime.serve_metrics()
 

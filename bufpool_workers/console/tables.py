@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.table import Table
@@ -32,6 +34,8 @@ def draw_node(node: Node, *, before: Report | None = None) -> RenderableType:
     """Draw a node; with the report `before` what happens in a second, and only where it does."""
     report = node.report
     parts: list[RenderableType] = [_headline(node)]
+    if not before:
+        parts += [Text(printable(line)) for line in _nodes(report)]
     pools = _pools(report, before)
     if pools.row_count:
         parts += ["", pools]
@@ -156,6 +160,18 @@ def _table(*words: str, numbers: Sequence[str]) -> Table:
     for name in numbers:
         table.add_column(name, justify="right", no_wrap=True)
     return table
+
+
+def _nodes(report: Report) -> Iterator[str]:
+    for info in report.nodes:
+        since = datetime.fromtimestamp(info.started, UTC)
+        software = ", ".join(f"{name} {version}" for name, version in info.software.items())
+        yield (
+            f"{info.node} on {info.host}, app {info.app or '-'}, process {info.pid} since "
+            f"{since:%Y-%m-%d %H:%M:%S} UTC; {software}"
+        )
+        changed = [f"{name}={json.dumps(info.settings.get(name))}" for name in info.changed]
+        yield f"{info.node} settings: {', '.join([*changed, 'all others at their defaults'])}"
 
 
 def _problems(report: Report) -> Iterator[str]:

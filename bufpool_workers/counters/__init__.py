@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from bufpool_workers import _lazy
 
 if TYPE_CHECKING:
-    from bufpool_workers.counters import private_directory
+    from bufpool_workers.counters import node_file, private_directory
     from bufpool_workers.counters.catalog import (
         DEFAULT_NAMESPACE,
         LOCKED_BYTES,
@@ -46,6 +46,7 @@ __all__ = [  # noqa: RUF022 - grouped by topic
     "read_report",
     # directories
     "private_directory",
+    "node_file",
 ]
 
 # a process that only publishes counts nothing
@@ -61,5 +62,5 @@ _HOMES = {
 __getattr__, __dir__ = _lazy.attach(
     __name__,
     {name: f"{__name__}.{_HOMES.get(name, 'catalog')}" for name in __all__},
-    submodules=("private_directory",),
+    submodules=("node_file", "private_directory"),
 )

@@ -54,6 +54,9 @@ GLOBAL_HIT_RATE: Final = MetricSpec("global_hit_rate", "Hits in 100 gets, over a
 MEMORY_ALLOCATED: Final = MetricSpec("memory_allocated_bytes", "Bytes mapped, over all pools")
 MEMORY_REUSED: Final = MetricSpec("memory_reused_bytes", "Bytes served from the pools")
 REUSE_EFFICIENCY: Final = MetricSpec("reuse_efficiency", "Bytes reused in 100 bytes served")
+BUILD_INFO: Final = MetricSpec(
+    "build_info", "Nodes by the versions of their software and their host; always 1"
+)
 SKIPPED_FILES: Final = MetricSpec("skipped_files", "Metric files that could not be read")
 
 

@@ -14,6 +14,7 @@ from bufpool_workers.counters import catalog as names
 from bufpool_workers.counters.catalog import Catalog
 from bufpool_workers.counters.format import merge_numbers, parse_key
 from bufpool_workers.counters.liveness import ProcessIdentity
+from bufpool_workers.counters.node_file import NodeInfo, read_nodes
 from bufpool_workers.counters.snapshot import LiveProcess, Snapshot, read_directory
 from bufpool_workers.pool_stats import KINDS, LEVELS, PoolStats
 
@@ -71,7 +72,8 @@ class Report:
     """A node at one moment: its pools over all processes, and each process that lives.
 
     `unix_seconds` is that moment. `secure_level` is the lowest of a living process, None while
-    there is none. `skipped` has the reason for each metric file that could not be read.
+    there is none. `skipped` has the reason for each metric file that could not be read. `nodes` are
+    those that say who they are: scripts and web servers count without.
     """
 
     unix_seconds: float
@@ -79,6 +81,7 @@ class Report:
     processes: tuple[ProcessReport, ...] = ()
     skipped: Mapping[str, str] = field(default_factory=dict)
     escape_places: tuple[EscapePlace, ...] = ()
+    nodes: tuple[NodeInfo, ...] = ()
 
     @property
     def total(self) -> PoolStats:
@@ -113,6 +116,7 @@ class Report:
             "processes": [process.as_dict() for process in self.processes],
             "skipped": dict(self.skipped),
             "escape_places": [asdict(place) for place in self.escape_places],
+            "nodes": [node.as_dict() for node in self.nodes],
         }
 
     @classmethod
@@ -127,6 +131,7 @@ class Report:
                 EscapePlace(pool=place["pool"], place=place["place"], escapes=place["escapes"])
                 for place in given.get("escape_places", ())
             ),
+            nodes=tuple(NodeInfo.from_dict(node) for node in given.get("nodes", ())),
         )
 
 
@@ -149,7 +154,9 @@ def _pools_from_dict(pools: Mapping[str, Any]) -> dict[str, PoolStats]:
     }
 
 
-def make_report(snapshot: Snapshot, *, catalog: Catalog) -> Report:
+def make_report(
+    snapshot: Snapshot, *, catalog: Catalog, nodes: tuple[NodeInfo, ...] = ()
+) -> Report:
     """Describe the node whose metrics directory was read."""
     reader = _Reader(catalog)
     files: dict[ProcessIdentity, list[LiveProcess]] = defaultdict(list)
@@ -163,6 +170,7 @@ def make_report(snapshot: Snapshot, *, catalog: Catalog) -> Report:
         processes=processes,
         skipped=dict(snapshot.unreadable),
         escape_places=reader.places(snapshot),
+        nodes=nodes,
     )
 
 
@@ -173,7 +181,9 @@ def read_report(
 
     Raises MetricsError when the directory can't be listed.
     """
-    return make_report(read_directory(directory), catalog=Catalog(namespace))
+    return make_report(
+        read_directory(directory), catalog=Catalog(namespace), nodes=read_nodes(directory)
+    )
 
 
 class _Reader:

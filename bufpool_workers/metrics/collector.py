@@ -17,6 +17,7 @@ from bufpool_workers.counters import catalog as names
 from bufpool_workers.counters.catalog import Catalog
 from bufpool_workers.counters.compaction import compact
 from bufpool_workers.counters.format import parse_key
+from bufpool_workers.counters.node_file import read_nodes
 from bufpool_workers.counters.report import Report, make_report
 from bufpool_workers.counters.snapshot import Snapshot, read_directory, read_files
 from bufpool_workers.pool_stats import LEVELS, PoolStats
@@ -76,7 +77,8 @@ class Collector(MultiProcessCollector):
             if self._last is None or self._last.began < asked:
                 began = next(self._moments)
                 snapshot = self._snapshot()
-                report = make_report(snapshot, catalog=self._catalog)
+                nodes = read_nodes(self._path)
+                report = make_report(snapshot, catalog=self._catalog, nodes=nodes)
                 metrics = [*_to_metrics(snapshot, accumulate=True), *self._derive(report)]
                 self._last = _Reading(began, metrics, report)
             return self._last
@@ -115,9 +117,20 @@ class Collector(MultiProcessCollector):
         yield self._gauge(names.WARMED, report.warmed_processes)
         yield self._gauge(names.PROCESSES, len(processes))
         yield self._gauge(names.SKIPPED_FILES, len(report.skipped))
+        yield self._build_info(report)
 
     def _gauge(self, spec: names.MetricSpec, value: float | None) -> Metric:
         return GaugeMetricFamily(self._catalog.name(spec), spec.help, value=value)
+
+    def _build_info(self, report: Report) -> Metric:
+        spec, labels = names.BUILD_INFO, ("version", "python", "celery", "host")
+        metric = GaugeMetricFamily(self._catalog.name(spec), spec.help, labels=labels)
+        packages = ("bufpool_workers", "python", "celery")
+        for build in sorted(
+            {(*(n.software.get(name, "") for name in packages), n.host) for n in report.nodes}
+        ):
+            metric.add_metric(build, 1)
+        return metric
 
     def _by_size(
         self, spec: names.MetricSpec, report: Report, number: Callable[[PoolStats], float | None]

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
+import platform
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+import bufpool_workers
 from bufpool_workers import _loading, counters
 from bufpool_workers.errors import (
     KeyFileError,
@@ -28,6 +30,7 @@ from bufpool_workers.settings import PREFIX, Settings
 from bufpool_workers.units import KiB, format_percentage
 
 if TYPE_CHECKING:
+    from bufpool_workers.counters.node_file import NodeInfo
     from bufpool_workers.metrics.server import Endpoint
     from bufpool_workers.runtime.misuse import MisuseLog
     from bufpool_workers.sealing.keyring import Keyring
@@ -354,13 +357,20 @@ class Runtime:
         if finding.severity == "error":
             raise SettingsError(str(finding))
 
-    def start_node(self, *, node: str, app: str | None, pid: int | None = None) -> None:
+    def start_node(
+        self,
+        *,
+        node: str,
+        app: str | None,
+        pid: int | None = None,
+        software: Mapping[str, str] | None = None,
+    ) -> None:
         """Prepare the directory for the node whose main process this is, before it has children.
 
         Where that is another program's process, `pid`, each process of the node does it, before it
-        counts. `node` and `app` are written into a private directory, and the files of earlier
-        nodes are merged. Raises MetricsError if the setting and the environment name two
-        directories, or if no process can count there.
+        counts. `node`, `app` and the versions of the host's `software` are written there, and the
+        files of earlier nodes are merged. Raises MetricsError if the setting and the environment
+        name two directories, or if no process can count there.
         """
         if not self._has_joined:
             self.join_node()
@@ -374,9 +384,34 @@ class Runtime:
             private_directory.advertise(directory, manifest)
         self.counters.check()
         try:
+            info = self._describe(node, app, pid=pid or os.getpid(), software=software or {})
+            counters.node_file.publish(directory, info)
+        except OSError as error:
+            logger.warning("bufpool: nobody is told whose numbers these are: %s", error)
+        try:
             counters.compact(directory, foreign=self.settings.compact_foreign)
         except OSError as error:
             logger.warning("bufpool: files of dead processes can't be merged: %s", error)
+
+    def _describe(
+        self, node: str, app: str | None, *, pid: int, software: Mapping[str, str]
+    ) -> NodeInfo:
+        settings = self.settings.in_force()
+        defaults = Settings().in_force()
+        return counters.node_file.NodeInfo(
+            node=node,
+            host=os.uname().nodename,
+            app=app,
+            pid=pid,
+            started=counters.node_file.process_started(pid),
+            software={
+                "bufpool_workers": bufpool_workers.__version__,
+                "python": platform.python_version(),
+                **software,
+            },
+            settings=settings,
+            changed=tuple(name for name in settings if settings[name] != defaults[name]),
+        )
 
     def serve_metrics(self) -> Endpoint:
         """Serve the node's scrape from a thread of this process, and from none of its children.

@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from bufpool_workers.counters.node_file import NodeInfo
 from bufpool_workers.counters.report import EscapePlace, ProcessReport, Report
 from bufpool_workers.metrics.page import status as statuspage
 from bufpool_workers.pool_stats import LEVELS, PROTECTION, PoolStats
@@ -128,3 +129,35 @@ def test_the_policy_names_exactly_what_the_page_contains():
         assert f"{tag}-src 'sha256-{digest}'" in statuspage.policy()
     assert "unsafe" not in statuspage.policy()
     assert "http" not in re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)
+
+
+def node(name="celery@worker-1", **others):
+    given = {
+        "host": "rack-3",
+        "app": "shop",
+        "pid": 4242,
+        "started": 1000.0,
+        "software": {"bufpool_workers": "0.1.0", "python": "3.11.7", "celery": "5.7.0"},
+        "settings": {"bufpool_debug": True, "bufpool_metrics_port": None},
+        "changed": ("bufpool_debug",),
+    }
+    return NodeInfo(node=name, **given | others)
+
+
+def test_the_page_says_whose_numbers_it_shows():
+    page = read(nodes=(node(),), unix_seconds=1000.0 + 3725)
+    assert "celery@worker-1 - Buffer pools" in page.text
+    text = " ".join(page.text.split())
+    assert "celery@worker-1 shop rack-3 4242 1 h 2 min 1970-01-01 00:16 UTC bufpool_workers" in text
+    assert "Settings in force: celery@worker-1" in text
+    assert "bufpool_debug true bufpool_metrics_port null (default)" in text
+
+
+def test_a_page_of_several_nodes_names_them_all():
+    page = read(nodes=(node(), node("celery@worker-2")))
+    assert "celery@worker-1 and 1 more - Buffer pools" in page.text
+    assert "Settings in force: celery@worker-2" in page.text
+
+
+def test_a_page_without_a_node_says_so():
+    assert "No main process says who it is" in read().text

@@ -12,6 +12,7 @@ from xml.etree.ElementTree import Element
 from bufpool_workers.counters.report import ProcessReport, Report
 from bufpool_workers.diagnostics.problems import Problem, find_problems, sentence
 from bufpool_workers.metrics.page.html import Content, Row, bar, element, render, section, table
+from bufpool_workers.metrics.page.nodes import name_of, show_nodes
 from bufpool_workers.pool_stats import PROTECTION, TABLE, PoolStats
 from bufpool_workers.units import (
     format_age,
@@ -42,7 +43,7 @@ def show(report: Report) -> bytes:
                 element("meta", charset="utf-8"),
                 element("meta", name="viewport", content="width=device-width, initial-scale=1"),
                 element("meta", name="color-scheme", content="light dark"),
-                element("title", "Buffer pools"),
+                element("title", _title(report)),
                 element("style", _read("status.css")),
             ),
             element(
@@ -84,12 +85,16 @@ def _read(name: str) -> str:
     return (files("bufpool_workers.metrics.page") / name).read_text(encoding="utf-8")
 
 
+def _title(report: Report) -> str:
+    return " - ".join(filter(None, (name_of(report), "Buffer pools")))
+
+
 def _header(report: Report) -> Element:
     moment = datetime.fromtimestamp(report.unix_seconds, UTC)
     time = element("time", f"{moment:%H:%M:%S} UTC", datetime=f"{moment:%Y-%m-%dT%H:%M:%SZ}")
     return element(
         "header",
-        element("h1", "Buffer pools"),
+        element("h1", _title(report)),
         element(
             "div",
             element("p", "As of ", time, ".", id="moment"),
@@ -109,6 +114,7 @@ def _main(report: Report) -> Element:
         section("pools", "Pools", *_pools(report)),
         section("processes", "Processes", _processes(report.processes)),
         *_escapes(report),
+        *show_nodes(report),
     )
 
 

@@ -1,0 +1,152 @@
+"""Who counts in a metrics directory: each node's main process says it in a file of its own."""
+
+from __future__ import annotations
+
+import atexit
+import fcntl
+import json
+import os
+import re
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final, Self
+
+from bufpool_workers.counters.format import DamagedFileError
+from bufpool_workers.counters.liveness import ProcessIdentity, current_host_id
+from bufpool_workers.counters.names import TEMPORARY, open_file
+
+_NAME: Final = re.compile(r"\.bufpool-node-([0-9a-f]{8})-(\d{1,9})-(\d{1,18})\.json")
+_MOST_BYTES: Final = 32 * 1024
+_MOST_NODES: Final = 100
+_MOST_CHARACTERS: Final = 200
+_NO_NODE: Final = (
+    *(OSError, DamagedFileError),
+    *(ValueError, TypeError, KeyError, AttributeError, RecursionError),  # of any JSON
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeInfo:
+    """A node: its main process, versions, and the settings in force, without anything secret.
+
+    `started` is in Unix seconds. `software` maps packages to versions. `changed` names the settings
+    that are not at their defaults.
+    """
+
+    node: str
+    host: str
+    app: str | None = None
+    pid: int
+    started: float
+    software: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    changed: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything ready for JSON."""
+        return asdict(self) | {"changed": list(self.changed)}
+
+    @classmethod
+    def from_dict(cls, given: Mapping[str, Any]) -> Self:
+        """Read what `as_dict` returned; raises what Python does for anything else."""
+        app = given.get("app")
+        return cls(
+            node=_text(given["node"]),
+            host=_text(given["host"]),
+            app=None if app is None else _text(app),
+            pid=int(given["pid"]),
+            started=float(given["started"]),
+            software={_text(name): _text(of) for name, of in dict(given["software"]).items()},
+            settings={_text(name): value for name, value in dict(given["settings"]).items()},
+            changed=tuple(map(_text, given["changed"])),
+        )
+
+
+def _text(value: object) -> str:
+    return str(value)[:_MOST_CHARACTERS]
+
+
+def publish(directory: str | os.PathLike[str], info: NodeInfo) -> None:
+    """Write who this node is; the file ends with its main process, if that is the calling one.
+
+    Else each of the node's processes writes it. Removes the files of nodes that were killed.
+    Raises OSError.
+    """
+    directory = Path(directory)
+    _sweep(directory)
+    owner = _identity(info.pid)
+    path = directory / f".bufpool-node-{'-'.join(map(str, owner))}.json"
+    temporary = path.with_name(f"{path.name}-{os.urandom(4).hex()}{TEMPORARY}")
+    fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    try:
+        os.write(fd, json.dumps(info.as_dict()).encode()[:_MOST_BYTES])
+        fcntl.flock(fd, fcntl.LOCK_EX)  # for life, for readers in other containers
+        temporary.rename(path)
+    except BaseException:
+        os.close(fd)
+        with suppress(FileNotFoundError):
+            temporary.unlink()
+        raise
+    if info.pid == os.getpid():
+        atexit.register(_remove, path, os.getpid())
+
+
+def read_nodes(directory: str | os.PathLike[str]) -> tuple[NodeInfo, ...]:
+    """Read who counts there now, by name; what is no such file is left out."""
+    found = []
+    for path, owner in _files(Path(directory)):
+        try:
+            with open_file(path) as fd:
+                if _is_living(fd, owner):
+                    found.append(NodeInfo.from_dict(json.loads(os.read(fd, _MOST_BYTES + 1))))
+        except _NO_NODE:
+            continue  # gone meanwhile, or not made by this package: it only says names
+    return tuple(sorted(found, key=lambda info: (info.node, info.pid)))
+
+
+def _files(directory: Path) -> Iterator[tuple[Path, ProcessIdentity]]:
+    try:
+        names = sorted(os.listdir(directory))  # noqa: PTH208 - names alone are needed
+    except OSError:
+        return
+    matches = [match for name in names if (match := _NAME.fullmatch(name))]
+    for match in matches[:_MOST_NODES]:
+        host_id, pid, started = match.groups()
+        yield directory / match[0], ProcessIdentity(host_id, int(pid), int(started))
+
+
+def _is_living(fd: int, owner: ProcessIdentity) -> bool:
+    running = owner.is_running(host_id=current_host_id())
+    if running is not None:
+        return running
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    fcntl.flock(fd, fcntl.LOCK_UN)
+    return False
+
+
+def _sweep(directory: Path) -> None:
+    for path, owner in _files(directory):
+        with suppress(OSError, DamagedFileError), open_file(path) as fd:
+            if not _is_living(fd, owner):
+                path.unlink()
+
+
+def _remove(path: Path, pid: int) -> None:
+    if pid == os.getpid():  # not a child that got the registration by fork
+        with suppress(OSError):
+            path.unlink()
+
+
+def process_started(pid: int) -> float:
+    """Return when a process of this host started, in Unix seconds."""
+    return time.time() - _identity(pid).age_seconds()
+
+
+def _identity(pid: int) -> ProcessIdentity:
+    return ProcessIdentity.current() if pid == os.getpid() else ProcessIdentity.of(pid)
