@@ -7,6 +7,7 @@ import pytest
 
 from bufpool_workers.counters import catalog
 from bufpool_workers.settings import PREFIX, Settings
+from tests.benchmarks import figures
 from tests.support.checkout import CHECKOUT
 from tests.support.pages import README, Page, read_pages
 
@@ -33,6 +34,11 @@ def fault_of_link(page: Page, target: str) -> str | None:
     if found.suffix != ".md":
         return f"{target}: an anchor of what is no page"
     return None if anchor in Page(found).anchors() else f"{target}: no such heading"
+
+
+@each_page
+def test_its_figures_are_those_of_the_recorded_run(page):
+    assert figures.filled(page.text, figures.recorded()) == page.text
 
 
 @each_page
