@@ -65,3 +65,44 @@ def after(result, password):
 @shared_task
 def secure_in_use():
     return bp.stats().secure.in_use
+
+
+@shared_task(bind=True, max_retries=2)
+@bp.sealed_result
+@bp.pooled_buffer(16, kind="secure")
+@bp.sealed("password")
+def mint(self, password, *, buf, returns="buffer", retries=0):
+    if self.request.retries < retries:
+        raise self.retry(countdown=0)
+    buf[:] = password[:16]
+    return {"buffer": buf, "text": bytes(buf).decode(), "dict": {"secret": "zebra"}}[returns]
+
+
+@shared_task
+@bp.pooled_buffer(16, kind="secure")
+@bp.sealed("password")
+def mint_plain(password, *, buf, returns="text"):
+    buf[:] = password[:16]
+    return bytes(buf).decode()
+
+
+@shared_task
+def install(tokens):
+    """Open what one task or several have minted, as a link and as a chord's body."""
+    opened = []
+    for token in [tokens] if isinstance(tokens, str) else tokens:
+        header = bp.sealing.ResultToken.parse(token).header
+        with bp.unseal_result(token, task=mint, task_id=header.task_id) as secret:
+            opened.append(hashlib.sha256(secret).hexdigest())
+    return opened
+
+
+@shared_task(soft_time_limit=30)
+def stuck(gate):
+    Path(gate).read_bytes()
+
+
+@shared_task
+@bp.sealed("password")
+def notify(request, error, traceback, password, marker):
+    Path(marker).write_text(f"{os.getpid()} {len(password)}")
