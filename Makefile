@@ -3,38 +3,54 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := pyproject.toml $(wildcard bufpool_workers/memory/*.p[yx]* bufpool_workers/memory/_core/*.pyx)
 
-.PHONY: help demo test check check-deploy bench bench-go bench-metrics bench-pythons bench-instructions soak storm
-.PHONY: neighbours storm-metrics faults model fuzz leaks debug asan clean
+.PHONY: help demo test check check-deploy wheels bench bench-go bench-metrics bench-pythons
+.PHONY: bench-instructions neighbours soak storm storm-metrics faults model fuzz leaks debug asan clean
 
 help:
-	@echo "make demo   a real worker with warm pools at work on real files (under two minutes)"
-	@echo "make test   the tests"
-	@echo "make check  lint and types"
-	@echo "make check-deploy  deploy/: linters, and each step of it that needs no Docker"
-	@echo "make bench  what it costs and what it gains, as ratios measured here"
+	@echo "make demo           a real worker with warm pools at work on real files (under two minutes)"
+	@echo "make test           the tests; ONLY=\"tests/memory -k fork\" for some"
+	@echo "make check          lint, types, spelling, workflows"
+	@echo "make check-deploy   deploy/: linters, and each step of it that needs no Docker"
+	@echo "make wheels         the wheel for this machine in dist/, tested where there is no compiler"
+	@echo "make bench          what it costs and what it gains, as ratios measured here"
+	@echo "make bench-go       the same beside Go's own pools"
+	@echo "make bench-metrics  what counting and scraping cost"
+	@echo "make bench-pythons  the core under Python 3.11 to 3.14, as far as they are found"
 	@echo "make bench-instructions  instructions by callgrind, where time is too noisy"
-	@echo "make leaks  where secrets show: in memory, cores, the broker; plain, wiped, sealed"
-	@echo "make neighbours  workers beside Flower, New Relic, Sentry, OpenTelemetry, Datadog and others"
-	@echo "make soak   two workers under load and faults for SECONDS=120; nothing may be lost"
-	@echo "make faults everything that can die, fill up or misbehave; 2,000 recycled children, plotted"
-	@echo "make storm  100,000 asynchronous exceptions over each pool, and what they cost it"
+	@echo "make leaks          where secrets show: in memory, cores, the broker; plain, wiped, sealed"
+	@echo "make neighbours     workers beside Flower, New Relic, Sentry, OpenTelemetry, Datadog and others"
+	@echo "make soak           two workers under load and faults for SECONDS=120; nothing may be lost"
+	@echo "make faults         what can die, fill up or misbehave; 2,000 recycled children, plotted"
+	@echo "make storm          100,000 asynchronous exceptions over each pool, and what they cost it"
 	@echo "make storm-metrics  10,000 writers and 500 compactors killed; the totals have to be exact"
-	@echo "make model  a million random steps of the core against a model in Python"
-	@echo "make fuzz   hostile counter files for SECONDS=120; settings, sizes, tokens, EXAMPLES=10000 each"
-	@echo "make debug  all tests under the allocator's debug mode, the core's under the interpreter's too"
-	@echo "make asan   the core's tests under the address and undefined-behaviour sanitizers"
+	@echo "make model          a million random steps of the core against a model in Python"
+	@echo "make fuzz           hostile counter files for SECONDS=120; settings, tokens, EXAMPLES=10000"
+	@echo "make debug          all tests under the debug modes of allocator and interpreter"
+	@echo "make asan           the core's tests under the address and undefined-behaviour sanitizers"
+	@echo "make clean          removes .venv, build and what was compiled"
+	@echo
+	@echo "PYTHON=python3.12 names another Python; APT=1 lets root install missing Debian packages."
 
 demo: .venv/.demo
 	$(BIN)/python -m tasks.demo
 
 test: .venv/.test
 	@.ci/prometheus
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ONLY)
+
+PAGES := $(wildcard *.md .github/*.md bufpool_workers/*.md bufpool_workers/*/*.md deploy/*.md deploy/*/*.md \
+    tasks/*.md tests/*.md tests/*/*.md)
 
 check: .venv/.check
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
+	$(BIN)/codespell
+	$(BIN)/proselint check --config .ci/proselint.json $(PAGES)
+	@.ci/workflows
+
+wheels: .venv/.wheels
+	@.ci/wheels
 
 check-deploy: .venv/.deploy .venv/checkov/bin/checkov
 	@.ci/prometheus
@@ -122,19 +138,18 @@ asan: .venv/.test
 	    --timeout 600 --import-mode=append ../../tests/memory
 
 # a stamp for each set of extras; the last install wins and keeps what was there
-.venv/.%: .venv/bin/python $(SOURCES)
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[$*]"
+.venv/.%: $(SOURCES)
+	@command -v $(PYTHON) >/dev/null || { \
+	    echo "no $(PYTHON); on Debian or Ubuntu: sudo apt-get install python3" >&2; exit 1; }
+	@$(PYTHON) .ci/setup.py $*
 	@touch $@
 
 # its own pins leave no room for others in one environment
-.venv/checkov/bin/checkov: .venv/bin/python
-	$(BIN)/python -m venv --without-pip .venv/checkov
-	$(BIN)/pip --python .venv/checkov/bin/python install --quiet --disable-pip-version-check \
+.venv/checkov/bin/checkov: | .venv/.deploy
+	@echo "installing checkov into .venv/checkov"
+	@$(BIN)/python -m venv --without-pip .venv/checkov
+	@$(BIN)/pip --python .venv/checkov/bin/python install --quiet --disable-pip-version-check \
 	    'checkov>=3.2,<4'
-
-.venv/bin/python:
-	@PYTHON=$(PYTHON) sh .ci/host
-	$(PYTHON) -m venv .venv
 
 clean:
 	rm -rf .venv build *.egg-info bufpool_workers/memory/*.so bufpool_workers/memory/_*.c

@@ -1,6 +1,7 @@
 """The build of the native core: says what is missing where it can't be compiled.
 
-There is no Python twin of the core to fall back on: secure memory must not silently be less.
+There is no Python twin of the core to fall back on: secure memory must not silently be less. With
+BUFPOOL_WHEEL, the path of a wheel of the same sources, the modules are taken from there.
 """
 
 from __future__ import annotations
@@ -8,12 +9,14 @@ from __future__ import annotations
 import os
 import sys
 import sysconfig
+import zipfile
 from pathlib import Path
 from typing import Any
 
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError, LinkError
 
+WHEEL = "BUFPOOL_WHEEL"
 _HELP = (
     "on Debian or Ubuntu: apt-get install gcc libc6-dev python3-dev; on Fedora: dnf install gcc "
     "python3-devel; on macOS: xcode-select --install"
@@ -27,12 +30,15 @@ class BuildCore(build_ext):
         """Refuse a system that the core can't work on, before anything is compiled."""
         if sys.platform == "win32":
             raise SystemExit("bufpool_workers: Windows has no prefork workers; use Linux or macOS")
-        if not Path(sysconfig.get_path("include"), "Python.h").exists():
+        if WHEEL not in os.environ and not Path(sysconfig.get_path("include"), "Python.h").exists():
             raise SystemExit(f"bufpool_workers: no Python.h, the headers of this Python; {_HELP}")
         super().run()
 
     def build_extension(self, ext: Any) -> None:
         """Compile one module, hardened as far as the platform's linker and the build allow."""
+        if wheel := os.environ.get(WHEEL):
+            self._take_from(wheel, ext.name)
+            return
         if sys.platform == "linux":
             # no symbol is bound late, so that no register with a part of a secret lies on the stack
             ext.extra_link_args += ["-Wl,-z,relro,-z,now"]
@@ -49,3 +55,10 @@ class BuildCore(build_ext):
             raise SystemExit(
                 f"bufpool_workers: no C compiler that works ({error}); {_HELP}"
             ) from error
+
+    def _take_from(self, wheel: str, name: str) -> None:
+        target = Path(self.get_ext_fullpath(name))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        inside = f"{name.rpartition('.')[0].replace('.', '/')}/{target.name}"
+        with zipfile.ZipFile(wheel) as archive:
+            target.write_bytes(archive.read(inside))

@@ -12,6 +12,7 @@ import yaml
 from tests.deploy.dockerfile import CHECKOUT, DEPLOY
 
 KUBERNETES = DEPLOY / "kubernetes"
+CI_SCRIPTS = ("packages", "prometheus", "run", "wheels", "workflows")
 YAML_RULES = (
     "{extends: default, rules: {document-start: disable, comments-indentation: disable,"
     " line-length: {max: 140}}}"
@@ -42,7 +43,7 @@ def find_tool(name: str) -> str:
             ("kubernetes-validate", ["--strict", KUBERNETES / f"{name}.yaml"])
             for name in ("deployment", "namespace", "networkpolicy")
         ),
-        ("shellcheck", [CHECKOUT / ".ci" / name for name in ("host", "prometheus", "run")]),
+        ("shellcheck", [CHECKOUT / ".ci" / name for name in CI_SCRIPTS]),
     ],
 )
 def test_linters_find_nothing(tool, arguments):
