@@ -16,7 +16,7 @@ help:
 	@echo "make bench-go       the same beside Go's own pools"
 	@echo "make bench-metrics  what counting and scraping cost"
 	@echo "make bench-pythons  the core under Python 3.11 to 3.14, as far as they are found"
-	@echo "make bench-instructions  instructions by callgrind, where time is too noisy"
+	@echo "make bench-instructions  the same by callgrind, where time is too noisy"
 	@echo "make leaks          where secrets show: in memory, cores, the broker; plain, wiped, sealed"
 	@echo "make neighbours     workers beside Flower, New Relic, Sentry, OpenTelemetry, Datadog and others"
 	@echo "make soak           two workers under load and faults for SECONDS=120; nothing may be lost"
