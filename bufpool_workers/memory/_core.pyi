@@ -1,8 +1,9 @@
 """Types of the native core, and the docstrings that its public names have at run time."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Buffer as Bytes
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import CodeType, TracebackType
-from typing import Any, Literal, Self, SupportsIndex, final, overload
+from typing import Any, Literal, NoReturn, Self, SupportsIndex, final, overload
 
 from bufpool_workers.memory.pools import Pools
 from bufpool_workers.pool_stats import PoolStats, WarmupResult
@@ -13,6 +14,9 @@ class Buffer:
 
     It supports the buffer protocol (writable, contiguous, format "B"). After release every access
     raises ValueError. Memory is not used again while it has views: see `release`.
+
+    `==` compares its bytes with those of any contiguous object, in a time that tells nothing of
+    them. What would copy a secure or random one (`hex`, `decode`, `copy`, `+`) raises TypeError.
     """
 
     def __buffer__(self, flags: int, /) -> memoryview: ...
@@ -33,8 +37,79 @@ class Buffer:
     @overload
     def __setitem__(self, key: SupportsIndex, value: int, /) -> None: ...
     @overload
-    def __setitem__(self, key: slice, value: Any, /) -> None: ...
+    def __setitem__(self, key: slice, value: Bytes | Iterable[SupportsIndex], /) -> None: ...
+    def __iter__(self) -> Iterator[int]: ...
+    def __contains__(self, part: SupportsIndex | Bytes, /) -> bool: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
     __hash__: None  # type: ignore[assignment]
+    def __add__(self, other: Bytes, /) -> bytearray: ...
+    def __iadd__(self, other: object, /) -> NoReturn: ...
+    def __copy__(self) -> bytearray: ...
+    def __deepcopy__(self, memo: dict[int, Any], /) -> bytearray: ...
+    def find(
+        self,
+        part: SupportsIndex | Bytes,
+        start: SupportsIndex | None = None,
+        end: SupportsIndex | None = None,
+        /,
+    ) -> int:
+        """Return where `part` (bytes or an int) begins first in buffer[start:end], or -1."""
+
+    def index(
+        self,
+        part: SupportsIndex | Bytes,
+        start: SupportsIndex | None = None,
+        end: SupportsIndex | None = None,
+        /,
+    ) -> int:
+        """Return where `part` begins first, as `find` does; raise ValueError if it is not there."""
+
+    def count(
+        self,
+        part: SupportsIndex | Bytes,
+        start: SupportsIndex | None = None,
+        end: SupportsIndex | None = None,
+        /,
+    ) -> int:
+        """Return how often `part` (bytes or an int) is in buffer[start:end], without overlaps."""
+
+    def startswith(
+        self,
+        prefix: Bytes | tuple[Bytes, ...],
+        start: SupportsIndex | None = None,
+        end: SupportsIndex | None = None,
+        /,
+    ) -> bool:
+        """Return True if buffer[start:end] starts with `prefix`, or with any of a tuple of them."""
+
+    def endswith(
+        self,
+        suffix: Bytes | tuple[Bytes, ...],
+        start: SupportsIndex | None = None,
+        end: SupportsIndex | None = None,
+        /,
+    ) -> bool:
+        """Return True if buffer[start:end] ends with `suffix`, or with any of a tuple of them."""
+
+    def hex(self, sep: str | bytes | None = None, bytes_per_sep: int = 1) -> str:
+        """Return the content in hexadecimal, as bytes.hex does.
+
+        Raises TypeError for secure and random kinds, of which it would leave a copy.
+        """
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        """Return the content as text, as bytes.decode does.
+
+        Raises TypeError for secure and random kinds, of which it would leave a copy.
+        """
+
+    def copy(self) -> bytearray:
+        """Return the content in a bytearray, which belongs to no pool.
+
+        Raises TypeError for secure and random kinds, of which it would leave a copy.
+        """
+
     def release(self) -> None:
         """Return the memory to its pool.
 

@@ -19,14 +19,15 @@ The parts in _core/ are included here, so that the compiler sees the whole path 
 """
 
 cimport cython
-from cpython.buffer cimport (PyBUF_WRITABLE, PyBuffer_FillInfo, PyBuffer_Release,
+from cpython.buffer cimport (PyBUF_INDIRECT, PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_FillInfo,
+                             PyBuffer_IsContiguous, PyBuffer_Release, PyObject_CheckBuffer,
                              PyObject_GetBuffer)
 from cpython.contextvars cimport get_value
 from cpython.exc cimport PyErr_Clear, PyErr_WarnEx
 from cpython.object cimport PyObject, PyTypeObject, destructor
 from libc.stdint cimport uint64_t
-from libc.stdlib cimport calloc, free, realloc
-from libc.string cimport memcmp, memcpy
+from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.string cimport memcmp, memcpy, memmove, memset
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 import logging
@@ -36,7 +37,7 @@ from contextvars import ContextVar
 from sys import is_finalizing
 
 from bufpool_workers.errors import LimitExceeded, PoolClosed
-from bufpool_workers.memory cimport _os
+from bufpool_workers.memory cimport _bytes
 from bufpool_workers.memory._keystream cimport (KEY_BYTES, ensure_keystream, fill_from_kernel,
                                                 is_large, read_keystream)
 from bufpool_workers.memory._mapping cimport (MEMFD, MLOCK, PLAIN, RANDOM, REGULAR, SECURE, Kind,
@@ -49,8 +50,22 @@ from bufpool_workers.pool_stats import FIELDS, LEVELS, PoolStats, WarmupResult  
 from bufpool_workers.units import parse_size, size_label
 
 cdef extern from "Python.h":
+    Py_ssize_t PY_SSIZE_T_MAX
+    bint PyIndex_Check(object)
     bint PyLong_CheckExact(object)
     Py_ssize_t PyLong_AsSsize_t(object) noexcept
+    Py_ssize_t PyNumber_AsSsize_t(object, PyObject* error) except? -1    # clipped if it is NULL
+    object PySeqIter_New(object)
+    int PySlice_Unpack(object, Py_ssize_t* start, Py_ssize_t* stop, Py_ssize_t* step) except -1
+    Py_ssize_t PySlice_AdjustIndices(Py_ssize_t, Py_ssize_t* start, Py_ssize_t* stop,
+                                     Py_ssize_t step) noexcept
+
+cdef extern from *:
+    ctypedef object (*ssizeargfunc)(object, Py_ssize_t)
+    ctypedef struct PySequenceMethods:
+        ssizeargfunc sq_item
+    ctypedef struct SequenceType "PyTypeObject":
+        PySequenceMethods* tp_as_sequence
 
 cdef object logger = logging.getLogger("bufpool_workers.memory")
 
@@ -60,5 +75,6 @@ include "_core/secure.pyx"
 include "_core/scope.pyx"
 include "_core/misuse.pyx"
 include "_core/buffer.pyx"
+include "_core/contents.pyx"
 include "_core/pool.pyx"
 include "_core/process.pyx"

@@ -14,7 +14,7 @@ from cpython.buffer cimport PyBUF_WRITE
 from cpython.memoryview cimport PyMemoryView_FromMemory
 from libc.string cimport memcpy
 
-from bufpool_workers.memory cimport _os
+from bufpool_workers.memory cimport _bytes, _os
 from bufpool_workers.memory._mapping cimport (MLOCK, RANDOM, Level, Mapping, can_map, generation,
                                               map_memory, unmap_memory)
 
@@ -94,13 +94,13 @@ cdef int renew_block(Level min_level) except -1:
     cdef Py_ssize_t i
     cdef uint64_t fresh[4]
     # first, so that no byte can be read twice, or while it changes
-    _os.wipe(block.memory + block_at, block_size - block_at)
+    _bytes.wipe(block.memory + block_at, block_size - block_at)
     block_at = block_size
     if not fill_from_kernel(<char*>fresh, KEY_BYTES):
         raise OSError("random pool: the system gave no random bytes (getentropy)")
     for i in range(4):
         (<uint64_t*>block.memory)[i] ^= fresh[i]
-    _os.wipe(fresh, KEY_BYTES)
+    _bytes.wipe(fresh, KEY_BYTES)
     block_busy = True
     try:
         rekey(PyMemoryView_FromMemory(block.memory, block_size, PyBUF_WRITE))
@@ -137,6 +137,6 @@ cdef bint read_keystream(char* memory, Py_ssize_t nbytes) noexcept nogil:
     cdef Py_ssize_t left = block_size - block_at if block_is_ours() else 0
     cdef Py_ssize_t n = min(nbytes, left)
     memcpy(memory, block.memory + block_at, n)
-    _os.wipe(block.memory + block_at, n)
+    _bytes.wipe(block.memory + block_at, n)
     block_at += n
     return n == nbytes or fill_from_kernel(memory + n, nbytes - n)

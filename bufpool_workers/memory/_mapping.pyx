@@ -13,7 +13,7 @@ of them sees that what it holds was made before a fork.
 
 from posix.unistd cimport _SC_PAGESIZE, close, ftruncate, sysconf
 
-from bufpool_workers.memory cimport _os
+from bufpool_workers.memory cimport _bytes, _os
 
 from bufpool_workers.pool_stats import LEVELS      # in the order of the enum Level
 
@@ -145,7 +145,7 @@ cdef void unmap_memory(Mapping* mapping) noexcept nogil:
         _os.munmap(mapping.start + mapping.length - PAGE, PAGE)
     else:
         unlist_mapping(mapping)
-        _os.wipe(mapping.memory, mapping.nbytes)
+        _bytes.wipe(mapping.memory, mapping.nbytes)
         _os.munmap(mapping.start, mapping.length)
     mapping.memory = NULL
 
@@ -219,7 +219,7 @@ cdef void after_fork_in_child() noexcept nogil:
 cdef void at_exit() noexcept nogil:
     cdef Mapping* mapping = secure_mappings
     while mapping != NULL:
-        _os.wipe(mapping.memory, mapping.nbytes)
+        _bytes.wipe(mapping.memory, mapping.nbytes)
         mapping = mapping.next
 
 

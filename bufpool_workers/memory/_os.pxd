@@ -26,15 +26,12 @@ cdef extern from "<pthread.h>" nogil:
 cdef extern from *:
     """
     #include <errno.h>
-    #include <string.h>
     #include <sys/mman.h>
     #include <unistd.h>
     #ifdef __APPLE__
       #include <sys/random.h>
-      #define bufpool_wipe(p, n) memset_s((p), (n), 0, (n))
     #else
       #include <sys/syscall.h>
-      #define bufpool_wipe(p, n) explicit_bzero((p), (n))
     #endif
     #ifndef MADV_HUGEPAGE
       #define MADV_HUGEPAGE -1
@@ -84,8 +81,6 @@ cdef extern from *:
     }
     """
     int MADV_HUGEPAGE, MADV_POPULATE_WRITE, MADV_DONTFORK
-    # not a plain memset: the compiler may not leave it out as a dead store
-    void wipe "bufpool_wipe"(void* memory, size_t length) noexcept nogil
     int memfd_secret "bufpool_memfd_secret"(unsigned int flags) noexcept nogil
     int exclude_from_dump_and_fork "bufpool_exclude_from_dump_and_fork"(
         void* memory, size_t length) noexcept nogil

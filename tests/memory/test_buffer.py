@@ -1,6 +1,5 @@
 """A Buffer is what CPython's buffer protocol promises, and its misuse is refused."""
 
-import copy
 import ctypes
 import gc
 import hashlib
@@ -161,10 +160,9 @@ def test_repr_tells_size_and_kind_but_no_content(pool):
     assert repr(buffer) == "<bufpool_workers.Buffer, released>"
 
 
-@pytest.mark.parametrize("take", [pickle.dumps, copy.copy, copy.deepcopy])
-def test_it_cannot_be_pickled_or_copied(take):
-    with make_pool().acquire(10) as buffer, pytest.raises(TypeError, match="cannot be pickled"):
-        take(buffer)
+def test_it_cannot_be_pickled(pool):
+    with pool.acquire(10) as buffer, pytest.raises(TypeError, match="cannot be pickled"):
+        pickle.dumps(buffer)
 
 
 def test_it_is_not_hashable():

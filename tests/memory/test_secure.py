@@ -220,6 +220,59 @@ def test_nothing_stays_of_what_was_written_past_the_end(pools, kind):
     assert pool.stats().damages == 1
 
 
+LEAPS = [
+    pytest.param(nbytes, slot - 1 if at is None else nbytes + at, seen, id=f"{nbytes}+{at}")
+    for nbytes, slot in [(1, 2112), (64, 2112), (2048, 2112), (3000, 4160), (60000, 65600)]
+    for at, seen in [(16, True), (17, True), (47, True), (None, True)]
+] + [
+    pytest.param(70000, 70000 + 16 + 4095, True, id="the last byte that is looked at"),
+    pytest.param(70000, 70000 + 16 + 4096, False, id="beyond"),
+    pytest.param(20 * MiB, 20 * MiB + 63, True, id="mapped for one use"),
+]
+
+
+@pytest.mark.parametrize("kind", ["secure", "random"])
+@pytest.mark.parametrize(("nbytes", "at", "seen"), LEAPS)
+def test_one_byte_behind_the_canary_is_damage(pools, kind, nbytes, at, seen):
+    pool = getattr(pools, kind)
+    buffer = pool.acquire(nbytes)
+    begins = address(buffer)
+    ctypes.memset(begins + at, 1, 1)
+    buffer.release()
+    assert pool.stats().damages == seen
+    if seen and nbytes < MiB:  # else unmapped
+        assert ctypes.string_at(begins, at + 1) == bytes(at + 1)
+        others = [pool.acquire(nbytes) for _ in range(3)]
+        assert begins not in map(address, others)
+        for other in others:
+            other.release()
+
+
+@pytest.mark.parametrize("kind", ["secure", "random"])
+def test_what_is_written_behind_a_buffer_that_views_keep_is_damage(pools, kind):
+    pool = getattr(pools, kind)
+    buffer = pool.acquire(64)
+    view = memoryview(buffer)
+    at = address(buffer)
+    leave(buffer)
+    ctypes.memset(at + 500, 1, 1)
+    del view
+    assert pool.stats().damages == pool.stats().discards == 1
+    assert ctypes.string_at(at, 2112) == bytes(2112)
+
+
+@pytest.mark.parametrize("kind", ["secure", "random"])
+def test_rest_of_an_idle_slot_is_zero(pools, kind):
+    pool = getattr(pools, kind)
+    for nbytes in (2048, 100, 0, 1000, 33):
+        with pool.acquire(nbytes) as buffer:
+            at = address(buffer) if nbytes else None
+            buffer[:] = b"\xff" * nbytes
+        if nbytes:
+            assert ctypes.string_at(at + nbytes, 2112 - nbytes) == bytes(2112 - nbytes)
+    assert pool.stats().damages == 0
+
+
 def test_no_overflow_is_seen_where_none_was(pools):
     for nbytes in (*range(200), 2048, 4096, 4097):
         with pools.secure.acquire(nbytes) as buffer:

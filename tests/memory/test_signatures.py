@@ -56,6 +56,15 @@ def test_public_functions_and_methods_have_docstrings():
             assert inspect.getdoc(found), name
 
 
+@pytest.mark.parametrize("public", [bp.Buffer, bp.BufferPool])
+def test_stub_leaves_nothing_out(public):
+    stubbed = {name for name, *_ in definitions(_core)}
+    named = {name for name in vars(public) if not name.endswith("_cython__")}
+    # those of every object; what is there to refuse; and the other half of one that is named
+    named -= {*dir(object), "__delitem__", "__radd__", "__setstate__", "__pyx_vtable__"}
+    assert {f"{public.__name__}.{name}" for name in named} <= stubbed
+
+
 def parameters(node):
     """Give the parameters of a stub's function, without `self`'s kind and annotations."""
     namespace = {}

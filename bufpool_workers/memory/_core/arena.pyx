@@ -273,9 +273,7 @@ cdef class Arena:
         if self.kind == REGULAR:
             self.push_free(slot)
             return
-        # its views could read and write it until now
-        _os.wipe(slot.memory, slot.nbytes)
-        slot.prefilled = 0
+        overwrite_viewed(self, slot)
         push_free_secure(self, slot)
 
     cdef int report_cap(self) except -1:

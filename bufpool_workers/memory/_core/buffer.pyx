@@ -3,6 +3,8 @@
 cdef Slot NO_SLOT
 NO_SLOT.checkout_id = UNBOUNDED    # so that a handle made by hand is a released one
 
+cdef str JOIN = "take a secure buffer of both lengths and assign the parts"
+
 
 @cython.final
 @cython.no_gc
@@ -12,6 +14,9 @@ cdef class Buffer:
 
     It supports the buffer protocol (writable, contiguous, format "B"). After release every access
     raises ValueError. Memory is not used again while it has views: see `release`.
+
+    `==` compares its bytes with those of any contiguous object, in a time that tells nothing of
+    them. What would copy a secure or random one (`hex`, `decode`, `copy`, `+`) raises TypeError.
     """
 
     cdef Arena arena
@@ -99,10 +104,106 @@ cdef class Buffer:
         return self.slot.nbytes
 
     def __getitem__(self, key):
-        return memoryview(self)[key]
+        cdef Py_ssize_t i
+        if not PyIndex_Check(key):
+            return memoryview(self)[key]
+        i = PyNumber_AsSsize_t(key, <PyObject*>IndexError)
+        return item(self, i + len(self) if i < 0 else i)
 
     def __setitem__(self, key, value):
-        memoryview(self)[key] = value
+        if isinstance(key, slice):
+            replace(self, key, value)
+        else:
+            memoryview(self)[key] = value
+
+    def __delitem__(self, key):
+        raise TypeError("a Buffer has a fixed length: nothing can be deleted of it")
+
+    def __iter__(self):
+        self.check()
+        return PySeqIter_New(self)     # an iterator that is left over is no view
+
+    def __contains__(self, part):
+        return search(self, part, None, None, False) >= 0
+
+    def find(self, part, start=None, end=None, /):
+        """Return where `part` (bytes or an int) begins first in buffer[start:end], or -1."""
+        return search(self, part, start, end, False)
+
+    def index(self, part, start=None, end=None, /):
+        """Return where `part` begins first, as `find` does; raise ValueError if it is not there."""
+        cdef Py_ssize_t at = search(self, part, start, end, False)
+        if at < 0:
+            raise ValueError("subsection not found")
+        return at
+
+    def count(self, part, start=None, end=None, /):
+        """Return how often `part` (bytes or an int) is in buffer[start:end], without overlaps."""
+        return search(self, part, start, end, True)
+
+    def startswith(self, prefix, start=None, end=None, /):
+        """Return True if buffer[start:end] starts with `prefix`, or with any of a tuple of them."""
+        return is_edge(self, prefix, start, end, False)
+
+    def endswith(self, suffix, start=None, end=None, /):
+        """Return True if buffer[start:end] ends with `suffix`, or with any of a tuple of them."""
+        return is_edge(self, suffix, start, end, True)
+
+    cdef int may_copy(self, str what, str instead) except -1:
+        """Check that what is made of the content is no copy of a secret that nobody wipes."""
+        self.check()
+        if self.arena.kind != REGULAR:
+            raise TypeError(f"{self.arena.name} pool: {what} would leave a copy that nothing "
+                            f"wipes: {instead}")
+        return 0
+
+    def hex(self, sep=None, bytes_per_sep=1):
+        """Return the content in hexadecimal, as bytes.hex does.
+
+        Raises TypeError for secure and random kinds, of which it would leave a copy.
+        """
+        self.may_copy("hex()", "bytes(buf).hex() if that is meant")
+        view = memoryview(self)
+        return view.hex() if sep is None else view.hex(sep, bytes_per_sep)
+
+    def decode(self, encoding="utf-8", errors="strict"):
+        """Return the content as text, as bytes.decode does.
+
+        Raises TypeError for secure and random kinds, of which it would leave a copy.
+        """
+        self.may_copy("decode()", "str(buf, encoding) if that is meant")
+        return str(memoryview(self), encoding, errors)
+
+    def copy(self):
+        """Return the content in a bytearray, which belongs to no pool.
+
+        Raises TypeError for secure and random kinds, of which it would leave a copy.
+        """
+        self.may_copy("copy()", "take another secure buffer and assign other[:] = buf")
+        return bytearray(self)
+
+    def __copy__(self):
+        return self.copy()
+
+    def __deepcopy__(self, memo, /):
+        return self.copy()
+
+    def __add__(self, other):
+        if not PyObject_CheckBuffer(other):
+            return NotImplemented
+        self.may_copy("+", JOIN)
+        if isinstance(other, Buffer):
+            (<Buffer>other).may_copy("+", JOIN)
+        return bytearray(self) + other
+
+    def __radd__(self, other):
+        # asked before the concatenation of bytes, which would copy
+        if PyObject_CheckBuffer(other):
+            self.may_copy("+", JOIN)
+        return NotImplemented
+
+    def __iadd__(self, other):
+        raise TypeError("a Buffer does not grow: take one of both lengths and assign the parts")
 
     def __repr__(self):
         if self.slot.checkout_id != self.checkout_id:
@@ -110,12 +211,17 @@ cdef class Buffer:
         return f"<bufpool_workers.Buffer, {self.arena.name}, {self.slot.nbytes} bytes>"
 
     def __eq__(self, other):
-        # identity: its content changes, and comparing secrets needs hmac.compare_digest; having
-        # this and no hash makes it unhashable
-        return self is other
+        # having this and no hash makes it unhashable: its content changes
+        if other is self:
+            return True
+        self.check()
+        return compare(self, other)
 
     def __reduce__(self):
-        raise TypeError("a Buffer cannot be pickled or copied: pass on bytes(buffer) instead")
+        if self.arena is not None and self.arena.kind != REGULAR:
+            raise TypeError(f"{self.arena.name} pool: a Buffer cannot be pickled: seal what it "
+                            "holds, or pass on what was made with it")
+        raise TypeError("a Buffer cannot be pickled: pass on bytes(buffer) instead")
 
     @property
     def nbytes(self):
@@ -180,7 +286,16 @@ cdef void dealloc(PyObject* handle) noexcept:
         drop((<Buffer>handle).arena, slot)
     free_handle(handle)
 
+
+cdef object item(Buffer buffer, Py_ssize_t i):
+    buffer.check()
+    if not 0 <= i < buffer.slot.nbytes:
+        raise IndexError("buffer index out of range")
+    return <unsigned char>buffer.slot.memory[i]
+
 (<PyTypeObject*>Buffer).tp_dealloc = dealloc
+# Cython's own, which iteration uses, would count a negative index from the end a second time
+(<SequenceType*>Buffer).tp_as_sequence.sq_item = <ssizeargfunc>item
 (<PyTypeObject*>Buffer).tp_name = "bufpool_workers.Buffer"      # where users import it from
 
 

@@ -1,6 +1,9 @@
 # Included by _core.pyx after arena.pyx: what it does with secure and random slots only.
 
-cdef Py_ssize_t CANARY_BYTES = 16
+cdef enum:
+    CANARY_BYTES = 16
+    MOST_LOOKED_AT = 64 * 1024    # the largest class whose slots are looked at to their end
+    FEW_LOOKED_AT = 4 * 1024      # of larger ones
 
 cdef uint64_t canary[2]
 cdef uint64_t canary_generation = 0
@@ -16,12 +19,12 @@ cdef int make_canary() except -1:
     return 0
 
 
-cdef inline void set_canary(char* behind) noexcept nogil:
-    memcpy(behind, canary, CANARY_BYTES)
-
-
-cdef inline bint canary_intact(char* behind) noexcept nogil:
-    return memcmp(behind, canary, CANARY_BYTES) == 0
+cdef inline size_t length_behind(Arena arena, Slot* slot) noexcept:
+    """Return how much of a slot behind its buffer and canary stays zero, and is looked at."""
+    cdef SizeClass* c = slot.size_class
+    cdef size_t length = (slot.slab.mapping.nbytes if c.size == UNBOUNDED
+                          else arena.stride(c.size)) - slot.nbytes - CANARY_BYTES
+    return length if c.size <= MOST_LOOKED_AT else min(length, <size_t>FEW_LOOKED_AT)
 
 
 cdef bint make_ready(Arena arena, Slot* slot) noexcept:
@@ -32,12 +35,16 @@ cdef bint make_ready(Arena arena, Slot* slot) noexcept:
         arena.unlocked += 1
         arena.unlocked_bytes = slot.nbytes
         c.nplain = min(c.nplain, c.nfree)
-    set_canary(slot.memory + slot.nbytes)
     if arena.kind == SECURE:
-        _os.wipe(slot.memory, slot.nbytes)
+        memcpy(slot.memory + slot.nbytes, canary, CANARY_BYTES)
+        _bytes.ensure_zero(slot.memory, slot.nbytes)
         return True
-    cdef Py_ssize_t prefilled = min(slot.prefilled, slot.nbytes)
+    cdef Py_ssize_t prefilled = slot.prefilled
     slot.prefilled = 0
+    if prefilled > slot.nbytes:
+        _bytes.wipe(slot.memory + slot.nbytes, prefilled - slot.nbytes)
+        prefilled = slot.nbytes
+    memcpy(slot.memory + slot.nbytes, canary, CANARY_BYTES)
     if (<uint64_t*>slot.memory)[0] == 0:      # wiped since, as by a fork past libc
         prefilled = 0
     if is_large(slot.nbytes):
@@ -46,28 +53,46 @@ cdef bint make_ready(Arena arena, Slot* slot) noexcept:
 
 
 cdef void overwrite(Arena arena, Slot* slot) noexcept:
-    """Leave nothing of what the user wrote, and check the canary."""
-    cdef Slab* slab = slot.slab
-    cdef Py_ssize_t i, stride
-    if not canary_intact(slot.memory + slot.nbytes):
-        slot.retired = True
-        slot.size_class.count[<int>DAMAGES][0] += 1
-        arena.damaged_bytes = slot.nbytes
-        # to the slot's end, and in the idle ones that the overrun may have reached
-        stride = (<Py_ssize_t>slab.mapping.nbytes if slab.nslots == 1
-                  else arena.stride(slab.size_class.size))
-        for i in range(slab.nslots):
-            slab.slots[i].prefilled = 0
-            if &slab.slots[i] == slot or is_idle(&slab.slots[i]):
-                _os.wipe(slab.slots[i].memory, stride)
+    """Leave nothing of what the user wrote, and look at what lies behind it."""
+    cdef char* behind = slot.memory + slot.nbytes
+    if (memcmp(behind, canary, CANARY_BYTES)
+            or not _bytes.is_zero(behind + CANARY_BYTES, length_behind(arena, slot))):
+        retire(arena, slot)
         return
     if arena.kind == RANDOM and not is_large(slot.nbytes):
         # the bytes that overwrite the old ones are those that the next user of the slot gets
+        _bytes.wipe(behind, CANARY_BYTES)
         slot.prefilled = slot.nbytes
         if read_keystream(slot.memory, slot.nbytes):
             return
         slot.prefilled = 0
-    _os.wipe(slot.memory, slot.nbytes)
+    _bytes.wipe(slot.memory, slot.nbytes + CANARY_BYTES)
+
+
+cdef void overwrite_viewed(Arena arena, Slot* slot) noexcept:
+    """Leave nothing of what views wrote after the end of their buffer."""
+    if not slot.retired and not _bytes.is_zero(slot.memory + slot.nbytes,
+                                               length_behind(arena, slot) + CANARY_BYTES):
+        retire(arena, slot)
+    slot.prefilled = 0
+    _bytes.wipe(slot.memory, slot.nbytes)
+
+
+cdef void retire(Arena arena, Slot* slot) noexcept:
+    """Count a slot that was written past its buffer's end, wipe it, and never lend it again.
+
+    The idle ones that the overrun may have reached are wiped too.
+    """
+    cdef Slab* slab = slot.slab
+    cdef Py_ssize_t i, stride = (<Py_ssize_t>slab.mapping.nbytes if slab.nslots == 1
+                                 else arena.stride(slab.size_class.size))
+    slot.retired = True
+    slot.size_class.count[<int>DAMAGES][0] += 1
+    arena.damaged_bytes = slot.nbytes
+    for i in range(slab.nslots):
+        slab.slots[i].prefilled = 0
+        if &slab.slots[i] == slot or is_idle(&slab.slots[i]):
+            _bytes.wipe(slab.slots[i].memory, stride)
 
 
 cdef void push_free_secure(Arena arena, Slot* slot) noexcept:
