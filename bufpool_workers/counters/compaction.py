@@ -16,15 +16,20 @@ They are first renamed ("claimed") to a name that no process opens, then checked
 import errno
 import fcntl
 import os
-import stat
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final
 
-from bufpool_workers.counters.format import LIVE_ONLY_KINDS, DamagedFileError, Number, merge_numbers
+from bufpool_workers.counters.directory import Directory
+from bufpool_workers.counters.format import (
+    LIVE_ONLY_KINDS,
+    DamagedFileError,
+    Number,
+    merge_numbers,
+    read_used,
+)
 from bufpool_workers.counters.liveness import current_host_id, has_writer
 from bufpool_workers.counters.mergedfile import MergedFile
 from bufpool_workers.counters.names import (
@@ -32,10 +37,7 @@ from bufpool_workers.counters.names import (
     MERGE_PREFIX,
     TEMPORARY,
     FileName,
-    list_names,
     merged_name,
-    open_file,
-    read_used,
 )
 from bufpool_workers.counters.snapshot import read_entries
 
@@ -66,11 +68,11 @@ def compact(directory: str | os.PathLike[str], *, foreign: bool = False) -> Comp
     `foreign`: also third-party files, prometheus_client's own; their gauges of modes `all` and
     `live*` are dropped. Raises OSError when the directory can't be written.
     """
-    run, directory = Compaction(), Path(directory)
-    with _locked(directory) as locked:
+    run = Compaction()
+    with Directory(directory) as opened, _locked(opened) as locked:
         if locked:
-            _remove_leftovers(directory)
-            _Run(directory, run, foreign=foreign).compact()
+            _remove_leftovers(opened)
+            _Run(opened, run, foreign=foreign).compact()
     return run
 
 
@@ -79,12 +81,14 @@ def compact_above(files: int, directory: str | os.PathLike[str], *, foreign: boo
 
     Raises OSError when the directory can't be written.
     """
-    if len(list_names(Path(directory))) > files:
+    with Directory(directory) as opened:
+        count = len(opened.metric_names())
+    if count > files:
         compact(directory, foreign=foreign)
 
 
 class _Run:
-    def __init__(self, directory: Path, result: Compaction, *, foreign: bool) -> None:
+    def __init__(self, directory: Directory, result: Compaction, *, foreign: bool) -> None:
         self._directory = directory
         self._result = result
         self._foreign = foreign
@@ -92,7 +96,7 @@ class _Run:
 
     def compact(self) -> None:
         sources: dict[str, list[FileName]] = defaultdict(list)
-        for raw in list_names(self._directory):
+        for raw in self._directory.metric_names():
             try:
                 name = FileName.parse(raw)
             except DamagedFileError:
@@ -103,10 +107,11 @@ class _Run:
                 self._compact_kind(kind, names)
             except DamagedFileError as error:
                 self._result.unmerged[merged_name(kind)] = f"{error}; remove it to begin again at 0"
+            except PermissionError as error:
+                self._result.unmerged[merged_name(kind)] = str(error)
 
     def _compact_kind(self, kind: str, names: list[FileName]) -> None:
-        path = self._directory / merged_name(kind)
-        merged = self._finish(path, _read_merged(path, kind))
+        merged = self._finish(kind, _read_merged(self._directory, kind))
         numbers = defaultdict(list, {key: [*parts] for key, parts in merged.numbers.items()})
         sources = []
         for name in names:
@@ -119,29 +124,29 @@ class _Run:
         if sources:
             sums = {key: merge_numbers(kind, parts) for key, parts in numbers.items()}
             merged = MergedFile(sums, sources)
-            merged.replace(path)
-            self._finish(path, merged)
+            merged.replace(self._directory, merged_name(kind))
+            self._finish(kind, merged)
             self._result.merged += len(sources)
 
-    def _finish(self, path: Path, merged: MergedFile) -> MergedFile:
+    def _finish(self, kind: str, merged: MergedFile) -> MergedFile:
         if not merged.sources:
             return merged
         for name in merged.sources:
-            (self._directory / name).unlink(missing_ok=True)
+            self._directory.unlink(name)
         settled = MergedFile(merged.numbers)
-        settled.replace(path)
+        settled.replace(self._directory, merged_name(kind))
         return settled
 
     def _merge(self, name: FileName, numbers: dict[bytes, list[Number]]) -> list[str]:
         try:
-            with open_file(self._directory / name.name) as fd:
+            with self._directory.open(name.name) as fd:
                 if not self._may_take(fd, name):
                     return []
                 entries = _read(fd, name)  # damaged, it keeps its name
-                path = self._claim(fd, name)
-                if path is None:
+                taken = self._claim(fd, name)
+                if taken is None:
                     return []
-                if path.name != name.name:
+                if taken != name.name:
                     entries = _read(fd, name)
         except FileNotFoundError:
             return []
@@ -150,27 +155,27 @@ class _Run:
             return []
         for key, parts in entries.items():
             numbers[key] += parts
-        return [path.name]
+        return [taken]
 
     def _drop(self, name: FileName) -> None:
         try:
-            with open_file(self._directory / name.name) as fd:
-                path = self._claim(fd, name) if self._may_take(fd, name) else None
-                if path is not None:
-                    path.unlink()
+            with self._directory.open(name.name) as fd:
+                taken = self._claim(fd, name) if self._may_take(fd, name) else None
+                if taken is not None:
+                    self._directory.unlink(taken)
                     self._result.dropped += 1
         except FileNotFoundError:
             return
         except (PermissionError, DamagedFileError) as error:
             self._result.unmerged[name.name] = str(error)
 
-    def _claim(self, fd: int, name: FileName) -> Path | None:
-        path = self._directory / name.name
+    def _claim(self, fd: int, name: FileName) -> str | None:
         if name.owner is not None or name.is_claimed:
-            return path
-        path = path.rename(self._directory / name.claimed())
+            return name.name
+        claimed = name.claimed()
+        self._directory.rename(name.name, claimed)
         # one that opened it just before the rename goes on in it, under its new name
-        return path if self._has_writer(fd, name) is False else None
+        return claimed if self._has_writer(fd, name) is False else None
 
     def _has_writer(self, fd: int, name: FileName) -> bool | None:
         return has_writer(fd, owner=name.owner, host_id=self._host_id)
@@ -181,22 +186,20 @@ class _Run:
             self._result.unmerged[""] = _UNSEEN
         if writer is not False:
             return False
-        folder, user = self._directory.stat(), os.geteuid()
-        if folder.st_mode & stat.S_ISVTX and user not in {
-            0,
-            folder.st_uid,
-            os.fstat(fd).st_uid,
-        }:  # once merged, it could not be unlinked
+        if not self._directory.may_remove(os.fstat(fd)):  # not even once it is merged
             raise PermissionError(errno.EPERM, "another user's file in a sticky directory")
         return True
 
 
 @contextmanager
-def _locked(directory: Path) -> Iterator[bool]:
-    # never through a link that another user put there, and never waiting at a pipe
-    flags = os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-    fd = os.open(directory / LOCK, flags, 0o644)
-    try:
+def _locked(directory: Directory) -> Iterator[bool]:
+    with ExitStack() as stack:
+        try:
+            with suppress(FileExistsError):
+                os.close(directory.create(LOCK))
+            fd = stack.enter_context(directory.open_trusted(LOCK))
+        except DamagedFileError as error:
+            raise PermissionError(errno.EPERM, f"{LOCK}: {error}; remove it") from error
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -207,8 +210,6 @@ def _locked(directory: Path) -> Iterator[bool]:
         finally:
             # Explicitly, not by closing: a child forked meanwhile shares it and would keep it.
             fcntl.flock(fd, fcntl.LOCK_UN)
-    finally:
-        os.close(fd)
 
 
 def _read(fd: int, name: FileName) -> dict[bytes, Sequence[Number]]:
@@ -216,26 +217,22 @@ def _read(fd: int, name: FileName) -> dict[bytes, Sequence[Number]]:
     return read_entries(data, used=used, name=name)
 
 
-def _read_merged(path: Path, kind: str) -> MergedFile:
+def _read_merged(directory: Directory, kind: str) -> MergedFile:
     try:
-        with open_file(path) as fd:
+        with directory.open_trusted(merged_name(kind)) as fd:
             return MergedFile.read(fd, kind=kind)
     except FileNotFoundError:
         return MergedFile({})
 
 
-def _remove_leftovers(directory: Path) -> None:
-    for path in directory.glob(f".*{TEMPORARY}"):
-        if path.is_dir():
-            continue  # not ours
-        if path.name.startswith(MERGE_PREFIX):  # only the holder of the lock makes them
-            path.unlink(missing_ok=True)
-        elif path.name.startswith(_NEW_PREFIX):
-            try:
-                with open_file(path) as fd:
-                    # The one about to rename it has it open for writing.
-                    abandoned = has_writer(fd, owner=None, host_id="") is False
-            except (OSError, DamagedFileError):
-                continue
-            if abandoned:
-                path.unlink(missing_ok=True)
+def _remove_leftovers(directory: Directory) -> None:
+    for name in directory.names():
+        is_merge = name.startswith(MERGE_PREFIX)
+        if not (name.endswith(TEMPORARY) and (is_merge or name.startswith(_NEW_PREFIX))):
+            continue
+        with suppress(OSError, DamagedFileError), directory.open(name) as fd:  # not ours, it stays
+            # Only the holder of the lock merges. A new counter file that is about to be renamed
+            # is open for writing.
+            abandoned = is_merge or has_writer(fd, owner=None, host_id="") is False
+            if abandoned and directory.may_remove(os.fstat(fd)):
+                directory.unlink(name)

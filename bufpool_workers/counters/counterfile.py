@@ -6,17 +6,17 @@ import math
 import mmap
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, Self
 
 from bufpool_workers.counters import catalog as names
+from bufpool_workers.counters.directory import Directory, Identity, identity
 from bufpool_workers.counters.format import pack_entry
 from bufpool_workers.counters.layout import DOUBLE, LIVE_HEADER, TRIM_ASKED, Layout
 from bufpool_workers.counters.liveness import ProcessIdentity
-from bufpool_workers.counters.names import TEMPORARY, Identity, identity, own_name
+from bufpool_workers.counters.names import TEMPORARY, own_name
 from bufpool_workers.errors import MetricsError
 
 _layout: Final = lru_cache(maxsize=4)(Layout)  # made before a fork, it costs the children nothing
@@ -182,6 +182,12 @@ class CounterFile:
         self._added[key] = at = end - 2 * DOUBLE.size
         return at
 
+    def remove(self) -> None:
+        """Close it, and remove its file."""
+        with Directory(self.path.parent) as directory:
+            directory.unlink(self.path.name)
+        self.close()
+
     def close(self) -> None:
         """Unmap it, which frees its lock; the file stays for the next compaction.
 
@@ -191,21 +197,21 @@ class CounterFile:
 
 
 def _publish(image: bytes, *, path: Path) -> tuple[mmap.mmap, Identity]:
-    temporary = path.with_name(f".{path.stem}{TEMPORARY}")
-    fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        _reserve(fd, len(image))
-        buffer = mmap.mmap(fd, len(image))  # holds a duplicate of fd, and with it the lock
-        buffer[:] = image
-        found = identity(os.fstat(fd))
-        temporary.rename(path)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            temporary.unlink()
-        raise
-    finally:
-        os.close(fd)
+    temporary = f".{path.stem}{TEMPORARY}"
+    with Directory(path.parent, counting=True) as directory:
+        fd = directory.create(temporary)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            _reserve(fd, len(image))
+            buffer = mmap.mmap(fd, len(image))  # holds a duplicate of fd, and with it the lock
+            buffer[:] = image
+            found = identity(os.fstat(fd))
+            directory.rename(temporary, path.name)
+        except BaseException:
+            directory.unlink(temporary)
+            raise
+        finally:
+            os.close(fd)
     return buffer, found
 
 

@@ -5,6 +5,7 @@ The form is prometheus_client's (its `mmap_dict.py`), which any of its collector
 
 import json
 import math
+import os
 import re
 import struct
 from collections.abc import Iterator, Sequence
@@ -14,6 +15,7 @@ from typing import Final, NamedTuple
 HEADER: Final = struct.Struct("=i4x")
 _LENGTH: Final = struct.Struct("=i")
 _VALUES: Final = struct.Struct("=dd")
+_LARGEST_BYTES: Final = 256 * 1024 * 1024
 
 SUMMED: Final = frozenset({"counter", "histogram", "summary", "gauge_sum", "gauge_livesum"})
 _LOWEST: Final = frozenset({"gauge_min", "gauge_livemin"})
@@ -53,6 +55,26 @@ ZERO: Final = Number(0.0)
 # mode's. JSON can spell half of a surrogate pair, which no scrape could be written with.
 _METRIC_NAME: Final = re.compile(r"[^\ud800-\udfff]+")
 _TEXT: Final = re.compile(r"[^\ud800-\udfff]*")
+
+
+def read_used(fd: int, *, whole: bool) -> tuple[bytes, int]:
+    """Read the content up to what readers may see (all of it if `whole`), and where that ends."""
+    size = os.fstat(fd).st_size
+    header = os.pread(fd, HEADER.size, 0)
+    if len(header) < HEADER.size:  # its owner is about to write the first entry
+        return b"", 0
+    (used,) = HEADER.unpack(header)
+    if not 0 <= used <= size or (whole and size > _LARGEST_BYTES) or used > _LARGEST_BYTES:
+        raise DamagedFileError(f"{used} bytes used of {size}")
+    return _read_exactly(fd, size if whole else used), used
+
+
+def _read_exactly(fd: int, count: int) -> bytes:
+    chunks: list[bytes] = []
+    while count > 0 and (chunk := os.pread(fd, count, sum(map(len, chunks)))):
+        chunks.append(chunk)
+        count -= len(chunk)
+    return b"".join(chunks)
 
 
 def pack_entry(key: bytes, number: Number = ZERO) -> bytes:

@@ -10,6 +10,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -76,13 +77,23 @@ def current_host_id() -> str:
     return hashlib.sha256(f"{boot} {namespace}".encode()).hexdigest()[:8]
 
 
+def user_of(pid: int) -> int | None:
+    """Return the user that a process runs as, its effective one; None if that can't be seen."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    found = re.search(r"^Uid:\t\d+\t(\d+)", status, re.MULTILINE)
+    return int(found[1]) if found else None
+
+
 def has_writer(fd: int, *, owner: ProcessIdentity | None, host_id: str) -> bool | None:
     """Return whether a process still writes to the open file `fd`.
 
     `owner` is None for a file whose owner takes no lock (prometheus_client's own). For such a
     file the answer is None, unknown, where leases are not available.
     """
-    if owner is not None and _is_locked(fd):
+    if owner is not None and is_locked(fd):
         return True
     leased = _refuses_lease(fd)
     if leased is not None or owner is None:
@@ -92,9 +103,10 @@ def has_writer(fd: int, *, owner: ProcessIdentity | None, host_id: str) -> bool 
     return owner.is_running(host_id=host_id) is True
 
 
-def _is_locked(fd: int) -> bool:
+def is_locked(fd: int, *, shared: bool = False) -> bool:
+    """Return whether a process locks the open file or directory alone, or `shared`, with others."""
     try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        fcntl.flock(fd, (fcntl.LOCK_EX if shared else fcntl.LOCK_SH) | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     # Explicitly, not by closing: a child forked right now shares the lock and would keep it.

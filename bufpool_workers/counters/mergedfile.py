@@ -4,26 +4,19 @@ import json
 import os
 import struct
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
 from typing import Final, NamedTuple, Self
 
+from bufpool_workers.counters.directory import Directory, Identity, identity
 from bufpool_workers.counters.format import (
     HEADER,
     DamagedFileError,
     Number,
     check_key,
     pack_entry,
+    read_used,
     unpack_entries,
 )
-from bufpool_workers.counters.names import (
-    MERGE_PREFIX,
-    SUFFIX,
-    TEMPORARY,
-    FileName,
-    Identity,
-    identity,
-    read_used,
-)
+from bufpool_workers.counters.names import MERGE_PREFIX, SUFFIX, FileName
 
 _DEAD: Final = b"bufpool\x02"
 _LENGTH: Final = struct.Struct("=i")
@@ -76,8 +69,8 @@ class MergedFile(NamedTuple):
             raise DamagedFileError("the list of the files merged into it can't be read") from error
         return cls(numbers, sources, identity(os.fstat(fd)))
 
-    def replace(self, path: Path) -> None:
-        """Put it in the place of the one at `path`, by one rename after everything is on disk."""
+    def replace(self, directory: Directory, name: str) -> None:
+        """Put it in the place of the one of that name, as `Directory.replace` does."""
         image = bytearray(HEADER.size)
         remainders = {}
         for key, (first, *rest) in self.numbers.items():
@@ -87,15 +80,7 @@ class MergedFile(NamedTuple):
         HEADER.pack_into(image, 0, len(image))
         meta = json.dumps({"absorbed": sorted(self.sources), "remainders": remainders}).encode()
         image += _DEAD + _LENGTH.pack(len(meta)) + meta
-        temporary = path.with_name(f"{MERGE_PREFIX}{os.urandom(4).hex()}{TEMPORARY}")
-        try:
-            with temporary.open("xb") as file:
-                file.write(image)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.rename(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        directory.replace(name, bytes(image), prefix=MERGE_PREFIX)
 
 
 def _checked(name: str) -> str:

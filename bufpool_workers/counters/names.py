@@ -1,15 +1,10 @@
-"""The files of a metrics directory: what their names say, and opening them without trust."""
+"""The files of a metrics directory, and what their names say."""
 
-import errno
 import os
 import re
-import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Final, NamedTuple, Self
 
-from bufpool_workers.counters.format import FILE_KINDS, HEADER, DamagedFileError
+from bufpool_workers.counters.format import FILE_KINDS, DamagedFileError
 from bufpool_workers.counters.liveness import ProcessIdentity
 
 SUFFIX: Final = ".db"
@@ -20,10 +15,6 @@ LOCK: Final = ".bufpool-compact.lock"
 _MERGED: Final = "bufpool-merged"
 _CLAIM: Final = re.compile(r"-bufpool-[0-9a-f]{8}$")
 _OURS: Final = re.compile(r"counter_bufpool-([0-9a-f]{8})-(\d{1,9})-(\d{1,18})-[0-9a-f]{8}\.db")
-_LARGEST_BYTES: Final = 256 * 1024 * 1024
-
-
-Identity = tuple[int, int]
 
 
 class FileName(NamedTuple):
@@ -81,53 +72,3 @@ def merged_name(kind: str) -> str:
 def own_name(owner: ProcessIdentity) -> str:
     """Make a name for a new file of ours: unique, also when pids and start times come again."""
     return f"counter_bufpool-{'-'.join(map(str, owner))}-{os.urandom(4).hex()}{SUFFIX}"
-
-
-def list_names(directory: Path) -> list[str]:
-    """List its multiprocess files, sorted."""
-    return sorted(path.name for path in directory.iterdir() if path.name.endswith(SUFFIX))
-
-
-@contextmanager
-def open_file(path: Path) -> Iterator[int]:
-    """Open a file that may be anything for reading: never follows a link, never blocks.
-
-    Raises DamagedFileError for all but regular files.
-    """
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        if error.errno in {errno.ELOOP, errno.ENXIO}:  # a link, a socket
-            raise DamagedFileError("not a regular file") from error
-        raise
-    try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise DamagedFileError("not a regular file")
-        yield fd
-    finally:
-        os.close(fd)
-
-
-def read_used(fd: int, *, whole: bool) -> tuple[bytes, int]:
-    """Read the content up to what readers may see (all of it if `whole`), and where that ends."""
-    size = os.fstat(fd).st_size
-    header = os.pread(fd, HEADER.size, 0)
-    if len(header) < HEADER.size:  # its owner is about to write the first entry
-        return b"", 0
-    (used,) = HEADER.unpack(header)
-    if not 0 <= used <= size or (whole and size > _LARGEST_BYTES) or used > _LARGEST_BYTES:
-        raise DamagedFileError(f"{used} bytes used of {size}")
-    return _read_exactly(fd, size if whole else used), used
-
-
-def _read_exactly(fd: int, count: int) -> bytes:
-    chunks: list[bytes] = []
-    while count > 0 and (chunk := os.pread(fd, count, sum(map(len, chunks)))):
-        chunks.append(chunk)
-        count -= len(chunk)
-    return b"".join(chunks)
-
-
-def identity(status: os.stat_result) -> Identity:
-    """Return a key that identifies a file while it exists: (device, inode)."""
-    return status.st_dev, status.st_ino

@@ -5,6 +5,9 @@ name follows from that process; it ends with the last of them.
 
 Other processes of the host find a node's numbers there by its manifest. A lock tells the
 directories of living nodes from those of the dead.
+
+Every user may make directories of that name. A process believes those of its own user, and root
+those of a user whose living process the manifest names. Only its own user's are removed.
 """
 
 from __future__ import annotations
@@ -18,15 +21,19 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from bufpool_workers.counters.liveness import ProcessIdentity
+from bufpool_workers.counters.directory import Directory, is_writable_for_others
+from bufpool_workers.counters.format import DamagedFileError
+from bufpool_workers.counters.liveness import ProcessIdentity, is_locked, user_of
 
 PREFIX = "bufpool-metrics-"
 _MANIFEST = "node.json"
 _MANIFEST_BYTES = 4096
+# ArithmeticError: an int that is infinite; RecursionError: brackets in brackets
+_SENSELESS = (ValueError, TypeError, KeyError, ArithmeticError, RecursionError)
 _SHM = Path("/dev/shm")  # noqa: S108 - tmpfs; what is made in it is private
 
 
@@ -91,6 +98,7 @@ def recreate(path: Path) -> None:
     """Make the directory again if something has removed it under a running node.
 
     systemd-logind does, with RemoveIPC=, when the node's user logs out of its last session.
+    Another user may have been first: `Directory` refuses to count in what that user made.
     """
     with suppress(OSError):  # the caller, who fails to use it then, says what is wrong
         path.mkdir(mode=0o700 if path.name.startswith(PREFIX) else 0o777)
@@ -98,73 +106,84 @@ def recreate(path: Path) -> None:
 
 def advertise(path: Path, manifest: NodeManifest) -> None:
     """Write the manifest of a private directory."""
-    whole = path / f".{_MANIFEST}.{os.getpid()}"  # several processes of a node may write it
-    whole.write_text(json.dumps(manifest._asdict()), encoding="utf-8")
-    whole.rename(path / _MANIFEST)
+    with Directory(path, counting=True) as directory:
+        content = json.dumps(manifest._asdict()).encode()
+        directory.replace(_MANIFEST, content, prefix=f".{_MANIFEST}-")
 
 
 def discover() -> Iterator[tuple[Path, NodeManifest]]:
-    """Find the private directories of this host's living nodes, as far as they may be read."""
+    """Find the private directories of this host's living nodes, as far as they are believed."""
     for where in dict.fromkeys((_SHM, Path(tempfile.gettempdir()))):
         for path in sorted(where.glob(f"{PREFIX}*")):
             try:
-                if not _is_locked(path):
-                    continue
-                found = _read_manifest(path)
-            except (OSError, ValueError, TypeError, KeyError):  # another user's, or not yet written
+                with Directory(path) as directory:
+                    if not is_locked(directory.fd, shared=True):
+                        continue
+                    found = _read_manifest(directory)
+            except (OSError, *_SENSELESS):  # another user's, or not yet written
                 continue
             yield path, found
 
 
-def _read_manifest(path: Path) -> NodeManifest:
-    # every user may make directories of that name: nothing in them is trusted
-    fd = os.open(path / _MANIFEST, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
+def _read_manifest(directory: Directory) -> NodeManifest:
+    with directory.open(_MANIFEST) as fd:
         status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode) or os.geteuid() not in {0, status.st_uid}:
-            raise PermissionError(f"{path} belongs to another user")
         told = json.loads(os.read(fd, _MANIFEST_BYTES))
-    finally:
-        os.close(fd)
-    return NodeManifest(str(told["node"]), told["app"], int(told["pid"]))
+    manifest = NodeManifest(str(told["node"]), told["app"], int(told["pid"]))
+    if not (manifest.node.isprintable() and isinstance(manifest.app, str | None)):
+        raise ValueError("no node has such a name")
+    _check_private(directory, user=status.st_uid)
+    if is_writable_for_others(status) or not _is_believed(status.st_uid, manifest):
+        raise PermissionError(errno.EPERM, "another user may have written it")
+    return manifest
+
+
+def _is_believed(user: int, manifest: NodeManifest) -> bool:
+    reader = os.geteuid()
+    return user == reader or (reader == 0 and user_of(manifest.pid) == user)
+
+
+def _check_private(directory: Directory, *, user: int) -> None:
+    if directory.status.st_uid != user or is_writable_for_others(directory.status):
+        raise PermissionError(errno.EPERM, "another user may write in it")
 
 
 def _remove(path: Path, pid: int) -> None:
     if pid == os.getpid():  # not a child that got the registration by fork
-        shutil.rmtree(path, ignore_errors=True)
+        with suppress(OSError), Directory(path) as directory:
+            _check_private(directory, user=os.geteuid())
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _sweep(where: Path) -> None:
     """Remove the directories of nodes that were killed, which no process locks any more."""
     for path in where.glob(f"{PREFIX}*"):
         with suppress(OSError):  # another user's
-            fd = _lock(path)
-            if fd is not None:
-                try:
-                    if not _is_counted_in(path):
+            directory = _lock(path)
+            if directory is not None:
+                with directory:
+                    if not _is_counted_in(directory):
                         shutil.rmtree(path, ignore_errors=True)
-                finally:
-                    os.close(fd)
 
 
-def _is_counted_in(path: Path) -> bool:
+def _is_counted_in(directory: Directory) -> bool:
     """Return whether a process counts there: in one made again (recreate), without its lock."""
-    return any(_is_locked(file, os.O_NONBLOCK) for file in path.glob("*.db"))
+    for name in directory.metric_names():
+        with suppress(DamagedFileError), directory.open(name) as fd:
+            if is_locked(fd):
+                return True
+    return False
 
 
-def _lock(path: Path) -> int | None:
+def _lock(path: Path) -> Directory | None:
     """Lock the directory for as long as this process or a child of it lives."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    except FileNotFoundError:
-        return None
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.path.samestat(os.fstat(fd), path.stat()):
-            return fd
-    except (BlockingIOError, FileNotFoundError):
-        pass
-    os.close(fd)
+    with suppress(FileNotFoundError, BlockingIOError), ExitStack() as stack:
+        directory = stack.enter_context(Directory(path))
+        _check_private(directory, user=os.geteuid())
+        fcntl.flock(directory.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(directory.status, path.lstat()):
+            stack.pop_all()
+            return directory
     return None
 
 
@@ -192,17 +211,3 @@ def _hold(path: Path) -> int | None:
 
 def _anothers(path: Path) -> PermissionError:
     return PermissionError(errno.EPERM, f"{path} is not this user's own")
-
-
-def _is_locked(path: Path, kind: int = os.O_DIRECTORY) -> bool:
-    """Return whether a process holds a directory, alone or with others; or a counter file."""
-    fd = os.open(path, os.O_RDONLY | kind | os.O_NOFOLLOW)
-    lock = fcntl.LOCK_EX if kind == os.O_DIRECTORY else fcntl.LOCK_SH
-    try:
-        fcntl.flock(fd, lock | fcntl.LOCK_NB)
-        fcntl.flock(fd, fcntl.LOCK_UN)  # a child forked right now shares it, and would keep it
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(fd)
-    return False

@@ -4,11 +4,12 @@ import math
 import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from bufpool_workers.counters.directory import Directory, identity, open_file
 from bufpool_workers.counters.format import (
     HEADER,
     PER_PROCESS,
@@ -16,19 +17,13 @@ from bufpool_workers.counters.format import (
     Number,
     check_key,
     merge_numbers,
+    read_used,
     unpack_entries,
 )
 from bufpool_workers.counters.layout import read_gauges
 from bufpool_workers.counters.liveness import ProcessIdentity, current_host_id, has_writer
 from bufpool_workers.counters.mergedfile import MergedFile
-from bufpool_workers.counters.names import (
-    FileName,
-    identity,
-    list_names,
-    merged_name,
-    open_file,
-    read_used,
-)
+from bufpool_workers.counters.names import FileName, merged_name
 from bufpool_workers.errors import MetricsError
 
 _ATTEMPTS: Final = 200
@@ -74,19 +69,20 @@ def read_directory(directory: str | os.PathLike[str]) -> Snapshot:
     Takes no lock: it starts over when a compaction has come between. Raises MetricsError when
     the directory can't be listed.
     """
-    directory = Path(directory)
+    shown = repr(os.fspath(directory))
     for _ in range(_ATTEMPTS):
         try:
-            snapshot = _read_once(directory)
+            with Directory(directory) as opened:
+                snapshot = _read_once(opened)
         except OSError as error:
             raise MetricsError(
-                f"metrics directory {str(directory)!r}: {error.strerror}; it must exist and be "
+                f"metrics directory {shown}: {error.strerror}; it must exist and be "
                 "readable by the process that scrapes"
             ) from error
         if snapshot:
             return snapshot
     raise MetricsError(
-        f"metrics directory {str(directory)!r}: compacted during each of {_ATTEMPTS} reads; "
+        f"metrics directory {shown}: compacted during each of {_ATTEMPTS} reads; "
         "is another program writing there"
     )
 
@@ -95,19 +91,19 @@ def read_files(paths: Sequence[Path]) -> Snapshot:
     """Read the files given, also those that are merged into another one of them."""
     snapshot, host_id = Snapshot(), current_host_id()
     for path in paths:
-        _read_into(snapshot, path, host_id=host_id)
+        _read_into(snapshot, path.name, open_file(path), host_id=host_id)
     return snapshot
 
 
-def _read_once(directory: Path) -> Snapshot | None:
+def _read_once(directory: Directory) -> Snapshot | None:
     snapshot, host_id = Snapshot(), current_host_id()
-    before = _parse_names(list_names(directory), snapshot)
+    before = _parse_names(directory.metric_names(), snapshot)
     with ExitStack() as stack:  # keeps the merged files open, so that no other has their inode
         merged: dict[str, MergedFile] = {}
         for name in before:
             if name.is_merged:
                 try:
-                    fd = stack.enter_context(open_file(directory / name.name))
+                    fd = stack.enter_context(directory.open_trusted(name.name))
                     merged[name.kind] = file = MergedFile.read(fd, kind=name.kind)
                     snapshot.add(name, file.numbers)
                 except FileNotFoundError:
@@ -117,10 +113,10 @@ def _read_once(directory: Path) -> Snapshot | None:
         for name in before:
             is_counted = name.kind in merged and name.name in merged[name.kind].sources
             if not (name.is_merged or is_counted):
-                _read_into(snapshot, directory / name.name, host_id=host_id)
+                _read_into(snapshot, name.name, directory.open(name.name), host_id=host_id)
         # A listing is not atomic: a claim's rename may hide both of its names from one, but the
         # new one is there in the next, unless a commit has followed, which the inode shows.
-        after = _parse_names(list_names(directory), snapshot)
+        after = _parse_names(directory.metric_names(), snapshot)
         if {name for name in after if name.is_claimed} - set(before):
             return None
         if not all(
@@ -132,9 +128,9 @@ def _read_once(directory: Path) -> Snapshot | None:
     return snapshot
 
 
-def _merged_unchanged(directory: Path, kind: str, merged: MergedFile | None) -> bool:
+def _merged_unchanged(directory: Directory, kind: str, merged: MergedFile | None) -> bool:
     try:
-        now = identity((directory / merged_name(kind)).lstat())
+        now = identity(directory.stat(merged_name(kind)))
     except FileNotFoundError:
         now = None
     return now == (merged.identity if merged else None)
@@ -150,10 +146,12 @@ def _parse_names(names: list[str], snapshot: Snapshot) -> list[FileName]:
     return parsed
 
 
-def _read_into(snapshot: Snapshot, path: Path, *, host_id: str) -> None:
+def _read_into(
+    snapshot: Snapshot, raw: str, opened: AbstractContextManager[int], *, host_id: str
+) -> None:
     try:
-        name = FileName.parse(path.name)
-        with open_file(path) as fd:
+        name = FileName.parse(raw)
+        with opened as fd:
             data, used = read_used(fd, whole=name.owner is not None)
             entries = read_entries(data, used=used, name=name)
             live = _read_live(name.owner, data, entries)
@@ -165,7 +163,7 @@ def _read_into(snapshot: Snapshot, path: Path, *, host_id: str) -> None:
     except FileNotFoundError:
         return  # its user removed it, or a compaction did, which its commit shows
     except (OSError, DamagedFileError) as error:
-        snapshot.unreadable[path.name] = _reason(error)
+        snapshot.unreadable[raw] = _reason(error)
         return
     snapshot.add(name, entries)
     if live:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Collection
-from pathlib import Path
+from contextlib import ExitStack
 
 from bufpool_workers.counters.catalog import DEFAULT_NAMESPACE, Catalog
-from bufpool_workers.counters.format import DamagedFileError
+from bufpool_workers.counters.directory import Directory
+from bufpool_workers.counters.format import DamagedFileError, read_used
 from bufpool_workers.counters.layout import TRIM_ASKED, gauge_place
 from bufpool_workers.counters.liveness import current_host_id
-from bufpool_workers.counters.names import FileName, list_names, read_used
+from bufpool_workers.counters.names import FileName
 from bufpool_workers.errors import MetricsError
 
 
@@ -24,18 +25,20 @@ def ask_to_trim(
 ) -> int:
     """Ask processes of this machine to trim; each looks at the end of its tasks.
 
-    Returns how many of `pids` were asked: those that count there. Raises MetricsError when the
-    directory can't be listed, or a file of theirs is damaged or not to be written.
+    Returns how many of `pids` were asked: those that count there, as this process's user or as the
+    directory's owner. Raises MetricsError when the directory can't be listed, or a file of theirs
+    is damaged.
     """
     key = Catalog(namespace).key(TRIM_ASKED)
-    asked, directory = set(), Path(directory)
+    asked = set()
     try:
-        for name in list_names(directory):
-            pid = _pid(name)
-            if pid in pids and _ask(directory / name, key, unix_seconds):
-                asked.add(pid)
+        with Directory(directory) as opened:
+            for name in opened.metric_names():
+                pid = _pid(name)
+                if pid in pids and _ask(opened, name, key, unix_seconds):
+                    asked.add(pid)
     except (OSError, DamagedFileError) as error:
-        raise MetricsError(f"metrics directory {str(directory)!r}: {error}") from error
+        raise MetricsError(f"metrics directory {os.fspath(directory)!r}: {error}") from error
     return len(asked)
 
 
@@ -47,12 +50,14 @@ def _pid(name: str) -> int | None:
     return owner.pid if owner and owner.host_id == current_host_id() else None
 
 
-def _ask(path: Path, key: bytes, unix_seconds: float) -> bool:
-    try:
-        with path.open("r+b", buffering=0) as file:
-            data, used = read_used(file.fileno(), whole=True)
-            at = gauge_place(data, key, used=used)
-            os.pwrite(file.fileno(), struct.pack("=d", unix_seconds), at)
-    except FileNotFoundError:  # its process has ended, and a compaction has taken it in
-        return False
+def _ask(directory: Directory, name: str, key: bytes, unix_seconds: float) -> bool:
+    with ExitStack() as stack:
+        try:
+            fd = stack.enter_context(directory.open_own(name))
+        except FileNotFoundError:  # its process has ended, and a compaction has taken it in
+            return False
+        except (PermissionError, DamagedFileError):  # another user's, who named it as if it were
+            return False
+        data, used = read_used(fd, whole=True)
+        os.pwrite(fd, struct.pack("=d", unix_seconds), gauge_place(data, key, used=used))
     return True

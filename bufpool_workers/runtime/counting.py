@@ -46,9 +46,7 @@ class CounterBinding:
         directory = self._runtime.metrics_directory
         if directory is not None:
             labels = self._runtime.pools.regular.labels
-            file = self._allocate(directory, labels=labels).publish()
-            file.path.unlink()
-            file.close()
+            self._allocate(directory, labels=labels).publish().remove()
 
     def bind(self, pool: BufferPool) -> None:
         """Make the pool count in this process's file; in private memory where there is none.

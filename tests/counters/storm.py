@@ -23,7 +23,8 @@ from prometheus_client import Counter
 from bufpool_workers.counters.catalog import Catalog
 from bufpool_workers.counters.compaction import compact
 from bufpool_workers.counters.counterfile import CounterFile
-from bufpool_workers.counters.names import FileName, read_used
+from bufpool_workers.counters.format import read_used
+from bufpool_workers.counters.names import FileName
 from bufpool_workers.counters.snapshot import read_directory, read_entries
 
 ALIVE = 3
