@@ -44,6 +44,7 @@ from bufpool_workers.counters.snapshot import read_entries
 MAX_UNMERGED_FILES: Final = 100
 """Where a directory is seldom scraped, processes compact it when it holds more files."""
 _NEW_PREFIX: Final = ".counter_bufpool-"
+_STICKY: Final = "another user's file in a sticky directory"
 _UNSEEN: Final = (
     "prometheus_client's files can't be merged here: only their owner, and only on a filesystem "
     "with leases (fcntl(2)), can see whether a process still writes to them"
@@ -187,7 +188,7 @@ class _Run:
         if writer is not False:
             return False
         if not self._directory.may_remove(os.fstat(fd)):  # not even once it is merged
-            raise PermissionError(errno.EPERM, "another user's file in a sticky directory")
+            raise PermissionError(errno.EPERM, _STICKY)
         return True
 
 
@@ -219,8 +220,10 @@ def _read(fd: int, name: FileName) -> dict[bytes, Sequence[Number]]:
 
 def _read_merged(directory: Directory, kind: str) -> MergedFile:
     try:
-        with directory.open_trusted(merged_name(kind)) as fd:
-            return MergedFile.read(fd, kind=kind)
+        with MergedFile.opened(directory, kind=kind) as merged:
+            if not directory.may_remove(directory.stat(merged_name(kind))):
+                raise PermissionError(errno.EPERM, _STICKY)
+            return merged
     except FileNotFoundError:
         return MergedFile({})
 

@@ -94,27 +94,12 @@ class CounterFile:
         buffer[:] = layout.image
         return cls(layout, path=Path(directory, own_name(ProcessIdentity.current())), buffer=buffer)
 
-    @classmethod
-    def create(
-        cls,
-        directory: str | os.PathLike[str],
-        *,
-        catalog: names.Catalog,
-        pools: Mapping[str, Sequence[str]],
-        places: bool = False,
-    ) -> Self:
-        """Make the calling process's file, as `allocate` lays it out.
-
-        Raises MetricsError that says what to do when the directory can't hold it.
-        """
-        return cls.allocate(directory, catalog=catalog, pools=pools, places=places).publish()
-
     def publish(self) -> Self:
         """Put the numbers, as they are now, into a file, the first or a replacement, and return it.
 
         It has the same name, so that a removed file may come back (from under a mount) and nothing
-        counts twice. The pools have to move on to the new one. Raises MetricsError as `create`
-        does.
+        counts twice. The pools have to move on to the new one. Raises MetricsError that says
+        what to do when the directory can't hold it.
         """
         try:
             buffer, found = _publish(self.buffer[:], path=self.path)

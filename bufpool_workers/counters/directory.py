@@ -9,7 +9,8 @@ file is trusted depends on its kind:
 | any directory | no link, where every user may make entries (/tmp, /dev/shm) |
 | one to count in | there also: ours, root's, or the property of that place's owner |
 | a counter file, prometheus_client's too | a regular file, of any user: users may share a directory, and all that it can do is add numbers |
-| a merged file, the compaction lock | in a sticky directory also: ours, root's or the directory owner's, and writable for its owner alone. It decides which files are removed, and without the sticky bit every user of the directory may remove them all |
+| a merged file | likewise; but the list of the files merged into it, which hides them and has them removed, holds only for files that its writer could have removed: in a sticky directory that is any if the writer is root or the directory's owner, else the writer's own. An honest list names no others |
+| the compaction lock | in a sticky directory also: ours, root's or the directory owner's, and writable for its owner alone: whoever can replace it can have two compactions at once |
 | a file that is written in (trim requests) | also: ours or the directory owner's, with no second name |
 | a private directory, its manifest | see private_directory.py |
 """  # noqa: E501 - a table's rows
@@ -17,7 +18,7 @@ file is trusted depends on its kind:
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Final, Self
@@ -107,6 +108,22 @@ class Directory:
         """Return whether this process may remove a file of its, if it may write here at all."""
         return not self.is_sticky or os.geteuid() in {0, self.status.st_uid, status.st_uid}
 
+    def removable_by(self, writer: os.stat_result, names: Iterable[str]) -> frozenset[str]:
+        """Return the files that the writer of another file here could have removed, or has."""
+        if not self.is_sticky:
+            return frozenset(names)
+        if is_writable_for_others(writer):
+            return frozenset()  # any of them may have written in it
+        if writer.st_uid in {0, self.status.st_uid}:
+            return frozenset(names)
+        return frozenset(name for name in names if self._owner(name) in {None, writer.st_uid})
+
+    def _owner(self, name: str) -> int | None:
+        try:
+            return self.stat(name).st_uid
+        except FileNotFoundError:
+            return None
+
     def names(self) -> list[str]:
         """List all that is in it."""
         return os.listdir(self.fd)  # noqa: PTH208 - a descriptor
@@ -121,7 +138,7 @@ class Directory:
 
     @contextmanager
     def open_trusted(self, name: str) -> Iterator[int]:
-        """Open a merged file or the lock; raises DamagedFileError if another user made it."""
+        """Open the lock; raises DamagedFileError if another user may have made it."""
         with self.open(name) as fd:
             status, owners = os.fstat(fd), {0, os.geteuid(), self.status.st_uid}
             if self.is_sticky and (status.st_uid not in owners or is_writable_for_others(status)):

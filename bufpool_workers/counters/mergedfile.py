@@ -3,7 +3,8 @@
 import json
 import os
 import struct
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Final, NamedTuple, Self
 
 from bufpool_workers.counters.directory import Directory, Identity, identity
@@ -16,7 +17,7 @@ from bufpool_workers.counters.format import (
     read_used,
     unpack_entries,
 )
-from bufpool_workers.counters.names import MERGE_PREFIX, SUFFIX, FileName
+from bufpool_workers.counters.names import MERGE_PREFIX, SUFFIX, FileName, merged_name
 
 _DEAD: Final = b"bufpool\x02"
 _LENGTH: Final = struct.Struct("=i")
@@ -69,6 +70,14 @@ class MergedFile(NamedTuple):
             raise DamagedFileError("the list of the files merged into it can't be read") from error
         return cls(numbers, sources, identity(os.fstat(fd)))
 
+    @classmethod
+    @contextmanager
+    def opened(cls, directory: Directory, *, kind: str) -> Iterator[Self]:
+        """Read the directory's of this kind, its list as far as it holds, and keep it open."""
+        with directory.open(merged_name(kind)) as fd:
+            file = cls.read(fd, kind=kind)
+            yield file._replace(sources=directory.removable_by(os.fstat(fd), file.sources))
+
     def replace(self, directory: Directory, name: str) -> None:
         """Put it in the place of the one of that name, as `Directory.replace` does."""
         image = bytearray(HEADER.size)
@@ -84,7 +93,9 @@ class MergedFile(NamedTuple):
 
 
 def _checked(name: str) -> str:
-    # compaction unlinks the file of that name
-    if "/" in name or not FileName.parse(name).name.endswith(SUFFIX):
+    # compaction unlinks the file of that name, which no process may have made meanwhile
+    parsed = FileName.parse(name)
+    is_never_made_again = parsed.owner is not None or parsed.is_claimed
+    if "/" in name or not name.endswith(SUFFIX) or not is_never_made_again:
         raise DamagedFileError(f"{name[:80]!r} can't have been merged")
     return name

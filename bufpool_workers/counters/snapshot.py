@@ -103,8 +103,8 @@ def _read_once(directory: Directory) -> Snapshot | None:
         for name in before:
             if name.is_merged:
                 try:
-                    fd = stack.enter_context(directory.open_trusted(name.name))
-                    merged[name.kind] = file = MergedFile.read(fd, kind=name.kind)
+                    file = stack.enter_context(MergedFile.opened(directory, kind=name.kind))
+                    merged[name.kind] = file
                     snapshot.add(name, file.numbers)
                 except FileNotFoundError:
                     return None

@@ -18,6 +18,7 @@ from bufpool_workers.settings import KINDS
 from tests.benchmarks.prepared import Names, pools
 from tests.benchmarks.report import Table
 from tests.benchmarks.timing import Case, measure
+from tests.support.counters import make_file
 
 LIVING = (2, 10, 50)
 GONE = (0, 100, 1000)
@@ -54,7 +55,7 @@ def new_directory() -> Path:
 
 def create(directory: Path) -> CounterFile:
     labels = bp.current_pools().regular.labels
-    return CounterFile.create(directory, catalog=Catalog(), pools=dict.fromkeys(KINDS, labels))
+    return make_file(directory, catalog=Catalog(), pools=dict.fromkeys(KINDS, labels))
 
 
 def lending() -> Table:

@@ -22,10 +22,10 @@ from prometheus_client import Counter
 
 from bufpool_workers.counters.catalog import Catalog
 from bufpool_workers.counters.compaction import compact
-from bufpool_workers.counters.counterfile import CounterFile
 from bufpool_workers.counters.format import read_used
 from bufpool_workers.counters.names import FileName
 from bufpool_workers.counters.snapshot import read_directory, read_entries
+from tests.support.counters import make_file
 
 ALIVE = 3
 BURST = 3000
@@ -74,7 +74,7 @@ def run_child(work):
 
 
 def count(directory, say, hear):
-    file = CounterFile.create(directory, catalog=Catalog(), pools={"regular": ("2kb", "4kb")})
+    file = make_file(directory, catalog=Catalog(), pools={"regular": ("2kb", "4kb")})
     os.write(say, os.fsencode(file.path))
     os.read(hear, 1)
     doubles = memoryview(file.buffer).cast("d")

@@ -1,8 +1,8 @@
 import pytest
 
 from bufpool_workers.counters.catalog import Catalog
-from bufpool_workers.counters.counterfile import CounterFile
 from bufpool_workers.metrics.collector import make_registry
+from tests.support.counters import make_file
 
 GO_COUNTERS = {
     "shockwave_buffer_pool_gets_total",
@@ -24,7 +24,7 @@ GO_GAUGES = {
 
 def test_names_of_the_go_original_are_exact(tmp_path):
     names = Catalog("shockwave_buffer_pool")
-    file = CounterFile.create(tmp_path, catalog=names, pools={"regular": ("4kb",)})
+    file = make_file(tmp_path, catalog=names, pools={"regular": ("4kb",)})
     with memoryview(file.buffer) as raw, raw.cast("d") as doubles:
         for offset in file.offsets("regular"):
             doubles[offset // 8] = 1.0

@@ -15,11 +15,10 @@ from bufpool_workers.counters import compaction
 from bufpool_workers.counters import liveness as owners
 from bufpool_workers.counters.catalog import Catalog
 from bufpool_workers.counters.compaction import compact, compact_above
-from bufpool_workers.counters.counterfile import CounterFile
 from bufpool_workers.counters.liveness import ProcessIdentity, has_writer
 from bufpool_workers.counters.snapshot import read_directory
 from bufpool_workers.metrics.collector import make_registry
-from tests.support.counters import POOLS, Workers, killed_at, names, total
+from tests.support.counters import POOLS, Workers, killed_at, make_file, names, total
 from tests.support.folders import open_to_all
 from tests.support.forked import run_forked
 
@@ -533,7 +532,7 @@ def test_a_process_that_dies_of_a_signal_is_merged_like_any_other(tmp_path):
 
 
 def test_a_fork_counts_in_its_own_file_and_frees_its_parents(tmp_path):
-    parent = CounterFile.create(tmp_path, catalog=Catalog(), pools=POOLS)
+    parent = make_file(tmp_path, catalog=Catalog(), pools=POOLS)
     read, write = os.pipe()
     pid = os.fork()
     if pid == 0:

@@ -17,13 +17,13 @@ from bufpool_workers.counters.snapshot import read_directory
 from bufpool_workers.errors import MetricsError
 from bufpool_workers.pool_stats import FIELDS
 from bufpool_workers.runtime import current_runtime
-from tests.support.counters import POOLS, killed_at, names, total
+from tests.support.counters import POOLS, killed_at, make_file, names, total
 from tests.support.folders import open_to_all
 from tests.support.forked import run_forked
 
 
 def create(directory):
-    return CounterFile.create(directory, catalog=Catalog(), pools=POOLS)
+    return make_file(directory, catalog=Catalog(), pools=POOLS)
 
 
 def test_a_stock_collector_reads_the_counters_and_nothing_else(workers, tmp_path):
@@ -45,7 +45,7 @@ def test_every_key_is_there_before_anything_is_counted(workers, tmp_path):
 
 def test_a_pool_counts_in_it_without_a_call(tmp_path):
     pool = current_runtime().pools.regular
-    file = CounterFile.create(tmp_path, catalog=Catalog(), pools={"regular": pool.labels})
+    file = make_file(tmp_path, catalog=Catalog(), pools={"regular": pool.labels})
     pool.bind_counters(file.buffer, file.offsets("regular"))
     before = total(tmp_path)
     pool.acquire(100).release()
@@ -83,7 +83,7 @@ def places(directory):
 
 def test_escapes_are_counted_by_place_and_outlive_their_process(tmp_path):
     for _ in range(2):
-        file = CounterFile.create(tmp_path, catalog=Catalog(), pools=POOLS, places=True)
+        file = make_file(tmp_path, catalog=Catalog(), pools=POOLS, places=True)
         for _ in range(3):
             file.count_escape(pool="regular", place="app.py:1")
         file.count_escape(pool="secure", place="app.py:2")
@@ -101,7 +101,7 @@ def test_escapes_are_counted_by_place_and_outlive_their_process(tmp_path):
 
 
 def test_places_that_are_known_count_on_in_a_new_file(tmp_path):
-    first = CounterFile.create(tmp_path, catalog=Catalog(), pools=POOLS, places=True)
+    first = make_file(tmp_path, catalog=Catalog(), pools=POOLS, places=True)
     first.count_escape(pool="regular", place="app.py:1")
     first.path.unlink()
     second = first.publish()
@@ -113,7 +113,7 @@ def test_places_that_are_known_count_on_in_a_new_file(tmp_path):
 
 
 def test_places_are_bounded_and_their_text_is_made_fit(tmp_path):
-    file = CounterFile.create(tmp_path, catalog=Catalog(), pools=POOLS, places=True)
+    file = make_file(tmp_path, catalog=Catalog(), pools=POOLS, places=True)
     size = len(file.buffer)
     file.count_escape(pool="regular", place="\udcff" + "long/" * 1000 + "app.py:1")
     for number in range(1000):
@@ -136,7 +136,7 @@ def test_without_debugging_there_is_no_room_for_places(tmp_path):
 
 
 def test_a_place_is_seen_whole_or_not_at_all_whenever_its_process_is_killed(tmp_path):
-    file = CounterFile.create(tmp_path, catalog=Catalog(), pools=POOLS, places=True)
+    file = make_file(tmp_path, catalog=Catalog(), pools=POOLS, places=True)
     before = file.path.read_bytes()
     file.count_escape(pool="regular", place="app.py:1")
     after = file.path.read_bytes()

@@ -22,7 +22,7 @@ from bufpool_workers.counters.names import merged_name
 from bufpool_workers.counters.private_directory import NodeManifest
 from bufpool_workers.counters.snapshot import read_directory
 from bufpool_workers.errors import MetricsError
-from tests.support.counters import POOLS, Workers, total
+from tests.support.counters import POOLS, Workers, killed_at, make_file, total
 from tests.support.folders import open_to_all
 from tests.support.forked import run_forked
 
@@ -47,7 +47,7 @@ def outside(tmp_path):
     folder = tmp_path / "outside"
     folder.mkdir()
     (folder / "secret").write_bytes(SECRET)
-    with contextlib.closing(CounterFile.create(folder, catalog=Catalog(), pools=POOLS)) as file:
+    with contextlib.closing(make_file(folder, catalog=Catalog(), pools=POOLS)) as file:
         counters = file.path.rename(folder / "counter_9.db")
     before = {path.name: look(path) for path in folder.iterdir()}
     yield counters
@@ -78,14 +78,18 @@ def sticky(tmp_path, outside):
     return make_shared(tmp_path, mode=0o1777)
 
 
-def as_nobody(work):
+def run_as_nobody(work):
     def run():
         os.setgroups([])
         os.setgid(NOBODY)
         os.setuid(NOBODY)
         work()
 
-    assert run_forked(run) == 0
+    return run_forked(run)
+
+
+def as_nobody(work):
+    assert run_as_nobody(work) == 0
 
 
 def list_of(*names, at, to=MERGED):
@@ -263,17 +267,60 @@ def test_a_list_of_another_users_in_a_sticky_directory_removes_and_hides_nothing
     living = workers.count(gets=4)
     dead = workers.count_and_die(gets=3)
     as_nobody(lambda: list_of(living.path.name, dead.name, at=sticky))
-    snapshot = read_directory(sticky)
-    assert "user 65534" in snapshot.unreadable[MERGED]
     assert total(sticky) == 7
-    assert "remove it to begin again" in compact(sticky).unmerged[MERGED]
-    assert living.is_there
-    assert dead.exists()
-    assert total(sticky) == 7
-    (sticky / MERGED).unlink()
     assert compact(sticky).merged == 1
+    assert living.is_there
     assert total(sticky) == 7
     workers.end()
+
+
+def test_a_user_of_a_sticky_directory_killed_while_merging_loses_and_doubles_nothing(tmp_path):
+    for step in range(1, 200):
+        folder = tmp_path / str(step)
+        folder.mkdir()
+        directory = make_shared(folder, mode=0o1777)
+        Workers(directory).count_and_die(gets=2)
+
+        def work(directory=directory, step=step):
+            for gets in (4, 3):
+                Workers(directory).count_and_die(gets=gets)
+            was_killed = killed_at(step, lambda: compact(directory))
+            assert total(directory) == 9
+            os._exit(0 if was_killed else 3)
+
+        code = run_as_nobody(work)
+        assert code in {0, 3}
+        assert total(directory) == 9
+        (directory / LOCK).unlink(missing_ok=True)  # nobody's, in root's directory
+        compact(directory)
+        assert total(directory) == 9
+        assert (directory / MERGED).stat().st_uid == 0
+        if code == 3:
+            return
+    pytest.fail("no compaction was whole")
+
+
+@pytest.mark.parametrize("name", ["counter_77.db", "gauge_max_bufpool-merged.db"])
+def test_a_list_that_names_what_a_process_may_make_again_is_damage(sticky, name):
+    list_of(name, at=sticky)
+    assert MERGED in read_directory(sticky).unreadable
+
+
+def test_a_user_who_may_not_replace_the_merged_file_leaves_its_own_unmerged(sticky):
+    Workers(sticky).count_and_die(gets=4)
+    compact(sticky)
+
+    def work():
+        (sticky / "counter_77.db").write_bytes(b"\x08\0\0\0\0\0\0\0")
+        Workers(sticky).count_and_die(gets=3)
+        result = compact(sticky, foreign=True)
+        assert (result.merged, list(result.unmerged)) == (0, [MERGED])
+        assert (sticky / "counter_77.db").exists()
+        assert total(sticky) == 7
+
+    as_nobody(work)
+    assert compact(sticky).merged == 1
+    assert total(sticky) == 7
 
 
 def test_another_users_list_does_not_keep_other_kinds_from_being_merged(sticky):
@@ -423,7 +470,7 @@ def test_a_directory_that_another_user_made_again_is_not_counted_in(
     place.chmod(mode)
     path = place / name
     path.mkdir()
-    file = CounterFile.create(path, catalog=Catalog(), pools=POOLS)
+    file = make_file(path, catalog=Catalog(), pools=POOLS)
     file.path.unlink()
     path.rmdir()
 

@@ -14,10 +14,9 @@ from bufpool_workers.counters.catalog import (
     WARMED,
     Catalog,
 )
-from bufpool_workers.counters.counterfile import CounterFile
 from bufpool_workers.counters.report import Report, make_report, read_report
 from bufpool_workers.counters.snapshot import read_directory
-from tests.support.counters import POOLS
+from tests.support.counters import POOLS, make_file
 from tests.support.forked import run_forked
 
 
@@ -65,7 +64,7 @@ def test_processes_of_another_namespace_are_not_of_this_one(workers, tmp_path):
     workers.count(gets=1).set_gauge(WARMED, 1.0)
 
     def count_elsewhere():
-        other = CounterFile.create(tmp_path, catalog=Catalog("other"), pools=POOLS)
+        other = make_file(tmp_path, catalog=Catalog("other"), pools=POOLS)
         other.set_gauge(WARMED, 0.0)
         snapshot = read_directory(tmp_path)
         assert len(snapshot.live) == 2

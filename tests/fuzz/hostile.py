@@ -15,9 +15,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from bufpool_workers.counters.catalog import Catalog
 from bufpool_workers.counters.compaction import compact
-from bufpool_workers.counters.counterfile import CounterFile
 from bufpool_workers.counters.format import HEADER, Number, pack_entry
 from bufpool_workers.metrics.apps import WSGIApp, wsgi_app
+from tests.support.counters import make_file
 
 POOLS = {"regular": ("2kb",)}
 KEY = b'["%s", "%s", {"path": "/"}, "Help"]'
@@ -42,7 +42,7 @@ class Directory:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.good = CounterFile.create(path, catalog=Catalog(), pools=POOLS)
+        self.good = make_file(path, catalog=Catalog(), pools=POOLS)
         with memoryview(self.good.buffer) as view, view.cast("d") as doubles:
             doubles[self.good.offsets("regular")[0] // 8] = GETS
         self._reading = wsgi_app(path)
@@ -113,7 +113,7 @@ def directory(parent: Path | None = None) -> Iterator[Directory]:
 def images() -> dict[str, bytes]:
     """The content that a sound file of each name has; of metrics that no good file has."""
     with directory() as made:
-        other = CounterFile.create(made.path, catalog=Catalog("other"), pools=POOLS)
+        other = make_file(made.path, catalog=Catalog("other"), pools=POOLS)
         own = other.path.read_bytes()
         other.close()
         made.good.path.rename(made.path / "hidden")

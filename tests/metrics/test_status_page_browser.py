@@ -6,10 +6,10 @@ from contextlib import contextmanager
 import pytest
 
 from bufpool_workers.counters.catalog import Catalog
-from bufpool_workers.counters.counterfile import CounterFile
 from bufpool_workers.metrics import Endpoint, wsgi_app
 from bufpool_workers.pool_stats import FIELDS
 from tests.support.browser import chromium
+from tests.support.counters import make_file
 from tests.support.waiting import wait_until
 
 HOSTILE = "<img src=x onerror=alert(1)>\"'&</script><script>alert(2)</script>"
@@ -35,7 +35,7 @@ class Node:
         self.requests = 0
         self.directory = directory
         directory.mkdir()
-        self.file = CounterFile.create(
+        self.file = make_file(
             directory, catalog=Catalog(), pools={"regular": LABELS, "secure": LABELS}, places=True
         )
         self._app = wsgi_app(directory)
@@ -206,9 +206,7 @@ def test_screen_readers_are_told_of_changes_in_state_only(page, node):
 
 
 def test_hostile_names_stay_text(page, node):
-    other = CounterFile.create(
-        node.directory, catalog=Catalog(), pools={HOSTILE: (HOSTILE,)}, places=True
-    )
+    other = make_file(node.directory, catalog=Catalog(), pools={HOSTILE: (HOSTILE,)}, places=True)
     with memoryview(other.buffer) as bytes_, bytes_.cast("d") as doubles:
         doubles[other.offsets(HOSTILE)[0] // 8] = 7
     other.count_escape(pool="regular", place=HOSTILE)

@@ -13,6 +13,11 @@ from tests.support.forked import run_forked
 POOLS = {"regular": ("2kb", "4kb"), "secure": ("2kb",)}
 
 
+def make_file(directory, *, catalog, pools, places=False) -> CounterFile:
+    """Make the calling process's file with these pools' numbers."""
+    return CounterFile.allocate(directory, catalog=catalog, pools=pools, places=places).publish()
+
+
 class Workers:
     """Makes counter files, of the living and of the dead, in one directory."""
 
@@ -22,7 +27,7 @@ class Workers:
 
     def count(self, *, pool="regular", label="2kb", **fields) -> CounterFile:
         """A living process's file, with these numbers in it."""
-        file = CounterFile.create(self.directory, catalog=Catalog(), pools=POOLS)
+        file = make_file(self.directory, catalog=Catalog(), pools=POOLS)
         at = POOLS[pool].index(label) * len(FIELDS)
         with memoryview(file.buffer) as bytes_, bytes_.cast("d") as doubles:
             for field, value in fields.items():
