@@ -216,9 +216,11 @@ def _running_job(inner: Function) -> Job:
 
 
 def _unseal(token: Any, job: Job, name: str) -> memory.Buffer:
-    use = functools.partial(claim, store=job.note_use, holder=job.id) if job.note_use else None
+    runtime = current_runtime()
+    store = runtime.use_store(job)
+    use = functools.partial(claim, store=store, holder=job.id) if store else None
     try:
-        return current_runtime().keyring.unseal(token, task=job.name, argument=name, claim=use)
+        return runtime.keyring.unseal(token, task=job.name, argument=name, claim=use)
     except SealError:
         if job.give_up is not None:
             job.give_up()

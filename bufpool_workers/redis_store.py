@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from redis import RedisError
+from redis import Redis, RedisError
 
 from bufpool_workers.errors import ReplayStoreError
+
+_CONNECT_SECONDS = 5
+
+
+def connect(url: str) -> Redis:
+    """Return a client of the Redis of a URL; it connects at its first use."""
+    seconds = _CONNECT_SECONDS
+    client: Redis = Redis.from_url(url, socket_connect_timeout=seconds, socket_timeout=seconds)
+    return client
 
 
 def note_use(client: Any, key: str, holder: str, seconds: int) -> bool:

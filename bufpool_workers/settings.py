@@ -134,7 +134,7 @@ def _paths(value: object) -> tuple[str, ...]:
 
 
 def _redis_url(value: object) -> str:
-    schemes = ("redis://", "rediss://", "redis+socket://")
+    schemes = ("redis://", "rediss://", "unix://")
     if not isinstance(value, str) or not value.startswith(schemes):
         raise ValueError(f"the URL of a Redis is needed: {', '.join(schemes)}...")
     return value

@@ -35,7 +35,7 @@ BELOW = {
         "counters",
         "sealing",
     }
-    | {"metrics", "diagnostics", "_loading", "_version"},
+    | {"metrics", "diagnostics", "_loading", "_version", "redis_store"},
     "console": {
         "_environ",
         "errors",

@@ -52,6 +52,12 @@ class CeleryHost:
             return None
         return _job(task, task.request.id or uuid())
 
+    def may_note_uses(self) -> bool:
+        """Return whether the app's result backend or broker is a Redis."""
+        from bufpool_workers.celery.single_use import has_store  # noqa: PLC0415 - loads redis
+
+        return self.app is None or has_store(self.app)
+
 
 def setup(app: Celery) -> None:
     """Wire warm pools into the workers of `app`, and pools with its settings into other processes.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from celery import Celery
 from celery.backends.redis import RedisBackend
@@ -26,11 +27,24 @@ def note_use(app: Celery, key: str, holder: str, seconds: int) -> bool:
         with _redis(app) as (client, prefix):
             if client is None:
                 raise ReplayStoreError(
-                    "single-use tokens need Redis as result backend or as broker"
+                    "single-use tokens need Redis as result backend or as broker, or one that "
+                    "bufpool_single_use_url names"
                 )
             return redis_store.note_use(client, prefix + key, holder, seconds)
     except (RedisError, OperationalError, OSError) as error:
         raise redis_store.unavailable(error) from None
+
+
+def has_store(app: Celery) -> bool:
+    """Return whether the app's result backend or its broker is a Redis; connects to neither."""
+    if isinstance(app.backend, RedisBackend):
+        return True
+    with app.connection_for_write() as connection:
+        return _is_redis(connection)
+
+
+def _is_redis(connection: Any) -> bool:
+    return bool(connection.get_transport_cls().driver_type == "redis")
 
 
 @contextmanager
@@ -45,11 +59,13 @@ def _redis(app: Celery) -> Iterator[tuple[Redis | None, str]]:
         yield app.backend.client, prefix.decode()
         return
     with app.connection_for_write() as connection:
-        if connection.transport.driver_type != "redis":
+        if not _is_redis(connection):
             yield None, ""
             return
-        # Without these bounds kombu would try again and again before it says no.
-        connection.ensure_connection(max_retries=1, timeout=_CONNECT_SECONDS)
+        # Without these bounds kombu would try again and again before it says no. It takes brokers
+        # that fail over in turn, each once.
+        brokers = max(len(connection.alt), 1)
+        connection.ensure_connection(max_retries=brokers, timeout=_CONNECT_SECONDS)
         channel = connection.default_channel
         # kombu's own client puts the prefix before the keys of some commands only
         yield Redis(connection_pool=channel.client.connection_pool), channel.global_keyprefix

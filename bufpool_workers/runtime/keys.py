@@ -9,6 +9,7 @@ import os
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from bufpool_workers.errors import ReplayStoreError
 from bufpool_workers.runtime.process import current_runtime
 from bufpool_workers.sealing import producer
 from bufpool_workers.sealing.keys import PublicKey
@@ -32,12 +33,15 @@ def seal(  # noqa: PLR0913 - a call reads as one sentence, all but the secret by
     `task` is a task or its name. `expires` is in seconds from now, or a timedelta; the clocks of
     producer and worker are trusted. `public_key` is a key's text or the path of a file that holds
     it; without one the setting `bufpool_public_key` counts. A `single_use` token opens for one
-    task only, is known in Redis until it expires, and so must expire.
+    task only, is known in Redis until it expires, and so must expire; ReplayStoreError if the
+    task's app has no Redis.
 
     `secret` is bytes-like. A `str` is taken and sealed as UTF-8, but Python can't wipe a `str`,
     nor `bytes`: keep secrets in a `bytearray` or a buffer. With `wipe=True` that buffer is
     overwritten with zeroes on return, also when sealing fails; TypeError if it is read-only.
     """
+    if single_use:
+        _check_store(task)
     return producer.seal(
         secret,
         task=task,
@@ -48,3 +52,17 @@ def seal(  # noqa: PLR0913 - a call reads as one sentence, all but the secret by
         wipe=wipe,
         default_key=lambda: current_runtime().settings_for(task).public_key,
     )
+
+
+def _check_store(task: Any) -> None:
+    """Refuse a single-use token that no worker of the app could open."""
+    runtime = current_runtime()
+    app = getattr(task, "app", None)
+    hosts = [host for host in runtime.hosts if app is None or host.app is app]
+    if not hosts or any(host.may_note_uses() for host in hosts):
+        return
+    if runtime.settings_for(task).single_use_url is None:
+        raise ReplayStoreError(
+            f"single_use=True: {hosts[0].name} has no Redis, neither as result backend nor as "
+            "broker, in which uses could be noted: set bufpool_single_use_url"
+        )

@@ -34,6 +34,10 @@ class PlainHost:
         """Return None: a plain call of a function is no job."""
         return None
 
+    def may_note_uses(self) -> bool:
+        """Return True: its job system may have a Redis."""
+        return True
+
 
 def read_settings(settings: Settings | Mapping[str, Any] | None) -> Settings:
     """Return settings of a mapping, or for None of the environment; raise SettingsError."""

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from bufpool_workers.metrics.server import Endpoint
     from bufpool_workers.runtime.misuse import MisuseLog
     from bufpool_workers.sealing.keyring import Keyring
+    from bufpool_workers.sealing.single_use import Store
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +61,9 @@ class Host(Protocol):
 
     def called_job(self, function: Callable[..., Any]) -> Job | None:
         """Return the job of a function that runs because its task was called, not started."""
+
+    def may_note_uses(self) -> bool:
+        """Return False if it is known to have no store of single-use tokens."""
 
 
 class Runtime:
@@ -90,6 +95,7 @@ class Runtime:
         self._misuse: MisuseLog | None = None
         self._result_keys: tuple[tuple[str, ...], Keyring] | None = None
         self._keeps_keys_out = False
+        self._note_use: Store | None = None
         self._is_started = False
 
     def reset(self) -> None:
@@ -232,6 +238,8 @@ class Runtime:
             _loading.load("bufpool_workers.runtime.malloc")
         if self.settings.private_keys:
             _loading.load("bufpool_workers.sealing.keyring")
+        if self.settings.single_use_url is not None:
+            _loading.load("bufpool_workers.redis_store")
         if self.settings.metrics_port is not None:
             _loading.load("bufpool_workers.metrics.server")
 
@@ -260,6 +268,20 @@ class Runtime:
     def keep_keys_out(self) -> None:
         """Load no private key in this process from now on: its children run the jobs, and may."""
         self._keeps_keys_out = True
+
+    def use_store(self, job: Job) -> Store | None:
+        """Return the store of single-use tokens: that of the settings, else that of the job's host.
+
+        None if there is none.
+        """
+        url = self.settings.single_use_url
+        if url is None:
+            return job.note_use
+        if self._note_use is None:
+            from bufpool_workers import redis_store  # noqa: PLC0415 - redis
+
+            self._note_use = partial(redis_store.note_use, redis_store.connect(url))
+        return self._note_use
 
     def _load_keys(self, paths: Iterable[str]) -> Keyring:
         from bufpool_workers.sealing.keyring import Keyring  # noqa: PLC0415 - cryptography

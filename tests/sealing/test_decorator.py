@@ -15,6 +15,7 @@ import bufpool_workers as bp
 from bufpool_workers import testing
 from bufpool_workers.errors import NotSealed, OpenFailed, ReplayStoreError
 from bufpool_workers.runtime import current_runtime
+from bufpool_workers.sealing import seal as seal_elsewhere
 from tests.support.forked import run_forked
 
 SECRET = b"correct horse battery staple"
@@ -270,7 +271,14 @@ class TestRefusals:
         assert calls == [SECRET] * 3
 
     def test_single_use_without_redis_stays_closed(self, login):
-        token = bp.seal(SECRET, task=login, argument="password", expires=60, single_use=True)
+        token = seal_elsewhere(
+            SECRET,
+            task=login.name,
+            argument="password",
+            expires=60,
+            single_use=True,
+            public_key=login.app.conf.bufpool_public_key,
+        )
         with pytest.raises(ReplayStoreError, match="need Redis as result backend or as broker"):
             login("ada", token)
 

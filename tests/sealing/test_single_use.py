@@ -8,6 +8,7 @@ import redis
 from celery import Celery
 
 import bufpool_workers as bp
+from bufpool_workers import testing
 from bufpool_workers.celery.single_use import note_use
 from bufpool_workers.sealing import Token, single_use
 from tests.support.redis_server import RedisServer
@@ -109,6 +110,82 @@ def test_an_app_without_redis_is_told_what_to_do(token):
     app = Celery("shop", broker="memory://", set_as_current=False)
     with pytest.raises(bp.ReplayStoreError, match="need Redis as result backend or as broker"):
         claim(token, app=app, task_id="one")
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_brokers_that_fail_over_are_tried_in_turn(token, free_port, place):
+    urls = [f"redis://127.0.0.1:{free_port}"] * 2
+    with RedisServer(host="127.0.0.1") as server:
+        urls.insert(place, server.celery_url())
+        app = Celery("shop", broker=";".join(urls), set_as_current=False)
+        claim(token, app=app, task_id="one")
+        with pytest.raises(bp.TokenReplayed):
+            claim(token, app=app, task_id="two")
+        app.close()
+
+
+@pytest.fixture
+def login(tmp_path):
+    """Make an app's task that opens single-use tokens, and a producer's call for it."""
+    path = tmp_path / "own.key"
+    public_key = bp.generate_key(path)
+
+    def login(broker, **settings):
+        testing.reset()
+        app = Celery("shop", broker=broker, set_as_current=False)
+        app.conf.update(bufpool_public_key=public_key, bufpool_private_keys=[str(path)], **settings)
+        bp.setup(app)
+
+        @app.task(name="shop.login", shared=False)
+        @bp.sealed("password")
+        def login(password):
+            return bytes(password).decode()
+
+        return login
+
+    yield login
+    testing.reset()
+
+
+def sealed_once(task):
+    return bp.seal(b"x", task=task, argument="password", expires=1000, single_use=True)
+
+
+def test_a_redis_for_single_use_alone(redis_server, login):
+    url = redis_server.celery_url()  # in Celery's words
+    url = url.replace("redis+socket://", "unix://").replace("virtual_host", "db")
+    task = login("memory://", bufpool_single_use_url=url)
+    token = sealed_once(task)
+    assert task.apply([token]).get() == "x"
+    with pytest.raises(bp.TokenReplayed):
+        task.apply([token]).get()
+    with redis.Redis.from_url(url) as client:
+        assert len(client.keys("bufpool:used:*")) == 1
+
+
+def test_a_redis_for_single_use_that_is_down_keeps_tokens_closed(login, free_port):
+    task = login("memory://", bufpool_single_use_url=f"redis://:zebra@127.0.0.1:{free_port}")
+    with pytest.raises(bp.ReplayStoreError, match="a single-use token stays closed") as caught:
+        task.apply([sealed_once(task)]).get()
+    assert "zebra" not in str(caught.value)
+
+
+def test_an_app_without_any_redis_does_not_seal_for_single_use(login):
+    task = login("amqp://nobody")
+    for named in (task, "shop.login"):
+        with pytest.raises(bp.ReplayStoreError, match=r"'shop' has no Redis.*single_use_url"):
+            sealed_once(named)
+    assert bp.seal(b"x", task=task, argument="password", expires=1000)
+    sealed_once(login("redis://nobody"))
+    sealed_once(login("amqp://nobody", result_backend="redis://nobody"))
+    sealed_once(login("amqp://nobody", bufpool_single_use_url="redis://nobody"))
+
+
+@pytest.mark.parametrize("url", ["localhost", 5, "amqp://nobody:zebra"])
+def test_what_is_no_url_of_a_redis_is_refused_unquoted(url):
+    with pytest.raises(bp.SettingsError, match="the URL of a Redis is needed") as caught:
+        bp.Settings.read({"bufpool_single_use_url": url})
+    assert "zebra" not in str(caught.value)
 
 
 def test_a_user_of_one_prefix_may_claim_and_claim_again(confined, token):
