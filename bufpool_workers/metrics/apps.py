@@ -12,6 +12,7 @@ from typing import Any, Final, Self
 
 from prometheus_client import CollectorRegistry, make_asgi_app, make_wsgi_app
 
+from bufpool_workers._environ import directory_of_environment
 from bufpool_workers.counters.catalog import DEFAULT_NAMESPACE, Catalog
 from bufpool_workers.errors import MetricsError
 from bufpool_workers.metrics.collector import Collector
@@ -142,7 +143,7 @@ class _Pages:
         namespace: str,
         compact_foreign: bool,
     ) -> None:
-        where = directory or os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+        where = directory or directory_of_environment()
         if not where or not os.path.isdir(where):  # noqa: PTH112 - a path as it was given
             raise MetricsError(
                 f"metrics directory {str(where or '')!r} is not there: give one, or set "

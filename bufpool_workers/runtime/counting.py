@@ -101,7 +101,7 @@ class CounterBinding:
             if self._is_lost:
                 logger.info("bufpool: the buffers of this process are in the scrape again")
             self._is_lost = False
-            self._compact(file.path.parent)
+            self.compact(file.path.parent, above=counters.MAX_UNMERGED_FILES)
         self._bind_gauges(file)
         for pool in self._bound.values():
             self._move(pool, file)
@@ -149,9 +149,9 @@ class CounterBinding:
             places=settings.debug,
         )
 
-    def _compact(self, directory: Path) -> None:
+    def compact(self, directory: Path, *, above: int = 0) -> None:
+        """Merge the files of the dead in a directory of more than so many; log a failure."""
         try:
-            foreign = self._runtime.settings.compact_foreign
-            counters.compact_above(counters.MAX_UNMERGED_FILES, directory, foreign=foreign)
+            counters.compact_above(above, directory, foreign=self._runtime.settings.compact_foreign)
         except OSError as error:
             logger.warning("bufpool: files of dead processes can't be merged: %s", error)

@@ -410,10 +410,7 @@ class Runtime:
             counters.node_file.publish(directory, info)
         except OSError as error:
             logger.warning("bufpool: nobody is told whose numbers these are: %s", error)
-        try:
-            counters.compact(directory, foreign=self.settings.compact_foreign)
-        except OSError as error:
-            logger.warning("bufpool: files of dead processes can't be merged: %s", error)
+        self.counters.compact(directory)
 
     def _describe(
         self, node: str, app: str | None, *, pid: int, software: Mapping[str, str]

@@ -136,6 +136,15 @@ def test_the_directory_is_that_of_the_environment(workers, tmp_path, monkeypatch
     assert "bufpool_gets_total" in get_wsgi(wsgi_app(), "/metrics")[2]
 
 
+def test_the_variables_former_name_is_taken_and_named(workers, tmp_path, monkeypatch):
+    workers.count(gets=3)
+    monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
+    monkeypatch.setenv("prometheus_multiproc_dir", str(tmp_path))
+    with pytest.warns(UserWarning, match="set PROMETHEUS_MULTIPROC_DIR"):
+        app = wsgi_app()
+    assert "bufpool_gets_total" in get_wsgi(app, "/metrics")[2]
+
+
 @pytest.mark.parametrize("make", [wsgi_app, asgi_app])
 def test_without_a_directory_it_says_what_to_do(make, monkeypatch, tmp_path):
     monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
