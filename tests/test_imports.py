@@ -24,7 +24,7 @@ BELOW = {
     "counters": {"_lazy", "errors", "units", "pool_stats"},
     "sealing": {"_lazy", "errors", "signatures", "memory"},
     "diagnostics": {"_environ", "errors", "units", "settings", "pool_stats", "memory", "counters"},
-    "metrics": {"errors", "units", "pool_stats", "counters", "diagnostics"},
+    "metrics": {"_environ", "errors", "units", "pool_stats", "counters", "diagnostics"},
     "runtime": {
         "_environ",
         "errors",
