@@ -14,9 +14,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
 
+from bufpool_workers.counters.directory import Directory
 from bufpool_workers.counters.format import DamagedFileError
-from bufpool_workers.counters.liveness import ProcessIdentity, current_host_id
-from bufpool_workers.counters.names import TEMPORARY, open_file
+from bufpool_workers.counters.liveness import ProcessIdentity, current_host_id, is_locked
+from bufpool_workers.counters.names import TEMPORARY
 
 _NAME: Final = re.compile(r"\.bufpool-node-([0-9a-f]{8})-(\d{1,9})-(\d{1,18})\.json")
 _MOST_BYTES: Final = 32 * 1024
@@ -75,72 +76,61 @@ def publish(directory: str | os.PathLike[str], info: NodeInfo) -> None:
     Else each of the node's processes writes it. Removes the files of nodes that were killed.
     Raises OSError.
     """
-    directory = Path(directory)
-    _sweep(directory)
     owner = _identity(info.pid)
-    path = directory / f".bufpool-node-{'-'.join(map(str, owner))}.json"
-    temporary = path.with_name(f"{path.name}-{os.urandom(4).hex()}{TEMPORARY}")
-    fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-    try:
-        os.write(fd, json.dumps(info.as_dict()).encode()[:_MOST_BYTES])
-        fcntl.flock(fd, fcntl.LOCK_EX)  # for life, for readers in other containers
-        temporary.rename(path)
-    except BaseException:
-        os.close(fd)
-        with suppress(FileNotFoundError):
-            temporary.unlink()
-        raise
+    name = f".bufpool-node-{'-'.join(map(str, owner))}.json"
+    temporary = f"{name}-{os.urandom(4).hex()}{TEMPORARY}"
+    with Directory(directory, counting=True) as opened:
+        _sweep(opened)
+        fd = opened.create(temporary)
+        try:
+            os.write(fd, json.dumps(info.as_dict()).encode()[:_MOST_BYTES])
+            fcntl.flock(fd, fcntl.LOCK_EX)  # for life, for readers in other containers
+            opened.rename(temporary, name)
+        except BaseException:
+            os.close(fd)
+            opened.unlink(temporary)
+            raise
     if info.pid == os.getpid():
-        atexit.register(_remove, path, os.getpid())
+        atexit.register(_remove, Path(directory, name), os.getpid())
 
 
 def read_nodes(directory: str | os.PathLike[str]) -> tuple[NodeInfo, ...]:
     """Read who counts there now, by name; what is no such file is left out."""
     found = []
-    for path, owner in _files(Path(directory)):
-        try:
-            with open_file(path) as fd:
-                if _is_living(fd, owner):
-                    found.append(NodeInfo.from_dict(json.loads(os.read(fd, _MOST_BYTES + 1))))
-        except _NO_NODE:
-            continue  # gone meanwhile, or not made by this package: it only says names
+    with suppress(OSError), Directory(directory) as opened:
+        for name, owner in _files(opened):
+            try:
+                with opened.open(name) as fd:
+                    if _is_living(fd, owner):
+                        found.append(NodeInfo.from_dict(json.loads(os.read(fd, _MOST_BYTES + 1))))
+            except _NO_NODE:
+                continue  # gone meanwhile, or not made by this package: it only says names
     return tuple(sorted(found, key=lambda info: (info.node, info.pid)))
 
 
-def _files(directory: Path) -> Iterator[tuple[Path, ProcessIdentity]]:
-    try:
-        names = sorted(os.listdir(directory))  # noqa: PTH208 - names alone are needed
-    except OSError:
-        return
-    matches = [match for name in names if (match := _NAME.fullmatch(name))]
+def _files(directory: Directory) -> Iterator[tuple[str, ProcessIdentity]]:
+    matches = [match for name in sorted(directory.names()) if (match := _NAME.fullmatch(name))]
     for match in matches[:_MOST_NODES]:
         host_id, pid, started = match.groups()
-        yield directory / match[0], ProcessIdentity(host_id, int(pid), int(started))
+        yield match[0], ProcessIdentity(host_id, int(pid), int(started))
 
 
 def _is_living(fd: int, owner: ProcessIdentity) -> bool:
     running = owner.is_running(host_id=current_host_id())
-    if running is not None:
-        return running
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    fcntl.flock(fd, fcntl.LOCK_UN)
-    return False
+    return is_locked(fd) if running is None else running
 
 
-def _sweep(directory: Path) -> None:
-    for path, owner in _files(directory):
-        with suppress(OSError, DamagedFileError), open_file(path) as fd:
+def _sweep(directory: Directory) -> None:
+    for name, owner in _files(directory):
+        with suppress(OSError, DamagedFileError), directory.open(name) as fd:
             if not _is_living(fd, owner):
-                path.unlink()
+                directory.unlink(name)
 
 
 def _remove(path: Path, pid: int) -> None:
     if pid == os.getpid():  # not a child that got the registration by fork
-        with suppress(OSError):
-            path.unlink()
+        with suppress(OSError), Directory(path.parent) as directory:
+            directory.unlink(path.name)
 
 
 def process_started(pid: int) -> float:
