@@ -119,6 +119,101 @@ def test_size_function_gets_defaults_and_keyword_arguments():
     assert work(more=1) == (16, {"more": 1})
 
 
+@pytest.mark.parametrize(
+    ("size", "nbytes"),
+    [
+        (lambda: 7, 7),
+        (lambda path: len(path), 3),
+        (lambda times: times, 2),
+        (lambda path, unit=10: len(path) * unit, 30),
+        (lambda times, unit=10, deep=False: times * unit + deep, 21),
+        (lambda path, /: len(path), 3),
+        (lambda **named: len(named["path"]) + named["times"] + named["more"], 9),
+        (lambda path, more: len(path) + more, 7),
+        (functools.partial(lambda unit, path: unit * len(path), 10), 30),
+    ],
+)
+def test_size_function_gets_the_parameters_that_it_names(size, nbytes):
+    @bp.pooled_buffer(size)
+    def work(path, times=2, *, deep=True, buf, **options):
+        return len(buf), path, times, deep, options
+
+    assert work("abc", more=4) == (nbytes, "abc", 2, True, {"more": 4})
+
+
+def test_size_function_of_a_stacked_decorator_sees_no_buffer():
+    @bp.pooled_buffer(100, name="other")
+    @bp.pooled_buffer(lambda **named: len(named))
+    def work(path, mode="r", *, buf, other):
+        return len(buf), len(other)
+
+    assert work("x") == (2, 100)
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs"),
+    [
+        ((1,), {}),
+        ((1, 2, 3, 4), {}),
+        ((), {"a": 1, "b": 2}),
+        ((1, 2), {"d": 3, "e": 4}),
+        ((1,), {"b": 2, "buf": 3}),
+    ],
+)
+def test_wrong_arguments_are_refused_in_the_function_s_name(args, kwargs):
+    def plain(a, /, b, *, c=0, d=1):
+        raise AssertionError
+
+    def work(a, /, b, *, c=0, d=1, buf):
+        raise AssertionError
+
+    work.__qualname__ = plain.__qualname__
+    with pytest.raises(TypeError) as expected:
+        plain(*args, **kwargs)
+    with pytest.raises(TypeError) as caught:
+        bp.pooled_buffer(1)(work)(*args, **kwargs)
+    assert str(caught.value) == str(expected.value)
+    assert bp.stats().total.gets == 0  # refused before a buffer is lent
+
+
+def every_form(  # noqa: PLR0913 - one of each
+    a, /, b, c=3, *args, d, e=5, buf, **kwargs
+):
+    return a, b, c, args, d, e, len(buf), kwargs
+
+
+@pytest.mark.parametrize("size", [10, lambda b: 10], ids=["constant", "function"])
+def test_arguments_arrive_as_they_were_given(size):
+    work = bp.pooled_buffer(size)(every_form)
+    assert work(1, 2, d=4) == (1, 2, 3, (), 4, 5, 10, {})
+    assert work(1, b=2, d=4, a=9) == (1, 2, 3, (), 4, 5, 10, {"a": 9})
+    assert work(1, 2, 7, 8, 9, d=4, e=6, f=1) == (1, 2, 7, (8, 9), 4, 6, 10, {"f": 1})
+
+
+def test_function_below_another_library_s_decorator_is_called_as_the_caller_did():
+    def injecting(function):
+        @functools.wraps(function)
+        def call(*args, **kwargs):
+            return function("injected", *args, **kwargs)
+
+        return call
+
+    @bp.pooled_buffer(100)
+    @injecting
+    def work(session, path, *, buf):
+        return session, path, len(buf)
+
+    assert work("x") == work(path="x") == ("injected", "x", 100)
+
+
+def test_parameters_may_have_any_name():
+    @bp.pooled_buffer(lambda function, call: function + call)
+    def work(function, call, blame, args=1, kwargs=2, *, buf):  # noqa: PLR0913 - as above
+        return len(buf), blame, args, kwargs
+
+    assert work(1, 2, 3) == (3, 3, 1, 2)
+
+
 def test_size_function_may_give_text_and_take_a_buffer():
     def size(path):
         with bp.buffer(10):
@@ -221,17 +316,13 @@ def generator(*, buf):
     yield
 
 
-async def coroutine(*, buf):
-    pass
-
-
 async def async_generator(*, buf):
     yield
 
 
-@pytest.mark.parametrize("function", [generator, coroutine, async_generator])
+@pytest.mark.parametrize("function", [generator, async_generator])
 def test_functions_that_run_later_are_refused(function):
-    with pytest.raises(TypeError, match="generator or coroutine"):
+    with pytest.raises(TypeError, match="is a generator function, which runs after"):
         bp.pooled_buffer(100)(function)
 
 
@@ -244,10 +335,45 @@ def test_parameter_must_be_there_and_keyword_only(function):
         bp.pooled_buffer(100)(function)
 
 
-@pytest.mark.parametrize("thing", [int, functools.partial(print), "work", 7])
+@pytest.mark.parametrize("thing", [int, "work", 7])
 def test_only_functions_are_decorated(thing):
     with pytest.raises(TypeError, match="pooled_buffer is for functions"):
         bp.pooled_buffer(100)(thing)
+
+
+def test_callable_without_a_signature_is_refused():
+    class Work:
+        __signature__ = "no signature"
+
+        def __call__(self, *, buf):
+            raise AssertionError
+
+    with pytest.raises(TypeError, match="pooled_buffer: Work tells no signature"):
+        bp.pooled_buffer(100)(Work())
+
+
+class Reader:
+    def __call__(self, path, *, buf):
+        return path, len(buf)
+
+    def read(self, path, *, buf):
+        return path, len(buf)
+
+
+def read(prefix, path, *, buf):
+    return prefix + path, len(buf)
+
+
+@pytest.mark.parametrize(
+    "thing",
+    [Reader(), Reader().read, functools.partial(read, "")],
+    ids=["object", "method", "partial"],
+)
+def test_anything_with_a_signature_and_that_parameter_is_decorated(thing):
+    work = bp.pooled_buffer(lambda path: len(path))(thing)
+    assert work("abc") == work(path="abc") == ("abc", 3)
+    assert str(inspect.signature(work)) == "(path)"
+    assert work.__name__ == getattr(thing, "__name__", type(thing).__name__)
 
 
 def test_without_a_size_it_is_refused():

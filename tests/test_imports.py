@@ -47,7 +47,10 @@ BELOW = {
         "metrics",
     }
     | {"diagnostics"},
-    "decorators": {"errors", "units", "signatures", "memory", "sealing", "runtime"},
+    "_wrapping": {"signatures"},
+    "_opening": {"_wrapping", "errors", "signatures", "memory", "sealing", "runtime"},
+    "_sizes": {"_wrapping", "signatures", "memory", "units"},
+    "decorators": {"_opening", "_sizes", "_wrapping", "signatures", "memory", "sealing", "runtime"},
     "testing": {"settings", "runtime"},
     "redis_store": {"errors"},
     "dramatiq": {"errors", "settings", "sealing", "runtime", "metrics", "redis_store"},

@@ -12,9 +12,10 @@ from typing import Any
 
 from celery import Celery
 
+from bufpool_workers._wrapping import is_dressed
+from bufpool_workers.celery.coroutines import check_coroutines
 from bufpool_workers.celery.plugin import is_set_up
 from bufpool_workers.console.key_checks import check_keys
-from bufpool_workers.decorators import is_pooled
 from bufpool_workers.diagnostics.capacity import check_budget, check_memory, check_recycling
 from bufpool_workers.diagnostics.finding import Finding
 from bufpool_workers.diagnostics.limits import Process, machine_bytes, peak_bytes
@@ -71,18 +72,15 @@ def check_app(
         return
     tasks = {name: task for name, task in app.tasks.items() if not name.startswith("celery.")}
     yield from check_decorators(tasks)
+    yield from check_coroutines(app)
     yield from check_sealed(app, tasks, settings, process=process)
 
 
 def decorated_tasks(app: Celery) -> list[str]:
     """Return the names of the app's tasks that have a decorator of this package."""
     return sorted(
-        name for name, task in app.tasks.items() if any(map(_is_decorated, _functions(task.run)))
+        name for name, task in app.tasks.items() if any(map(is_dressed, _functions(task.run)))
     )
-
-
-def _is_decorated(function: Callable[..., Any]) -> bool:
-    return is_pooled(function) or bool(sealed_names(function))
 
 
 def warn_without_setup(app: Celery) -> None:
@@ -169,7 +167,7 @@ def _functions(function: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
     seen: list[Any] = []
     waiting = [function]
     while waiting and len(seen) < _DEEPEST:
-        current = inspect.unwrap(waiting.pop(0), stop=_is_decorated)
+        current = inspect.unwrap(waiting.pop(0), stop=is_dressed)
         if isinstance(current, functools.partial):
             current = current.func
         if any(current is each for each in seen):

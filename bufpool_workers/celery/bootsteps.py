@@ -10,6 +10,7 @@ from celery.concurrency.prefork import TaskPool as PreforkPool
 from celery.concurrency.solo import TaskPool as SoloPool
 
 from bufpool_workers.celery import control
+from bufpool_workers.celery.coroutines import check_coroutines
 from bufpool_workers.celery.environment import environment
 from bufpool_workers.celery.publishing import check_schedule
 from bufpool_workers.celery.startup_error import startup_errors
@@ -75,6 +76,7 @@ class PoolStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ships n
                     used_bytes=peak_bytes(),
                 ),
                 check_budget(settings, alive_seconds=parent.app.conf.worker_proc_alive_timeout),
+                *check_coroutines(parent.app),
             )
         )
 

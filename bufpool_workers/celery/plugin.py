@@ -65,12 +65,16 @@ def setup(app: Celery) -> None:
     Only registers, and gives a worker without PROMETHEUS_MULTIPROC_DIR one of its own, before its
     tasks import prometheus_client. Settings (`bufpool_*` in `app.conf`) are read when a worker
     starts or a buffer is first asked for. Calling it again changes nothing; several apps in one
-    process must have the same settings. Raises TypeError for what is no Celery app.
+    process must have the same settings. Raises TypeError for what is no Celery app, and for one
+    that has a coroutine function below a decorator of ours: Celery would not await it. Workers
+    refuse those that come later.
     """
     if not isinstance(app, Celery):
         raise TypeError(f"setup needs a Celery app, not {type(app).__name__}")
     if is_set_up(app):
         return
+    if app.finalized:  # else its tasks are not made yet, and are not to be made early
+        _refuse_coroutines(app)
     runtime = current_runtime()
     environment.prepare(runtime)
     runtime.add_host(CeleryHost(app))
@@ -98,6 +102,13 @@ def setup(app: Celery) -> None:
 
 def _presence() -> dict[str, str]:
     return {PACKAGE: f"set up, version {bufpool_workers.__version__}"}
+
+
+def _refuse_coroutines(app: Celery) -> None:
+    from bufpool_workers.celery.coroutines import check_coroutines  # noqa: PLC0415 - seldom
+
+    for finding in check_coroutines(app):
+        raise TypeError(str(finding))
 
 
 def is_set_up(app: Celery) -> bool:

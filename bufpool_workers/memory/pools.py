@@ -129,7 +129,7 @@ def _caller() -> str:
     """
     frame = sys._getframe()  # noqa: SLF001 - the documented way to the caller's frame
     while frame.f_back is not None and _is_ours(frame.f_globals.get("__name__", "")):
-        if (blame := frame.f_locals.get("blame")) is not None:
+        if (blame := frame.f_locals.get("_bufpool_blame")) is not None:
             return f"{blame.co_filename}:{blame.co_firstlineno}"
         frame = frame.f_back
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"

@@ -50,6 +50,17 @@ def test_a_plain_app_is_fine(app):
     assert {finding.severity for finding in found(app).values()} == {"ok"}
 
 
+def test_coroutine_below_our_decorator_is_an_error(app):
+    @app.task(name="fetch")
+    @bp.pooled_buffer(1)
+    async def fetch(*, buf):
+        raise AssertionError
+
+    finding = found(app)["coroutines"]
+    assert finding.severity == "error"
+    assert finding.message.startswith("task fetch is a coroutine function, which Celery")
+
+
 def test_import_error_of_task_modules_is_reported(app, monkeypatch, tmp_path):
     (tmp_path / "wrong_order.py").write_text(
         "import bufpool_workers as bp\n"

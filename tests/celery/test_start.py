@@ -40,6 +40,22 @@ def test_bad_settings_end_the_worker_with_all_errors_at_once(start_worker, pool)
     assert worker.members() == []
 
 
+def test_coroutine_below_our_decorator_ends_the_worker(start_worker):
+    worker = start_worker(
+        "plugin_app:app",
+        ready=False,
+        arguments=["--concurrency=1"],
+        settings={"include": ["coroutine_tasks"]},
+    )
+    assert worker.wait() not in (0, -signal.SIGKILL)
+    log = worker.log()
+    assert "Traceback" not in log
+    assert (
+        "task coroutine_tasks.fetch is a coroutine function, which Celery does not await: its "
+        "body never runs; make it a plain function"
+    ) in log
+
+
 def test_caps_above_max_memory_per_child_are_warned_of_with_both_numbers(start_worker):
     worker = start_worker(
         "plugin_app:app", arguments=["--concurrency=1", "--max-memory-per-child=20000"]

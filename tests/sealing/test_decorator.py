@@ -336,7 +336,7 @@ class TestMisuse:
                 return password
 
     def test_on_a_generator(self):
-        with pytest.raises(TypeError, match="generator or coroutine"):
+        with pytest.raises(TypeError, match="is a generator function"):
 
             @bp.sealed("password")
             def check(password):

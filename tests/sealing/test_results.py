@@ -262,7 +262,7 @@ class TestStacking:
             bp.sealed_result(sealed_already)
         with pytest.raises(TypeError, match=r"sealed_result stands below @app\.task"):
             bp.sealed_result(above)
-        with pytest.raises(TypeError, match="generator or coroutine"):
+        with pytest.raises(TypeError, match="is a generator function"):
             bp.sealed_result(generator)
 
 
