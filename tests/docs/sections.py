@@ -13,6 +13,7 @@ make are in the Makefile, and pytest collects what it is given.
 
 import configparser
 import doctest
+import importlib.util
 import json
 import os
 import re
@@ -97,6 +98,8 @@ class Section:
                 check_make(words[1:])
             elif "pytest" in words:
                 check_pytest(words[words.index("pytest") + 1 :])
+            elif words[:2] == [".venv/bin/python", "-m"]:
+                assert importlib.util.find_spec(words[2]), words[2]
             elif words[0] == "celery" and "worker" in words and words[-1] == "&":
                 start = words.index("worker") + 1
                 self._start_worker(words[words.index("-A") + 1], words[start:-1])

@@ -35,7 +35,15 @@ def test_section_works_as_it_is_copied(blocks, tmp_path, request):
 
     def start_worker(app: str, arguments: list[str]) -> object:
         start = request.getfixturevalue("start_worker")
-        return start(app, broker=env["CELERY_BROKER_URL"], folder=tmp_path, arguments=arguments)
+        folder = CHECKOUT if app.startswith("tasks.") else tmp_path
+        broker = env["CELERY_BROKER_URL"]
+        return start(
+            app,
+            broker=broker,
+            folder=folder,
+            arguments=arguments,
+            env={"BUFPOOL_BROKER_URL": broker},
+        )
 
     Section(blocks, tmp_path, env=env, start_worker=start_worker).run()
 
