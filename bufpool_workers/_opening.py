@@ -97,11 +97,13 @@ def _open(token: Any, job: Job, name: str, opened: list[memory.Buffer]) -> memor
     use = functools.partial(claim, store=store, holder=job.id) if store else None
     try:
         buffer = runtime.keyring.unseal(token, task=job.name, argument=name, claim=use)
-    except SealError:
+    except SealError as error:
+        runtime.counters.count_unseal(error.reason)
         if job.give_up is not None:
             job.give_up()
         raise
     opened.append(buffer)
+    runtime.counters.count_unseal()
     return buffer
 
 

@@ -5,6 +5,14 @@ are also `ValueError`. Plain misuse of a buffer raises what Python's own buffer 
 `BufferError` while views are alive, `ValueError` after release.
 """
 
+from typing import ClassVar, Final
+
+UNSEAL_FAILURES: Final = (
+    *("expired", "replayed", "damaged", "not_sealed", "wrong_task", "unknown_key"),
+    *("store_away", "key_file", "other"),
+)
+"""The reasons of errors of sealing."""
+
 
 class BufpoolError(Exception):
     """The base of all errors of this package; never raised itself."""
@@ -27,39 +35,60 @@ class SecureLevelUnmet(BufpoolError):
 
 
 class SealError(BufpoolError, ValueError):
-    """The base of all errors of sealing and opening; never raised itself, never shows content."""
+    """The base of all errors of sealing and opening; never raised itself, never shows content.
+
+    `reason` is its label in `bufpool_unseal_failures_total`.
+    """
+
+    reason: ClassVar[str] = "other"
 
 
 class NotSealed(SealError):
     """A sealed argument was given something else than a token made by `seal`."""
 
+    reason = "not_sealed"
+
 
 class DamagedToken(SealError):
     """The text begins like a token but does not have a token's layout."""
+
+    reason = "damaged"
 
 
 class TokenExpired(SealError):
     """The token's expiry has passed on this machine's clock."""
 
+    reason = "expired"
+
 
 class TokenReplayed(SealError):
     """A single-use token was opened before, by another task."""
+
+    reason = "replayed"
 
 
 class ReplayStoreError(SealError):
     """A single-use token could not be checked, so it was not opened."""
 
+    reason = "store_away"
+
 
 class UnknownKey(SealError):
     """The token was sealed to a key that this process does not hold."""
+
+    reason = "unknown_key"
 
 
 class OpenFailed(SealError):
     """The token was sealed for another task or argument, or was altered on its way."""
 
+    reason = "wrong_task"
+
 
 class KeyFileError(SealError):
     """A key or a file of keys is missing, readable by others, or not a key."""
+
+    reason = "key_file"
 
 
 class MetricsError(BufpoolError):

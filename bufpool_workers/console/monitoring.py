@@ -11,13 +11,21 @@ from bufpool_workers.pool_stats import LEVELS
 
 _JOB = f'"{DEFAULT_NAMESPACE}"'
 _DEMANDED = f"_secure_level{{job={_JOB}}} < "
+RUNBOOK = "deploy/prometheus/README.md"
 _DEPLOY = "bufpool_workers.console.deploy"
 
 
 def rules(
-    namespace: str = DEFAULT_NAMESPACE, *, job: str = "bufpool", secure_level: str = "any"
+    namespace: str = DEFAULT_NAMESPACE,
+    *,
+    job: str = "bufpool",
+    secure_level: str = "any",
+    runbook: str = RUNBOOK,
 ) -> str:
-    """Return Prometheus' rules for a namespace, the job that scrapes it, and a demanded level."""
+    """Return Prometheus' rules for a namespace, the job that scrapes it, and a demanded level.
+
+    `runbook` is the address at which people find a copy of the runbook.
+    """
     text = _read("prometheus", "rules.yml")
     head = (
         f"# For the namespace {namespace!r}, the job {job!r} and the secure level {secure_level!r}."
@@ -25,7 +33,11 @@ def rules(
     lines = [head, *text[text.index("groups:") :].splitlines()]
     named = "".join(_rename_outside_prose(lines, namespace))
     demanded = LEVELS.index(secure_level) if secure_level in LEVELS else 0
-    return named.replace(f"{_DEMANDED}1", f"{_DEMANDED}{demanded}").replace(_JOB, f'"{job}"')
+    return (
+        named.replace(f"{_DEMANDED}1", f"{_DEMANDED}{demanded}")
+        .replace(_JOB, f'"{job}"')
+        .replace(f"runbook_url: {RUNBOOK}#", f"runbook_url: {runbook}#")
+    )
 
 
 def dashboard(namespace: str = DEFAULT_NAMESPACE) -> str:

@@ -7,9 +7,11 @@ original, which a namespace of `shockwave_buffer_pool` gives exactly.
 
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from bufpool_workers.errors import UNSEAL_FAILURES
 from bufpool_workers.pool_stats import TABLE
 
 DEFAULT_NAMESPACE: Final = "bufpool"
@@ -31,7 +33,11 @@ COUNTERS: Final = _specs("counter")
 ESCAPED_AT: Final = MetricSpec(
     "escapes_at", "Views that outlived their buffer, by where it was acquired (bufpool_debug)"
 )
-_TOTALS: Final = frozenset({*COUNTERS, ESCAPED_AT})
+UNSEALED: Final = MetricSpec("unsealed", "Sealed arguments that were opened")
+UNSEAL_FAILED: Final = MetricSpec(
+    "unseal_failures", "Sealed arguments that did not open, by the reason"
+)
+_TOTALS: Final = frozenset({*COUNTERS, ESCAPED_AT, UNSEALED, UNSEAL_FAILED})
 POOL_GAUGES: Final = _specs("gauge")
 DERIVED: Final = _specs("derived")
 
@@ -79,6 +85,12 @@ class Catalog:
     def name(self, spec: MetricSpec) -> str:
         """Name the family; a counter's samples add `_total`."""
         return f"{self.namespace}_{spec.suffix}"
+
+    def process_counters(self) -> Iterator[bytes]:
+        """Yield the keys of what a process counts besides its pools."""
+        yield self.key(UNSEALED)
+        for reason in UNSEAL_FAILURES:
+            yield self.key(UNSEAL_FAILED, reason=reason)
 
     def key(self, spec: MetricSpec, **labels: str) -> bytes:
         """Make the key of a number in a multiprocess file, as prometheus_client writes it."""

@@ -151,8 +151,24 @@ class CounterFile:
         key = self._layout.catalog.key(names.ESCAPED_AT, pool=pool, place=text[-_PLACE_CHARACTERS:])
         at = self._added.get(key) or self._add(key)
         if at:
-            (value,) = DOUBLE.unpack_from(self.buffer, at)
-            self.buffer[at : at + DOUBLE.size] = DOUBLE.pack(value + 1)
+            self._increment(at)
+
+    def count_unseal(self, failure: str | None) -> None:
+        """Count a sealed argument that was opened, or that was not for one of UNSEAL_FAILURES.
+
+        Two threads may not call it at once.
+        """
+        catalog = self._layout.catalog
+        key = (
+            catalog.key(names.UNSEALED)
+            if failure is None
+            else catalog.key(names.UNSEAL_FAILED, reason=failure)
+        )
+        self._increment(self._layout.process_counters[key])
+
+    def _increment(self, at: int) -> None:
+        (value,) = DOUBLE.unpack_from(self.buffer, at)
+        self.buffer[at : at + DOUBLE.size] = DOUBLE.pack(value + 1)
 
     def _add(self, key: bytes) -> int:
         entry = pack_entry(key)

@@ -43,6 +43,7 @@ class Layout:
             ]
             for pool, label in sizes
         }
+        self.process_counters = {key: add(key) for key in catalog.process_counters()}
         LIVE_HEADER.pack_into(image, 0, len(image), len(image) + room)
         image += bytes(room) + _LIVE
         # NaN until its process sets it: a level of zero would be the worst, and a process that

@@ -100,7 +100,7 @@ def read_nodes(directory: str | os.PathLike[str]) -> tuple[NodeInfo, ...]:
     with suppress(OSError), Directory(directory) as opened:
         for name, owner in _files(opened):
             try:
-                with opened.open(name) as fd:
+                with opened.open_trusted(name) as fd:
                     if _is_living(fd, owner):
                         found.append(NodeInfo.from_dict(json.loads(os.read(fd, _MOST_BYTES + 1))))
             except _NO_NODE:

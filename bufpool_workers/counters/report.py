@@ -73,7 +73,8 @@ class Report:
 
     `unix_seconds` is that moment. `secure_level` is the lowest of a living process, None while
     there is none. `skipped` has the reason for each metric file that could not be read. `nodes` are
-    those that say who they are: scripts and web servers count without.
+    those that say who they are: scripts and web servers count without. `unseal_failures` counts
+    sealed arguments that did not open, by the reason, beside those that did, `unsealed`.
     """
 
     unix_seconds: float
@@ -82,6 +83,8 @@ class Report:
     skipped: Mapping[str, str] = field(default_factory=dict)
     escape_places: tuple[EscapePlace, ...] = ()
     nodes: tuple[NodeInfo, ...] = ()
+    unsealed: int = 0
+    unseal_failures: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def total(self) -> PoolStats:
@@ -117,6 +120,8 @@ class Report:
             "skipped": dict(self.skipped),
             "escape_places": [asdict(place) for place in self.escape_places],
             "nodes": [node.as_dict() for node in self.nodes],
+            "unsealed": self.unsealed,
+            "unseal_failures": dict(self.unseal_failures),
         }
 
     @classmethod
@@ -132,6 +137,8 @@ class Report:
                 for place in given.get("escape_places", ())
             ),
             nodes=tuple(NodeInfo.from_dict(node) for node in given.get("nodes", ())),
+            unsealed=given.get("unsealed", 0),
+            unseal_failures=given.get("unseal_failures", {}),
         )
 
 
@@ -171,6 +178,12 @@ def make_report(
         skipped=dict(snapshot.unreadable),
         escape_places=reader.places(snapshot),
         nodes=nodes,
+        unsealed=sum(reader.counts(snapshot, names.UNSEALED).values()),
+        unseal_failures={
+            reason: number
+            for (_, reason), number in reader.counts(snapshot, names.UNSEAL_FAILED).items()
+            if number
+        },
     )
 
 
@@ -192,7 +205,7 @@ class _Reader:
     def __init__(self, catalog: Catalog) -> None:
         specs = names.COUNTERS + names.POOL_GAUGES
         self._fields = {catalog.name(spec): spec.field for spec in specs}
-        self._places = catalog.name(names.ESCAPED_AT)
+        self._catalog = catalog
         self._keys = [catalog.key(spec) for spec in names.PROCESS_GAUGES]
 
     def is_ours(self, live: LiveProcess) -> bool:
@@ -217,18 +230,25 @@ class _Reader:
 
     def places(self, snapshot: Snapshot) -> tuple[EscapePlace, ...]:
         """Return where escaped buffers were acquired, the most frequent first."""
+        found = [
+            EscapePlace(pool=pool, place=place, escapes=count)
+            for (pool, place), count in self.counts(snapshot, names.ESCAPED_AT).items()
+        ]
+        return tuple(sorted(found, key=lambda place: (-place.escapes, place.place, place.pool)))
+
+    def counts(self, snapshot: Snapshot, spec: names.MetricSpec) -> dict[tuple[str, str], int]:
+        """Return a counter that is not the pools', by its label `pool` and its other one."""
+        wanted = self._catalog.name(spec)
         counts: dict[tuple[str, str], int] = defaultdict(int)
         for (kind, _, key), numbers in snapshot.numbers.items():
             family, _, labels, _ = parse_key(key)
-            if kind == "counter" and family == self._places:
+            if kind == "counter" and family == wanted:
                 named = dict(labels)
-                where = named.get("pool", ""), named.get("place", "")
-                counts[where] += _whole(merge_numbers(kind, numbers)[0].value)
-        found = [
-            EscapePlace(pool=pool, place=place, escapes=count)
-            for (pool, place), count in counts.items()
-        ]
-        return tuple(sorted(found, key=lambda place: (-place.escapes, place.place, place.pool)))
+                pool = named.pop("pool", "")
+                counts[pool, "".join(named.values())] += _whole(
+                    merge_numbers(kind, numbers)[0].value
+                )
+        return counts
 
     def process(self, owner: ProcessIdentity, files: Sequence[LiveProcess]) -> ProcessReport:
         """Describe a living process by all the files that it has counted in."""

@@ -155,7 +155,25 @@ SCRAPE_FAILING: Final = Condition(
     "metrics directory is gone",
     alert="BufpoolScrapeFailing",
 )
-CONDITIONS: Final = (*PROBLEMS, SECURE_LEVEL_LOW, HIT_RATE_LOW, SCRAPE_FAILING)
+UNSEAL_FAILING: Final = Condition(
+    severity="error",
+    title="sealed arguments that don't open",
+    remedy="their tasks fail; the reason says why: see that producers have the public key of a "
+    "private key that the workers hold, that expiry is longer than the queue, that clocks agree, "
+    "and that Redis can be asked",
+    alert="BufpoolUnsealFailing",
+)
+UNSEAL_REFUSED: Final = Condition(
+    severity="warning",
+    title="sealed arguments that were tampered with, moved or sent twice",
+    remedy="find out who sent them: a token was altered, sealed for another task or argument, "
+    "replayed, or plain where a token was due",
+    alert="BufpoolUnsealRefused",
+)
+CONDITIONS: Final = (
+    *PROBLEMS,
+    *(SECURE_LEVEL_LOW, HIT_RATE_LOW, SCRAPE_FAILING, UNSEAL_FAILING, UNSEAL_REFUSED),
+)
 """All that have an alert."""
 
 _BY_FIELD: Final = {problem.field: problem for problem in PROBLEMS}

@@ -127,6 +127,14 @@ class CounterBinding:
             if self._file is not None:
                 self._file.count_escape(pool=kind, place=place)
 
+    def count_unseal(self, failure: str | None = None) -> None:
+        """Count a sealed argument that was opened, or the reason why one was not."""
+        if self._file is None:
+            self._runtime.pools.secure.counters()  # its first use makes the file
+        with self._lock:
+            if self._file is not None:
+                self._file.count_unseal(failure)
+
     def set_warmed(self, *, warm: bool) -> None:
         """Record for the scrape whether the warm-up was complete."""
         if self._file is not None:

@@ -3,11 +3,14 @@
 import functools
 import re
 import signal
+import time
 
 import pytest
 from celery import Celery, chain, chord, group
 
 import bufpool_workers as bp
+from bufpool_workers.errors import UNSEAL_FAILURES
+from tests.support.scrape import scrape, value
 
 PASSWORD = "correct horse battery staple"  # noqa: S105 - of nobody
 TIMEOUT_SECONDS = 30
@@ -128,6 +131,39 @@ def test_a_single_use_token_opens_for_one_task_only(start, key, seal):
         worker.run("sealed_tasks.stubborn", token)
     again = seal("stubborn", expires=300, single_use=True)
     assert worker.run("sealed_tasks.stubborn", again) == PASSWORD
+
+
+def test_what_opens_and_what_does_not_is_counted_by_reason(start, key, seal, monkeypatch):
+    worker = start(key[0], settings={"bufpool_metrics_port": 0})
+    other = bp.generate_key(key[0].with_name("other.key"))
+    used = seal("stubborn", expires=300, single_use=True)
+    damaged = seal("stubborn")
+    with monkeypatch.context() as past:
+        past.setattr(time, "time", lambda: 1.7e9)
+        expired = seal("stubborn", expires=10)
+    tokens = {
+        "expired": expired,
+        "replayed": used,
+        "damaged": damaged[: damaged.index(".", 6) + 8],
+        "not_sealed": "zebra",
+        "wrong_task": seal("sealed"),
+        "unknown_key": seal("stubborn", public_key=other),
+    }
+    for token in (used, seal("stubborn")):
+        worker.run("sealed_tasks.stubborn", token)
+    for token in (*tokens.values(), "zebra"):
+        with pytest.raises(bp.SealError):
+            worker.run("sealed_tasks.stubborn", password=token)
+    samples = scrape(worker)
+    name = "bufpool_unseal_failures_total"
+    counted = {reason: value(samples, name, reason=reason) for reason in UNSEAL_FAILURES}
+    assert counted == {
+        **dict.fromkeys(UNSEAL_FAILURES, 0),
+        **dict.fromkeys(tokens, 1),
+        "not_sealed": 2,
+    }
+    assert value(samples, "bufpool_unsealed_total") == 2
+    assert {name for name, *_ in samples if "unseal" in name} == {name, "bufpool_unsealed_total"}
 
 
 @pytest.mark.parametrize("sealed_for", [None, ("sealed", "password"), ("stubborn", "pin")])

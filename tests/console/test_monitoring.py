@@ -40,7 +40,7 @@ def test_rules_use_the_given_namespace_job_and_level():
         assert f"shop_{counter}_total" in printed
     assert 'up{job="workers"}' in printed
     recorded = re.sub(r"- record: .*", "", expressions(printed))
-    assert not re.findall(r'\b(?:shop_|bufpool:)[\w:]++(?!\{job="workers"\})', recorded)
+    assert not re.findall(r'\b(?:shop_|bufpool:)[\w:]++(?!\{job="workers"[,}])', recorded)
     assert 'shop_secure_level{job="workers"} < 2' in printed
     assert "with bufpool_warm, or raise bufpool_max_bytes" in printed  # settings keep their names
 
@@ -90,6 +90,12 @@ def test_rules_of_two_jobs_stand_side_by_side(tmp_path):
     command = [find_program("promtool"), "test", "rules", path]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_alerts_link_to_the_runbook_that_is_given():
+    printed = monitoring.rules(runbook="https://wiki.example/bufpool")
+    assert "runbook_url: https://wiki.example/bufpool#bufpoolescapes" in printed
+    assert monitoring.RUNBOOK + "#" not in printed
 
 
 def test_dashboard_uses_the_given_namespace():

@@ -14,7 +14,7 @@ from bufpool_workers.counters.compaction import compact
 from bufpool_workers.counters.counterfile import CounterFile
 from bufpool_workers.counters.report import make_report
 from bufpool_workers.counters.snapshot import read_directory
-from bufpool_workers.errors import MetricsError
+from bufpool_workers.errors import UNSEAL_FAILURES, MetricsError
 from bufpool_workers.pool_stats import FIELDS
 from bufpool_workers.runtime import current_runtime
 from tests.support.counters import POOLS, killed_at, make_file, names, total
@@ -40,7 +40,7 @@ def test_a_stock_collector_reads_the_counters_and_nothing_else(workers, tmp_path
 def test_every_key_is_there_before_anything_is_counted(workers, tmp_path):
     workers.count()
     keys = {key for _, _, key, _ in read_directory(tmp_path).merged()}
-    assert len(keys) == 3 * (len(FIELDS) - 2)
+    assert len(keys) == 3 * (len(FIELDS) - 2) + 1 + len(UNSEAL_FAILURES)
 
 
 def test_a_pool_counts_in_it_without_a_call(tmp_path):

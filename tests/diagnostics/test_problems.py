@@ -1,6 +1,8 @@
 """The list of conditions, and the alerts that say the same."""
 
+import re
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 import yaml
@@ -10,6 +12,7 @@ from bufpool_workers.diagnostics.problems import CONDITIONS, PROBLEMS, find_prob
 from bufpool_workers.metrics import ProcessReport, Report
 from bufpool_workers.pool_stats import PoolStats
 
+ROOT = Path(__file__).parents[2]
 OF_THE_NODE = {"skipped", "unwarmed"}
 
 
@@ -28,6 +31,33 @@ def test_alert_has_advice_and_severity_of_its_condition(condition):
     assert alert["annotations"]["description"] == sentence(condition.advice)
     if condition.severity == "error":
         assert alert["labels"]["severity"] == "critical"
+
+
+def test_every_alert_has_its_section_in_the_runbook_and_no_other_has():
+    text = (ROOT / monitoring.RUNBOOK).read_text(encoding="utf-8")
+    sections = dict(re.findall(r"(?ms)^## (\w+)$\n(.*?)(?=^## |\Z)", text))
+    assert set(sections) == set(alerts())
+    for name, alert in alerts().items():
+        assert alert["annotations"]["runbook_url"] == f"{monitoring.RUNBOOK}#{name.lower()}"
+        for part in ("**Meaning.** ", "**See.** ", "**Do.** "):
+            assert sections[name].count(part) == 1, name
+
+
+def test_runbook_quotes_of_the_log_what_the_alerts_quote():
+    text = (ROOT / monitoring.RUNBOOK).read_text(encoding="utf-8")
+    for condition in CONDITIONS:
+        for words in re.findall(r"`(bufpool: \w+)`", condition.advice):
+            assert f"`{words}`" in text
+
+
+@pytest.mark.parametrize("name", ["BufpoolDamages", "BufpoolUnsealRefused"])
+def test_what_one_sample_may_tell_of_waits_for_nothing(name):
+    assert "for" not in alerts()[name]
+
+
+def test_all_other_alerts_wait_for_more_than_a_sample():
+    waiting = {name for name, alert in alerts().items() if "for" in alert}
+    assert waiting == set(alerts()) - {"BufpoolDamages", "BufpoolUnsealRefused"}
 
 
 @pytest.mark.parametrize("problem", PROBLEMS, ids=lambda problem: problem.field)
