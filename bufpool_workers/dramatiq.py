@@ -157,7 +157,7 @@ class BufpoolMiddleware(Middleware):
         if "prometheus_client" in sys.modules:
             from bufpool_workers.metrics import late_values  # noqa: PLC0415 - only with the client
 
-            late_values.share_later_values()
+            late_values.share_values()
 
     def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002
         """Close the pools."""

@@ -8,6 +8,7 @@ import urllib.request
 import pytest
 from celery.exceptions import WorkerLostError
 
+from bufpool_workers.pool_stats import LEVELS
 from tests.support.checkout import CHECKOUT
 from tests.support.pages import blocks_under
 from tests.support.prometheus_server import Prometheus, find_program
@@ -50,7 +51,7 @@ def test_prometheus_sees_what_the_tasks_did_and_no_reset(start_worker, tmp_path)
 def dashboard_queries():
     board = json.loads((DEPLOY / "grafana" / "dashboard.json").read_text())
     for panel in board["panels"]:
-        for target in panel["targets"]:
+        for target in panel.get("targets", ()):
             expression = re.sub(r"\$(job|instance)", ".+", target["expr"])
             yield panel["title"], expression.removesuffix(" > 0")
 
@@ -111,3 +112,20 @@ def test_the_dashboard_is_what_its_code_makes(tmp_path):
     code, output = DEPLOY / "grafana" / "dashboard.py", tmp_path / "made.json"
     subprocess.run([sys.executable, code, "--output", output], check=True)
     assert output.read_text() == (DEPLOY / "grafana" / "dashboard.json").read_text()
+
+
+def test_the_dashboard_is_valid_by_grafanas_schema_and_each_panel_says_its_meaning():
+    models = pytest.importorskip("grafana_foundation_sdk.models.dashboard")
+    board = json.loads((DEPLOY / "grafana" / "dashboard.json").read_text())
+    read = models.Dashboard.from_json(board)
+    rows = [panel for panel in read.panels if panel.type_val == "row"]
+    assert [row.repeat for row in rows] == ["instance"]
+    panels = [panel for panel in read.panels if panel.type_val != "row"]
+    assert len(panels) > 12
+    for panel in panels:
+        assert panel.description, panel.title
+        assert panel.targets, panel.title
+    (level,) = [panel for panel in panels if panel.title == "Lowest secure level"]
+    words = level.field_config.defaults.mappings[0].options
+    assert len(words) == len(LEVELS)
+    assert all(level in words[str(number)].text for number, level in enumerate(LEVELS) if number)
