@@ -79,11 +79,16 @@ def mint(self, password, *, buf, returns="buffer", retries=0):
 
 
 @shared_task
-@bp.pooled_buffer(16, kind="secure")
 @bp.sealed("password")
-def mint_plain(password, *, buf, returns="text"):
-    buf[:] = password[:16]
-    return bytes(buf).decode()
+def echo_plain(password):
+    return bytes(password).decode()
+
+
+@shared_task
+@bp.sealed_result
+@bp.sealed("password")
+def echo_sealed(password):
+    return password
 
 
 @shared_task
