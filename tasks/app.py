@@ -4,8 +4,10 @@ A password for it may lie in a file that BUFPOOL_BROKER_PASSWORD_FILE names, and
 environment.
 
 For sealed logins, `celery bufpool keygen --out FILE` makes a key pair: producers get its public
-key in BUFPOOL_PUBLIC_KEY, workers the file's path in BUFPOOL_PRIVATE_KEY. BUFPOOL_METRICS_PORT and
-BUFPOOL_METRICS_HOST make a worker serve its metrics there.
+key in BUFPOOL_PUBLIC_KEY, workers the file's path in BUFPOOL_PRIVATE_KEY. Who has tokens minted
+makes another pair: workers get its public key in BUFPOOL_RESULT_PUBLIC_KEY, and the caller itself
+the file's path in BUFPOOL_RESULT_PRIVATE_KEY. BUFPOOL_METRICS_PORT and BUFPOOL_METRICS_HOST make a
+worker serve its metrics there.
 """
 
 import os
@@ -31,6 +33,11 @@ def broker_url() -> str:
 BROKER_URL = broker_url()
 METRICS_PORT = os.environ.get("BUFPOOL_METRICS_PORT")
 
+
+def _given(variable: str) -> list[str]:
+    return [value for value in [os.environ.get(variable)] if value]
+
+
 app = Celery(
     "tasks",
     broker=BROKER_URL,
@@ -50,7 +57,9 @@ app.conf.update(
         "random": {"2KiB": 1},
     },
     bufpool_public_key=os.environ.get("BUFPOOL_PUBLIC_KEY"),
-    bufpool_private_keys=[path for path in [os.environ.get("BUFPOOL_PRIVATE_KEY")] if path],
+    bufpool_private_keys=_given("BUFPOOL_PRIVATE_KEY"),
+    bufpool_result_public_keys=_given("BUFPOOL_RESULT_PUBLIC_KEY"),
+    bufpool_result_private_keys=_given("BUFPOOL_RESULT_PRIVATE_KEY"),
     bufpool_metrics_port=int(METRICS_PORT) if METRICS_PORT else None,
     bufpool_metrics_host=os.environ.get("BUFPOOL_METRICS_HOST", "127.0.0.1"),
 )

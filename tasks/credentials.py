@@ -1,6 +1,5 @@
 """Credentials: passwords checked in wiped memory, and tokens minted from random bytes."""
 
-import base64
 import hashlib
 import hmac
 from pathlib import Path
@@ -45,12 +44,13 @@ def _matches(password: bp.Buffer | memoryview, salt_hex: str, expected_hex: str)
     return hmac.compare_digest(found, bytes.fromhex(expected_hex))
 
 
-@app.task(resultrepr_maxsize=0)  # or the worker's log shows each token
+@app.task
+@bp.sealed_result
 @bp.pooled_buffer(32, name="token", kind="random")
-def mint_token(*, token: bp.Buffer) -> str:
-    """Give a new session token of 256 random bits, as URL-safe text.
+def mint_token(*, token: bp.Buffer) -> bp.Buffer:
+    """Give a new session token of 256 random bits, sealed to the caller's key.
 
-    The buffer is random when it arrives and overwritten when the task ends. The text that is
-    returned is a copy, on purpose: it is the result.
+    The buffer is random when it arrives, sealed as it stands, and overwritten when the task ends.
+    Only the caller reads it: `with bp.unseal_result(result, task=mint_token) as token`.
     """
-    return base64.urlsafe_b64encode(token).decode("ascii")
+    return token

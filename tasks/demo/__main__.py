@@ -123,11 +123,13 @@ def _report_pools(children: list[dict[str, Any]]) -> None:
 def _demo(stack: ExitStack) -> bool:
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bufpool-demo-")))
     url, processes = stack.enter_context(node.broker(folder))
-    key = folder / "worker.key"
+    key, own_key = folder / "worker.key", folder / "own.key"
     os.environ |= {
         "BUFPOOL_BROKER_URL": url,
         "BUFPOOL_PUBLIC_KEY": generate_key(key),
         "BUFPOOL_PRIVATE_KEY": str(key),
+        "BUFPOOL_RESULT_PUBLIC_KEY": generate_key(own_key),
+        "BUFPOOL_RESULT_PRIVATE_KEY": str(own_key),
     }
     from tasks.demo import work  # noqa: PLC0415 - needs the broker's URL and the keys
 

@@ -1,6 +1,5 @@
 """The demo's files and tasks, and what each task's result has to be, computed another way."""
 
-import base64
 import hashlib
 import os
 import secrets
@@ -139,8 +138,10 @@ def _credentials() -> Iterator[tuple[bytes, bytes, bytes, bool]]:
 def _tokens() -> Iterator[Job]:
     seen: set[bytes] = set()
 
-    def is_right(token: str) -> bool:
-        raw = base64.urlsafe_b64decode(token)
+    def is_right(sealed: str) -> bool:
+        task_id = bp.sealing.ResultToken.parse(sealed).header.task_id
+        with bp.unseal_result(sealed, task=credentials.mint_token, task_id=task_id) as token:
+            raw = bytes(token)
         is_new = raw not in seen
         seen.add(raw)
         return is_new and len(raw) == 32 and len(set(raw)) > 1  # noqa: PLR2004 - bytes of a token
