@@ -1,5 +1,6 @@
 """Warm-up in real workers: before the first task, in every pool implementation, after recycling."""
 
+import celery
 import pytest
 
 from bufpool_workers import KiB, MiB
@@ -39,6 +40,7 @@ def test_prefork_child_is_warm_before_its_first_task(celery_setup):
     assert_first_task_finds_warm_pools(celery_setup)
 
 
+@pytest.mark.skipif(celery.VERSION < (5, 6), reason="worker_pool_start_method needs Celery 5.6")
 @pytest.mark.worker(
     "--pool=prefork", "--concurrency=1", bufpool_warm=WARM, worker_pool_start_method="spawn"
 )

@@ -1,8 +1,7 @@
 import pytest
 from prometheus_client import values
-from prometheus_client.values import MultiProcessValue, close_all_multiprocess_files
 
-from tests.support.counters import Workers
+from tests.support.counters import Workers, close_metric_files, values_of_process
 
 
 @pytest.fixture
@@ -18,7 +17,7 @@ def client(tmp_path, monkeypatch):
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
 
     def become(pid):
-        monkeypatch.setattr(values, "ValueClass", MultiProcessValue(lambda: pid))
+        monkeypatch.setattr(values, "ValueClass", values_of_process(pid))
 
     yield become
-    close_all_multiprocess_files()
+    close_metric_files()

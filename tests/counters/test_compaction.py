@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from prometheus_client import Counter, Gauge, Histogram, Summary
-from prometheus_client.values import close_all_multiprocess_files
 
 from bufpool_workers.counters import compaction
 from bufpool_workers.counters import liveness as owners
@@ -18,7 +17,15 @@ from bufpool_workers.counters.compaction import compact, compact_above
 from bufpool_workers.counters.liveness import ProcessIdentity, has_writer
 from bufpool_workers.counters.snapshot import read_directory
 from bufpool_workers.metrics.collector import make_registry
-from tests.support.counters import POOLS, Workers, killed_at, make_file, names, total
+from tests.support.counters import (
+    POOLS,
+    Workers,
+    close_metric_files,
+    killed_at,
+    make_file,
+    names,
+    total,
+)
 from tests.support.folders import open_to_all
 from tests.support.forked import run_forked
 
@@ -69,7 +76,7 @@ def test_killed_before_any_system_call_it_loses_and_doubles_nothing(tmp_path, cl
             Workers(directory).count_and_die(gets=0.1)
             client(pid)
             Counter("jobs", "help", registry=None).inc(0.1)
-        close_all_multiprocess_files()
+        close_metric_files()
 
         def totals(directory=directory):
             return total(directory), total(directory, "jobs")
@@ -264,7 +271,7 @@ def test_every_type_of_the_users_metrics_is_kept_but_for_what_only_the_living_ha
 ):
     for pid in (111, 222):
         make_foreign(client, pid)
-    close_all_multiprocess_files()
+    close_metric_files()
     before = collect_plain(tmp_path)
     for mode in ("all", "liveall"):
         for pid in (111, 222):
@@ -281,7 +288,7 @@ def test_every_type_of_the_users_metrics_is_kept_but_for_what_only_the_living_ha
     merged |= {f"gauge_{m}_bufpool-merged.db" for m in ("min", "max", "sum", "mostrecent")}
     assert names(tmp_path) == merged
     make_foreign(client, 444)
-    close_all_multiprocess_files()
+    close_metric_files()
     after = samples(tmp_path)
     assert after["jobs_total", ("queue", "mail")] == 777
     assert after["g_max",] == 444
@@ -301,7 +308,7 @@ def collect_plain(directory):
 
 def test_the_users_files_are_left_alone_unless_asked_for(client, tmp_path):
     make_foreign(client, 111)
-    close_all_multiprocess_files()
+    close_metric_files()
     before = names(tmp_path)
     compact(tmp_path)
     assert names(tmp_path) == before
@@ -319,7 +326,7 @@ def test_a_new_process_with_an_old_pid_counts_on_beside_the_merged(client, tmp_p
     for _ in range(3):
         client(111)
         Counter("jobs", "help", registry=None).inc(2)
-        close_all_multiprocess_files()
+        close_metric_files()
         compact(tmp_path, foreign=True)
     assert total(tmp_path, "jobs") == 6
     assert names(tmp_path) == {MERGED}
@@ -345,7 +352,7 @@ def test_a_file_opened_again_while_it_is_claimed_is_kept_until_its_writer_ends(
 ):
     client(111)
     Counter("jobs", "help", registry=None).inc(2)
-    close_all_multiprocess_files()
+    close_metric_files()
 
     def open_first():
         client(111)
@@ -356,7 +363,7 @@ def test_a_file_opened_again_while_it_is_claimed_is_kept_until_its_writer_ends(
         assert compact(tmp_path, foreign=True).merged == 0
     again[0].inc(5)
     assert total(tmp_path, "jobs") == 7
-    close_all_multiprocess_files()
+    close_metric_files()
     assert compact(tmp_path, foreign=True).merged == 1
     assert total(tmp_path, "jobs") == 7
 
@@ -364,12 +371,12 @@ def test_a_file_opened_again_while_it_is_claimed_is_kept_until_its_writer_ends(
 def test_what_is_counted_just_before_a_file_is_claimed_is_in_the_sum(client, tmp_path, monkeypatch):
     client(111)
     Counter("jobs", "help", registry=None).inc(2)
-    close_all_multiprocess_files()
+    close_metric_files()
 
     def count_first():
         client(111)
         Counter("jobs", "help", registry=None).inc(5)
-        close_all_multiprocess_files()
+        close_metric_files()
 
     with before_the_claim(monkeypatch, "counter_111.db", count_first):
         assert compact(tmp_path, foreign=True).merged == 1
@@ -390,14 +397,14 @@ def test_a_gauge_opened_again_while_it_is_dropped_stays_with_its_pid_until_its_w
         return writer
 
     gauge().set(2)
-    close_all_multiprocess_files()
+    close_metric_files()
     again: list[Gauge] = []
     with monkeypatch.context() as patch:
         patch.setattr(compaction, "has_writer", open_after)
         assert compact(tmp_path, foreign=True).dropped == 0
     again[0].set(5)
     assert samples(tmp_path) == {("busy", ("pid", "111")): 5}
-    close_all_multiprocess_files()
+    close_metric_files()
     assert compact(tmp_path, foreign=True).dropped == 1
     assert names(tmp_path) == set()
 
@@ -414,7 +421,7 @@ def test_where_no_lease_is_to_be_had_the_users_files_stay_and_the_log_says_why_o
     monkeypatch.setattr(owners, "_LEASES", False)
     for pid in (111, 222):
         make_foreign(client, pid)
-    close_all_multiprocess_files()
+    close_metric_files()
     before = names(tmp_path)
     registry = make_registry(tmp_path, compact_foreign=True)
     for _ in range(2):
@@ -427,7 +434,7 @@ def test_where_no_lease_is_to_be_had_the_users_files_stay_and_the_log_says_why_o
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs a second user")
 def test_another_users_dead_files_are_not_merged_without_a_word(client, tmp_path):
     make_foreign(client, 111)
-    close_all_multiprocess_files()
+    close_metric_files()
 
     def work():
         os.setuid(65534)

@@ -5,14 +5,13 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary, values
 from prometheus_client.exposition import generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
-from prometheus_client.values import close_all_multiprocess_files
 
 from bufpool_workers.counters.catalog import LOCKED_BYTES, SECURE_LEVEL, WARMED
 from bufpool_workers.counters.format import HEADER, Number, pack_entry
 from bufpool_workers.counters.snapshot import read_directory
 from bufpool_workers.errors import MetricsError
 from bufpool_workers.metrics.collector import Collector, make_registry
-from tests.support.counters import names, total
+from tests.support.counters import close_metric_files, names, total, values_of_process
 
 SIZE = {"pool": "regular", "size": "2kb"}
 MODES = ("all", "liveall", "min", "livemin", "max", "livemax", "sum", "livesum")
@@ -216,7 +215,7 @@ def test_merging_files_that_are_gone_gives_nothing(tmp_path):
 
 def test_a_counter_goes_on_across_a_change_of_pid(tmp_path, monkeypatch):
     pid = 1
-    monkeypatch.setattr(values, "ValueClass", values.MultiProcessValue(lambda: pid))
+    monkeypatch.setattr(values, "ValueClass", values_of_process(pid))
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
     counter = Counter("c", "help", registry=None)
     counter.inc(2)
@@ -247,7 +246,7 @@ def test_a_sum_of_fractions_does_not_step_back_when_files_are_merged(client, tmp
         file.unlink()
         file.write_bytes(content)  # another inode, which nobody has open
         seen.append(registry.get_sample_value("c_total"))
-    close_all_multiprocess_files()
+    close_metric_files()
     assert set(seen) == {exact}
     assert names(tmp_path) == {"counter_bufpool-merged.db"}
 

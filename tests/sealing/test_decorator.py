@@ -61,7 +61,8 @@ def published():
     def note(sender, **_):
         names.append(sender)
 
-    signals.before_task_publish.connect(note)
+    # not weak: before Celery 5.7 an app would go on with the receivers of before a dead one
+    signals.before_task_publish.connect(note, weak=False)
     yield names
     signals.before_task_publish.disconnect(note)
 

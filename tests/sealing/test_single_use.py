@@ -6,6 +6,7 @@ from functools import partial
 import pytest
 import redis
 from celery import Celery
+from celery.backends.redis import RedisBackend
 
 import bufpool_workers as bp
 from bufpool_workers import testing
@@ -18,6 +19,13 @@ WHERE = "shop.login, argument 'password'"
 
 def claim(token, *, app, task_id):
     single_use.claim(token, where=WHERE, store=partial(note_use, app), holder=task_id)
+
+
+def close(app):
+    if isinstance(app.backend, RedisBackend):
+        app.backend.client.connection_pool.disconnect()
+    app.pool.force_close_all()
+    app.close()
 
 
 @pytest.fixture
@@ -41,7 +49,7 @@ def app(request, redis_server):
     else:
         app = Celery("shop", broker=url, set_as_current=False)
     yield app
-    app.close()
+    close(app)
 
 
 @pytest.fixture(params=["backend", "broker"])
@@ -67,7 +75,7 @@ def confined(request):
             app = Celery("shop", broker=url, set_as_current=False)
             app.conf.broker_transport_options = options
         yield app
-        app.close()
+        close(app)
 
 
 @pytest.fixture
@@ -95,7 +103,7 @@ def test_a_use_is_known_until_the_token_expires_and_a_while_after(redis_server, 
     (key,) = app.backend.client.keys()
     assert key == f"bufpool:used:{token.use_id}".encode()
     assert 1290 <= app.backend.client.ttl(key) <= 1301
-    app.close()
+    close(app)
 
 
 @pytest.mark.parametrize("part", ["broker", "backend"])

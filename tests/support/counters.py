@@ -1,8 +1,12 @@
 """What the tests of the metrics make and look at."""
 
+import gc
 import os
 import signal
 from pathlib import Path
+
+from prometheus_client.mmap_dict import MmapedDict
+from prometheus_client.values import MultiProcessValue
 
 from bufpool_workers.counters.catalog import Catalog
 from bufpool_workers.counters.counterfile import CounterFile
@@ -10,12 +14,19 @@ from bufpool_workers.counters.snapshot import read_directory
 from bufpool_workers.pool_stats import FIELDS
 from tests.support.forked import run_forked
 
+_classes: list[type] = []
 POOLS = {"regular": ("2kb", "4kb"), "secure": ("2kb",)}
 
 
 def make_file(directory, *, catalog, pools, places=False) -> CounterFile:
     """Make the calling process's file with these pools' numbers."""
     return CounterFile.allocate(directory, catalog=catalog, pools=pools, places=places).publish()
+
+
+def values_of_process(pid: int) -> type:
+    """Return prometheus_client's class of values, as it is in the process of that pid."""
+    _classes.append(MultiProcessValue(lambda: pid))  # kept: its files are closed by us alone
+    return _classes[-1]
 
 
 class Workers:
@@ -51,6 +62,13 @@ def total(directory: Path, family="bufpool_gets") -> float:
     snapshot = read_directory(directory)
     start = f'["{family}", '.encode()
     return sum(number.value for _, _, key, number in snapshot.merged() if key.startswith(start))
+
+
+def close_metric_files() -> None:
+    """Close the files of prometheus_client's own values in this process."""
+    for found in gc.get_objects():  # before 0.26 it has no other way
+        if isinstance(found, MmapedDict):
+            found.close()
 
 
 def names(directory: Path) -> set[str]:
