@@ -17,7 +17,7 @@ def client(tmp_path, monkeypatch):
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
 
     def become(pid):
-        monkeypatch.setattr(values, "ValueClass", values_of_process(pid))
+        monkeypatch.setattr(values, "ValueClass", values_of_process(lambda: pid))
 
     yield become
     close_metric_files()

@@ -215,7 +215,7 @@ def test_merging_files_that_are_gone_gives_nothing(tmp_path):
 
 def test_a_counter_goes_on_across_a_change_of_pid(tmp_path, monkeypatch):
     pid = 1
-    monkeypatch.setattr(values, "ValueClass", values_of_process(pid))
+    monkeypatch.setattr(values, "ValueClass", values_of_process(lambda: pid))
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
     counter = Counter("c", "help", registry=None)
     counter.inc(2)

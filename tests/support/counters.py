@@ -3,6 +3,7 @@
 import gc
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 from prometheus_client.mmap_dict import MmapedDict
@@ -23,9 +24,9 @@ def make_file(directory, *, catalog, pools, places=False) -> CounterFile:
     return CounterFile.allocate(directory, catalog=catalog, pools=pools, places=places).publish()
 
 
-def values_of_process(pid: int) -> type:
+def values_of_process(pid: Callable[[], int]) -> type:
     """Return prometheus_client's class of values, as it is in the process of that pid."""
-    _classes.append(MultiProcessValue(lambda: pid))  # kept: its files are closed by us alone
+    _classes.append(MultiProcessValue(pid))  # kept: its files are closed by us alone
     return _classes[-1]
 
 
