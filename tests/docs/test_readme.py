@@ -219,6 +219,15 @@ def test_sealed_login_from_key_to_answer(start_worker, tmp_path):
     assert run_python(code, tmp_path, **worker.env).split() == ["True", "False"]
 
 
+def test_minted_key_reaches_its_caller_sealed(start_worker, tmp_path):
+    app, caller = blocks_under("Return a secret")
+    app.write(tmp_path)
+    for name in ("worker", "web"):
+        (tmp_path / f"{name}.pub").write_text(generate_key(tmp_path / f"{name}.key"))
+    worker = start_worker("vault", folder=tmp_path)
+    assert run_python(caller.text, tmp_path, **worker.env) == "32\n"
+
+
 def test_secret_sealed_without_our_code_opens(tmp_path):
     (block,) = blocks_under("Seal from another language")
     public_key = generate_key(tmp_path / "key")
