@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from importlib.metadata import version
 from threading import Event
 from typing import Any
 from uuid import uuid4
@@ -146,24 +146,20 @@ class BufpoolMiddleware(Middleware):
             if settings.private_keys:
                 from bufpool_workers import redis_store  # noqa: F401, PLC0415 - not under a signal
             if self._node is not None:
-                self._node.start(name="dramatiq")
+                self._node.start(name="dramatiq", software={"dramatiq": version("dramatiq")})
             runtime.check_warm(processes=1)
             startup.check(settings)
         runtime.start_process()
 
     def before_worker_boot(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002
         """Take prometheus_client's metrics along: Dramatiq's own middleware has moved them."""
-        self._runtime.directory.hold()
-        if "prometheus_client" in sys.modules:
-            from bufpool_workers.metrics import late_values  # noqa: PLC0415 - only with the client
-
-            late_values.share_values()
+        self._runtime.share_metrics()
 
     def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002
         """Close the pools."""
         self._runtime.stop_process()
         if self._node is not None:
-            self._node.leave()
+            self._node.leave(last=True)  # the command stops all when one stops
 
 
 class DramatiqHost(PlainHost):
@@ -207,7 +203,10 @@ def _note_use(broker: Broker, key: str, holder: str, seconds: int) -> bool:
 
     client, namespace = getattr(broker, "client", None), getattr(broker, "namespace", "")
     if client is None or not hasattr(client, "set"):
-        raise ReplayStoreError("single-use tokens need dramatiq.brokers.redis.RedisBroker")
+        raise ReplayStoreError(
+            "single-use tokens need dramatiq.brokers.redis.RedisBroker, or a Redis that "
+            "bufpool_single_use_url names"
+        )
     return redis_store.note_use(client, f"{namespace}:{key}", holder, seconds)
 
 
@@ -249,5 +248,5 @@ def serve_metrics() -> int:
             current_runtime().add_host(PlainHost("Dramatiq's BufpoolMiddleware", settings))
             node.serve(Event())
         finally:
-            node.leave()
+            node.leave(last=True)
     return 0

@@ -53,7 +53,8 @@ BELOW = {
     "decorators": {"_opening", "_sizes", "_wrapping", "signatures", "memory", "sealing", "runtime"},
     "testing": {"settings", "runtime"},
     "redis_store": {"errors"},
-    "dramatiq": {"errors", "settings", "sealing", "runtime", "metrics", "redis_store"},
+    "dramatiq": {"errors", "settings", "sealing", "runtime", "redis_store"},
+    "rq": {"errors", "settings", "counters", "sealing", "runtime", "redis_store"},
 }
 
 
@@ -87,6 +88,7 @@ def test_memory_and_metrics_know_nothing_of_celery(room):
         assert "from celery" not in text
 
 
+ADAPTERS = ("dramatiq", "rq")
 FOREIGN = ("celery", "kombu", "redis", "prometheus_client", "cryptography")
 
 
@@ -115,7 +117,7 @@ def modules_of(room):
         ("sealing", ("celery", "kombu", "redis", "prometheus_client")),
         ("metrics", ("celery", "kombu", "redis", "cryptography")),
         ("console", ("celery", "kombu", "redis", "prometheus_client")),
-        ("dramatiq", ("celery", "kombu", "prometheus_client", "cryptography")),
+        *((host, ("celery", "kombu", "prometheus_client", "cryptography")) for host in ADAPTERS),
     ],
 )
 def test_room_does_without(room, without):

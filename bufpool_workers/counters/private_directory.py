@@ -1,7 +1,7 @@
 """Private metrics directories: each made by one node's main process, which it ends with.
 
 Where the main process is another program's, as Dramatiq's is, the node's processes share one whose
-name follows from that process; it ends with the last of them.
+name follows from that process; it ends with them.
 
 Other processes of the host find a node's numbers there by its manifest. A lock tells the
 directories of living nodes from those of the dead.
@@ -18,7 +18,6 @@ import fcntl
 import json
 import os
 import shutil
-import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -27,7 +26,7 @@ from typing import NamedTuple
 
 from bufpool_workers.counters.directory import Directory, is_writable_for_others
 from bufpool_workers.counters.format import DamagedFileError
-from bufpool_workers.counters.liveness import ProcessIdentity, is_locked, user_of
+from bufpool_workers.counters.liveness import ProcessIdentity, current_host_id, is_locked, user_of
 
 PREFIX = "bufpool-metrics-"
 _MANIFEST = "node.json"
@@ -64,34 +63,35 @@ def make() -> Path:
     return path
 
 
-def join(leader: ProcessIdentity) -> tuple[Path, int]:
+def join(leader: ProcessIdentity) -> tuple[Path, Directory]:
     """Find or make the directory of the node whose main process is `leader`.
 
-    Return it with a descriptor that holds it for this process: `leave` takes that. Raises OSError
-    if it can't be had, which is a PermissionError if another user has taken its name.
+    Return it held for this process: `leave` takes that. It stays while the leader runs, or anybody
+    holds it. Raises OSError if it can't be had, which is a PermissionError if another user has
+    taken its name.
     """
     where = base()
     _sweep(where)
-    name = f"{os.geteuid()}-{leader.host_id}-{leader.pid}-{leader.started}"
-    path = where / f"{PREFIX}{name}"
+    path = where / f"{PREFIX}{'-'.join(map(str, leader))}"
     while True:
         with suppress(FileExistsError):
             path.mkdir(mode=0o700)
-        fd = _hold(path)
-        if fd is not None:
-            return path, fd
+        with suppress(FileNotFoundError):  # swept, just before
+            return path, _hold(path)
 
 
-def leave(path: Path, fd: int) -> None:
-    """Stop holding a directory that this process joined; the last one that does removes it."""
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        pass
-    else:
-        shutil.rmtree(path, ignore_errors=True)
-    finally:
-        os.close(fd)
+def leave(path: Path, directory: Directory, *, last: bool) -> None:
+    """Stop holding a directory that this process joined.
+
+    With `last`, since the node comes to its end, the last process that holds it removes it.
+    """
+    with directory:
+        if last:
+            try:
+                fcntl.flock(directory.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def recreate(path: Path) -> None:
@@ -162,7 +162,7 @@ def _sweep(where: Path) -> None:
             directory = _lock(path)
             if directory is not None:
                 with directory:
-                    if not _is_counted_in(directory):
+                    if not _is_led(path) and not _is_counted_in(directory):
                         shutil.rmtree(path, ignore_errors=True)
 
 
@@ -187,27 +187,23 @@ def _lock(path: Path) -> Directory | None:
     return None
 
 
-def _hold(path: Path) -> int | None:
-    """Share the lock on a node's directory; None if the directory went away before."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    except FileNotFoundError:
-        return None
-    except NotADirectoryError:  # a link, in a directory where everybody may make one
-        raise _anothers(path) from None
-    is_held = False
-    try:
-        status = os.fstat(fd)
-        if status.st_uid == os.geteuid() and not stat.S_IMODE(status.st_mode) & 0o077:
-            fcntl.flock(fd, fcntl.LOCK_SH)
-            with suppress(FileNotFoundError):
-                is_held = os.path.samestat(status, path.stat())
-            return fd if is_held else None
-    finally:
-        if not is_held:
-            os.close(fd)
-    raise _anothers(path)
+def _hold(path: Path) -> Directory:
+    """Share the lock on a node's directory; raises FileNotFoundError if that goes away."""
+    with ExitStack() as stack:
+        directory = stack.enter_context(Directory(path, counting=True))
+        _check_private(directory, user=os.geteuid())
+        fcntl.flock(directory.fd, fcntl.LOCK_SH)
+        if not os.path.samestat(directory.status, path.lstat()):
+            raise FileNotFoundError(errno.ENOENT, f"{path} was made again")
+        stack.pop_all()
+        return directory
 
 
-def _anothers(path: Path) -> PermissionError:
-    return PermissionError(errno.EPERM, f"{path} is not this user's own")
+def _is_led(path: Path) -> bool:
+    """Return whether the main process runs that a directory of `join` is named after."""
+    try:
+        host_id, pid, started = path.name.removeprefix(PREFIX).split("-")
+        leader = ProcessIdentity(host_id, int(pid), int(started))
+    except ValueError:  # one of `make`
+        return False
+    return leader.is_running(host_id=current_host_id()) is True

@@ -101,7 +101,8 @@ class CounterBinding:
             if self._is_lost:
                 logger.info("bufpool: the buffers of this process are in the scrape again")
             self._is_lost = False
-            self.compact(file.path.parent, above=counters.MAX_UNMERGED_FILES)
+            if self._runtime.compacts:
+                self.compact(file.path.parent, above=counters.MAX_UNMERGED_FILES)
         self._bind_gauges(file)
         for pool in self._bound.values():
             self._move(pool, file)

@@ -87,6 +87,7 @@ class Runtime:
         self._pools: Pools | None = None
         self.directory = MetricsDirectory()
         self._has_joined = False
+        self.compacts = True  # False where a main process does it for its many short children
         self._begin_in_child()
 
     def _begin_in_child(self) -> None:
@@ -352,6 +353,14 @@ class Runtime:
         """
         self._has_joined = True
         self.directory.join(private=private)
+
+    def share_metrics(self) -> None:
+        """Make prometheus_client's metrics count in the directory too, if other code moved them."""
+        self.directory.hold()
+        if self.directory.path is not None and "prometheus_client" in sys.modules:
+            from bufpool_workers.metrics import late_values  # noqa: PLC0415 - with the client alone
+
+            late_values.share_values()
 
     @property
     def metrics_directory(self) -> Path | None:

@@ -29,8 +29,8 @@ class SharedNode:
     """The node of the main process `pid`, in one of its processes.
 
     They meet in a private directory whose name follows from that process (its pid and its start,
-    so that no other node finds it) and which ends with the last of them. They count there, where
-    the environment names no metrics directory. Raises MetricsError if it can't be had.
+    so that no other node finds it). They count there, where the environment names no metrics
+    directory. Raises MetricsError if it can't be had.
     """
 
     def __init__(self, pid: int) -> None:
@@ -39,7 +39,7 @@ class SharedNode:
         except ProcessLookupError:
             raise MetricsError(f"process {pid}, which started this one, has ended") from None
         try:
-            self.path, self._fd = private_directory.join(self._leader)
+            self.path, self._directory = private_directory.join(self._leader)
         except OSError as error:
             raise no_private_directory(error) from error
 
@@ -49,14 +49,14 @@ class SharedNode:
         runtime.join_node(private=self.path)
         runtime.directory.apply_setting(settings.metrics_dir)
 
-    def start(self, *, name: str) -> None:
+    def start(self, *, name: str, software: Mapping[str, str]) -> None:
         """Prepare the directory, as a main process does, before this process counts."""
         node = f"{name}@{os.uname().nodename}"
-        current_runtime().start_node(node=node, app=None, pid=self._leader.pid)
+        current_runtime().start_node(node=node, app=None, pid=self._leader.pid, software=software)
 
-    def leave(self) -> None:
-        """Let the directory go, at the end of this process."""
-        private_directory.leave(self.path, self._fd)
+    def leave(self, *, last: bool = False) -> None:
+        """Let the directory go, at the end of this process; with `last`, of its node."""
+        private_directory.leave(self.path, self._directory, last=last)
 
     def tell_endpoint(self, settings: Settings) -> None:
         """Write down how the node is served, for a process that can't read the app's settings."""
@@ -65,13 +65,16 @@ class SharedNode:
             for name, value in vars(settings).items()
             if name.startswith("metrics_") or name == "compact_foreign"
         }
-        whole = self.path / f".{_ENDPOINT}.{os.getpid()}"
-        whole.write_text(json.dumps(values), encoding="utf-8")
-        whole.rename(self.path / _ENDPOINT)
+        content = json.dumps(values).encode()
+        self._directory.replace(_ENDPOINT, content, prefix=f".{_ENDPOINT}-")
 
     def endpoint_settings(self) -> Settings:
-        """Return what `tell_endpoint` wrote."""
-        return Settings.read(json.loads((self.path / _ENDPOINT).read_text(encoding="utf-8")))
+        """Return what `tell_endpoint` wrote; MetricsError if nothing was written."""
+        try:
+            with self._directory.open(_ENDPOINT) as fd, open(fd, closefd=False) as file:
+                return Settings.read(json.load(file))
+        except FileNotFoundError:
+            raise MetricsError("no process of this node has set up the endpoint") from None
 
     def serve(self, stop: Event) -> None:
         """Serve the node's scrape until its main process ends, or `stop` is set.
@@ -87,7 +90,8 @@ class SharedNode:
 
     @contextmanager
     def _turn(self, stop: Event) -> Iterator[bool]:
-        fd = os.open(self.path / ".serving", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        fd = os.open(".serving", flags, 0o600, dir_fd=self._directory.fd)
         try:
             while self._is_on(stop):
                 try:

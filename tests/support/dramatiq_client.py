@@ -13,7 +13,8 @@ class DramatiqClient:
     """Sends messages to a broker; nothing checks what they carry."""
 
     def __init__(self, url: str) -> None:
-        self._broker = RedisBroker(url=url, middleware=[])
+        # longer than any wait for a result
+        self._broker = RedisBroker(url=f"{url}&socket_timeout=60", middleware=[])
         self.redis = self._broker.client
         self._results = RedisBackend(client=self.redis)
 
@@ -48,4 +49,4 @@ class DramatiqClient:
 
     def close(self) -> None:
         """End its connections."""
-        self.redis.close()
+        self.redis.connection_pool.disconnect()  # which `close` leaves, as it was given

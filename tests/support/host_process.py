@@ -16,8 +16,8 @@ FOLDER: Final = Path(__file__).parents[1] / "adapters"
 class HostProcess(LocalProcess):
     """A command of the environment's `bin`, in the folder of the tests' modules.
 
-    They find `settings` as JSON in TEST_WORKER_SETTINGS, and the URL of their Redis in
-    TEST_BROKER_URL. The scrape is on `port`.
+    They find `settings` as JSON in TEST_WORKER_SETTINGS, and each as a variable (BUFPOOL_WARM), and
+    the URL of their Redis in TEST_BROKER_URL. The scrape is on `port`.
     """
 
     def __init__(  # noqa: PLR0913 (all but the first by keyword)
@@ -39,6 +39,10 @@ class HostProcess(LocalProcess):
             "TEST_BROKER_URL": broker,
             "TEST_WORKER_SETTINGS": json.dumps(self.settings),
             "PYTHONPATH": str(folder),
+            **{
+                f"BUFPOOL_{name.upper()}": value if isinstance(value, str) else json.dumps(value)
+                for name, value in self.settings.items()
+            },
             **(env or {}),
         }
         super().__init__(

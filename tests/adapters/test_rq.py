@@ -1,0 +1,303 @@
+"""RQ's own commands: totals, ends of jobs, horses, the pool of workers, sealed arguments."""
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+from redis import Redis
+from rq import Queue, Retry
+from rq.job import Job as StockJob
+
+import bufpool_workers as bp
+from bufpool_workers.rq import Job
+from tests.support.host_process import FOLDER
+from tests.support.scrape import total, value
+from tests.support.waiting import wait_until
+
+SECRET = "correct horse battery"  # noqa: S105 - what must show nowhere
+CLASSES = ["SimpleWorker", "Worker", "SpawnWorker"]
+WARM = {"regular": {"64KiB": 2}, "secure": {}, "random": {}}
+
+
+def command(name, *options, url):
+    return ["rq", *options, "--worker-class", f"bufpool_workers.rq.{name}", "--url", url]
+
+
+@pytest.fixture(scope="module")
+def start(start_host, redis_server, keys):
+    def start(name="SimpleWorker", *, line=("worker",), broker=None, **options):
+        broker = broker or redis_server.client_url()
+        settings = {"warm": WARM, **keys, **options.pop("settings", {})}
+        return start_host(
+            command(name, *line, url=broker), broker=broker, settings=settings, **options
+        )
+
+    return start
+
+
+@contextmanager
+def connected(host):
+    with Redis.from_url(host.broker) as redis:
+        yield Client(redis)
+
+
+class Client:
+    """A producer without the adapter, which names functions: nothing checks what it stores."""
+
+    def __init__(self, redis):
+        self.redis, self.queue = redis, Queue(connection=redis)
+
+    def send(self, name, *args, **options):
+        return self.queue.enqueue(f"rq_jobs.{name}", args=args, **options)
+
+    def ended(self, job):
+        wait_until(lambda: job.get_status() in {"finished", "failed"}, what=f"the end of {job.id}")
+        return job
+
+    def run(self, name, *args, **options):
+        return self.ended(self.send(name, *args, **options)).return_value()
+
+    def noted(self):
+        return {key.decode(): int(n) for key, n in self.redis.hgetall("noted").items()}
+
+    def everything(self):
+        return b"".join(key + (self.redis.dump(key) or b"") for key in self.redis.scan_iter())
+
+
+def check_totals(host, client):
+    noted = client.noted()
+    samples = host.scrape()
+    assert total(samples, "bufpool_gets_total") == noted["gets"]
+    assert total(samples, "bufpool_reclaims_total") == noted.get("reclaims", 0)
+    assert total(samples, "bufpool_puts_total") == noted["gets"] - noted.get("killed", 0)
+    assert total(samples, "shop_runs_total") == noted["runs"]
+    return samples
+
+
+def jobs(client, *, horses):
+    sent = [client.send("work", number) for number in range(4)]
+    failed = [client.send("fail") for _ in range(2)]
+    kept = [client.send("keep") for _ in range(2)]
+    assert [client.ended(job).return_value() for job in sent] == list(range(4))
+    assert {client.ended(job).get_status() for job in failed} == {"failed"}
+    assert {client.ended(job).get_status() for job in kept} == {"finished"}
+    if horses:
+        assert client.ended(client.send("die")).get_status() == "failed"
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_totals_equal_what_jobs_noted(start, name):
+    host = start(name)
+    with connected(host) as client:
+        jobs(client, horses=name != "SimpleWorker")
+        samples = check_totals(host, client)
+        assert value(samples, "bufpool_processes") == (name == "SimpleWorker")
+        numbers = client.run("numbers")
+        assert numbers["in_use"] == 0
+        assert numbers["idle"] == (2 if name == "SimpleWorker" else 0)
+        warned = "take bufpool_workers.rq.SimpleWorker" in host.log()
+        assert warned == (name != "SimpleWorker")
+    path = Path(directory_of(host))
+    host.send_signal(signal.SIGTERM)
+    assert host.wait() == 0
+    assert not path.exists()
+
+
+def directory_of(host):
+    for link in Path(f"/proc/{host.pid}/fd").iterdir():
+        if (target := link.readlink()).name.startswith("bufpool-metrics-"):
+            return target
+    raise AssertionError("no private directory")
+
+
+def test_parent_merges_what_horses_leave(start):
+    host = start("Worker", settings={"compact_foreign": True})
+    with connected(host) as client:
+        sent = [client.send("work", number) for number in range(60)]
+        for job in sent:
+            client.ended(job)
+        files = list(directory_of(host).glob("*.db"))
+        assert len(files) <= 30  # each horse has left two, one of prometheus_client
+        check_totals(host, client)
+        assert len(list(directory_of(host).glob("*.db"))) <= 5
+
+
+def test_parent_imports_nothing_of_the_users(start):
+    host = start("Worker")
+    with connected(host) as client:
+        client.run("work", 1)
+        maps = Path(f"/proc/{host.pid}/maps").read_text()
+        assert "numpy" not in maps
+        assert client.run("numbers")["pid"] != host.pid
+        assert "rq_jobs" in client.run("numbers")["modules"]
+
+
+def test_time_limit_leaves_no_buffer(start):
+    host = start()
+    with connected(host) as client:
+        for _ in range(2):
+            assert client.ended(client.send("spin", job_timeout=1)).get_status() == "failed"
+        assert client.run("numbers")["in_use"] == 0
+        samples = host.scrape()
+        gets, puts = (total(samples, f"bufpool_{name}_total") for name in ("gets", "puts"))
+        assert gets == puts
+
+
+@pytest.mark.parametrize("name", ["SimpleWorker", "Worker"])
+def test_job_that_can_not_be_looked_up_fails_alone(start, name):
+    host = start(name)
+    with connected(host) as client:
+        client.run("work", 1)
+        broken = client.queue.enqueue("broken_jobs.run")
+        absent = client.queue.enqueue("absent_jobs.run")
+        unreadable = client.queue.enqueue("rq_jobs.work", 1)
+        unreadable.data = b"no pickle"
+        unreadable.save()
+        for job in (broken, absent, unreadable):
+            assert client.ended(job).get_status() == "failed"
+        assert client.run("work", 2) == 2
+        assert host.exit_status is None
+
+
+# sealed arguments
+
+
+@pytest.fixture
+def seal(keys):
+    def seal(secret, **options):
+        key = keys["public_key"]
+        return bp.seal(secret, **{"argument": "password", "public_key": key, **options})
+
+    return seal
+
+
+@pytest.fixture(scope="module", params=["SimpleWorker", "Worker"])
+def sealed_host(start, request):
+    return start(request.param)
+
+
+def test_sealed_argument_is_opened_and_shows_nowhere(sealed_host, seal):
+    token = seal(SECRET, task="rq_jobs.login")
+    with connected(sealed_host) as client:
+        assert client.run("login", "ada", token) == ["ada", 21, True]
+        assert SECRET.encode() not in client.everything()
+    assert SECRET not in sealed_host.log()
+    assert token[:20] not in sealed_host.log()
+    assert "rq_jobs.login(...)" in sealed_host.log()
+
+
+@pytest.mark.parametrize("how", ["elsewhere", "plain"])
+def test_what_does_not_open_is_not_retried(sealed_host, seal, how):
+    given = seal(SECRET, task="another") if how == "elsewhere" else "plain-from-elsewhere"
+    with connected(sealed_host) as client:
+        logins = client.noted().get("logins")
+        job = client.ended(client.send("login", "ada", given, retry=Retry(max=3)))
+        client.run("numbers")
+        job.refresh()
+        assert job.get_status() == "failed"
+        assert "argument 'password'" in job.latest_result().exc_string
+        assert client.noted().get("logins") == logins
+        assert client.queue.count == 0
+    assert "plain-from-elsewhere" not in sealed_host.log()
+
+
+def test_single_use_token_survives_retries_of_its_job_alone(sealed_host, seal):
+    token = seal(SECRET, task="rq_jobs.login_at_last", expires=60, single_use=True)
+    user = f"ada{sealed_host.pid}"
+    with connected(sealed_host) as client:
+        job = client.send("login_at_last", user, token, retry=Retry(max=5))
+        wait_until(lambda: job.get_status() == "finished", what="the third try")
+        assert job.return_value() is True
+        again = client.ended(client.send("login_at_last", "bob", token))
+        assert "TokenReplayed" in again.latest_result().exc_string
+
+
+# the pool of workers
+
+
+def test_pool_has_one_scrape_and_outlives_its_workers(start):
+    host = start("SimpleWorker", line=("worker-pool", "--num-workers", "2"))
+    with connected(host) as client:
+        jobs(client, horses=False)
+        host.wait_until(
+            lambda: value(host.scrape(), "bufpool_processes") == 2, what="both in the scrape"
+        )
+        check_totals(host, client)
+        # with their schedulers: Redis gives jobs to whoever still waits for one
+        killed = psutil.Process(host.pid).children(recursive=True)
+        for child in killed:
+            child.kill()  # the pool starts others, one of which serves
+        wait_until(lambda: not any(is_alive(child) for child in killed), what="their end")
+        jobs(client, horses=False)
+        check_totals(host, client)
+
+
+def is_alive(process):
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_orphans_of_a_pool_do_not_hold_the_port(start):
+    line = ("worker-pool", "--num-workers", "2")
+    host = start("SimpleWorker", line=line)
+    with connected(host) as client:
+        client.run("work", 1)
+        host.scrape()
+        host.send_signal(signal.SIGKILL)
+        host.wait()
+        again = start("SimpleWorker", line=line, port=host.port)
+        again.wait_until(
+            lambda: total(again.scrape(), "bufpool_gets_total") == 0, what="the next node's scrape"
+        )
+
+
+# what is wrong
+
+
+@pytest.mark.parametrize(
+    ("settings", "env", "said"),
+    [
+        ({"warm": {"regular": {"3KiB": 1}}}, {}, "Error: BUFPOOL_WARM['regular']: 3KiB"),
+        ({"private_keys": ["/absent.key"]}, {}, "Error: private key file /absent.key: No such"),
+        ({}, {"PROMETHEUS_MULTIPROC_DIR": "/absent"}, "Error: metrics directory '/absent'"),
+        ({"metrics_host": "192.0.2.1"}, {}, "Error: bufpool_metrics_host = '192.0.2.1'"),
+    ],
+)
+def test_wrong_settings_are_one_line(start, settings, env, said):
+    host = start(settings=settings, env=env)
+    assert host.wait() != 0
+    assert said in host.log()
+    assert "Traceback" not in host.log()
+
+
+def run(script):
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=os.environ | {"PYTHONPATH": str(FOLDER)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return done.stdout + done.stderr
+
+
+def test_missing_rq_names_its_extra():
+    script = "import sys; sys.modules['rq'] = None; import bufpool_workers.rq"
+    assert "pip install 'bufpool-workers[rq]'" in run(script)
+
+
+def test_stored_job_is_rqs_own(redis_server):
+    with Redis.from_url(redis_server.client_url()) as redis:
+        job = Queue(connection=redis, job_class=Job).enqueue("operator.add", 1, 2)
+        stock = StockJob.fetch(job.id, connection=redis)
+        assert pickle.loads(job.data) == pickle.loads(stock.data)  # noqa: S301 - this test's own
+        assert (stock.args, stock.description) == ((1, 2), "operator.add(...)")
