@@ -234,6 +234,7 @@ def test_pool_has_one_scrape_and_outlives_its_workers(start):
         for child in killed:
             child.kill()  # the pool starts others, one of which serves
         wait_until(lambda: not any(is_alive(child) for child in killed), what="their end")
+        host.wait_until(lambda: value(host.scrape(), "bufpool_processes") == 2, what="the next two")
         jobs(client, horses=False)
         check_totals(host, client)
 
