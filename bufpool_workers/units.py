@@ -89,6 +89,11 @@ def format_percentage(percentage: float | None) -> str:
     return "99.9 %" if shown == "100.0 %" and percentage < 100 else shown.replace(".0 %", " %")  # noqa: PLR2004 - percent
 
 
+def format_rate(per_second: float) -> str:
+    """Write how often something happens: "12.5 / s"."""
+    return f"{per_second:,.1f} / s".replace(".0 ", " ")
+
+
 def format_age(seconds: float) -> str:
     """Write a duration in its two largest units: "3 h 5 min"."""
     whole = int(seconds)

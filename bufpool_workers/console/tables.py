@@ -14,10 +14,12 @@ from rich.text import Text
 from bufpool_workers import units
 from bufpool_workers.counters.report import ProcessReport, Report
 from bufpool_workers.diagnostics.nodes import Node
-from bufpool_workers.diagnostics.problems import PROBLEMS, find_problems, sentence
+from bufpool_workers.diagnostics.problems import PROBLEMS, sentence
+from bufpool_workers.diagnostics.trends import course, recent_rates, see_problems
 from bufpool_workers.pool_stats import PoolStats
 
 _PIPE_COLUMNS = 10_000  # never broken, however long a directory's name is
+_BLOCKS, _ASCII = "▁▂▃▄▅▆▇█", "_-=+*#"
 _GOOD, _FAIR = 95, 90  # per cent; as the dashboard
 
 
@@ -36,6 +38,8 @@ def draw_node(node: Node, *, before: Report | None = None) -> RenderableType:
     parts: list[RenderableType] = [_headline(node)]
     if not before:
         parts += [Text(printable(line)) for line in _nodes(report)]
+        if report.history is not None:
+            parts.append(_Course(report))
     pools = _pools(report, before)
     if pools.row_count:
         parts += ["", pools]
@@ -50,6 +54,39 @@ def draw_node(node: Node, *, before: Report | None = None) -> RenderableType:
     if notes:
         parts += ["", *(Text(printable(note), style="yellow") for note in notes)]
     return Group(*parts)
+
+
+class _Course:
+    """The last hour, a character a minute: blocks on a terminal, ASCII in a pipe."""
+
+    def __init__(self, report: Report) -> None:
+        rates = recent_rates(report)
+        self._now = (
+            ""
+            if rates is None
+            else (
+                f"last {human_age(rates.seconds)}: {rates.gets_per_second:.1f} gets/s, "
+                f"hit rate {percent(rates.hit_rate)}"
+            )
+        )
+        self._lines = list(zip(("gets/s", "hit rate", "held"), course(report), strict=True))
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        levels = _BLOCKS if console.is_terminal and not options.ascii_only else _ASCII
+        if self._now:
+            yield Text(self._now)
+        for name, values in self._lines:
+            drawn = "".join(_level(value, values, levels) for value in values)
+            yield Text(f"{name:9}{drawn[-max(options.max_width - 9, 1) :]}", no_wrap=True)
+
+
+def _level(value: float | None, values: Sequence[float | None], levels: str) -> str:
+    known = [each for each in values if each is not None]
+    if value is None:
+        return "."
+    span = max(known) - min(known)
+    share = (value - min(known)) / span if span else 0.0
+    return levels[min(int(share * len(levels)), len(levels) - 1)]
 
 
 def _headline(node: Node) -> Text:
@@ -175,8 +212,12 @@ def _nodes(report: Report) -> Iterator[str]:
 
 
 def _problems(report: Report) -> Iterator[str]:
-    for problem, number in find_problems(report):
-        yield f"{sentence(f'{problem.title}: {number}')} {sentence(problem.advice)}"
+    for seen in see_problems(report):
+        title = sentence(
+            f"{'earlier, ' if seen.is_past else ''}{seen.problem.title}: {seen.number}"
+        )
+        when = f" {sentence(seen.when)}" if seen.when else ""
+        yield f"{title}{when} {sentence(seen.problem.advice)}"
 
 
 def _troubles(report: Report) -> Iterator[str]:

@@ -6,13 +6,14 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from math import isnan, nan
 from typing import Any, Self
 
 from bufpool_workers.counters import catalog as names
 from bufpool_workers.counters.catalog import Catalog
 from bufpool_workers.counters.format import merge_numbers, parse_key
+from bufpool_workers.counters.history import History, read_history
 from bufpool_workers.counters.liveness import ProcessIdentity
 from bufpool_workers.counters.node_file import NodeInfo, read_nodes
 from bufpool_workers.counters.snapshot import LiveProcess, Snapshot, read_directory
@@ -75,6 +76,7 @@ class Report:
     there is none. `skipped` has the reason for each metric file that could not be read. `nodes` are
     those that say who they are: scripts and web servers count without. `unseal_failures` counts
     sealed arguments that did not open, by the reason, beside those that did, `unsealed`.
+    `history` is None where nobody serves, and so nobody samples.
     """
 
     unix_seconds: float
@@ -85,6 +87,7 @@ class Report:
     nodes: tuple[NodeInfo, ...] = ()
     unsealed: int = 0
     unseal_failures: Mapping[str, int] = field(default_factory=dict)
+    history: History | None = None
 
     @property
     def total(self) -> PoolStats:
@@ -122,6 +125,7 @@ class Report:
             "nodes": [node.as_dict() for node in self.nodes],
             "unsealed": self.unsealed,
             "unseal_failures": dict(self.unseal_failures),
+            "history": None if self.history is None else self.history.as_dict(),
         }
 
     @classmethod
@@ -139,6 +143,7 @@ class Report:
             nodes=tuple(NodeInfo.from_dict(node) for node in given.get("nodes", ())),
             unsealed=given.get("unsealed", 0),
             unseal_failures=given.get("unseal_failures", {}),
+            history=History.from_dict(given["history"]) if given.get("history") else None,
         )
 
 
@@ -194,9 +199,10 @@ def read_report(
 
     Raises MetricsError when the directory can't be listed.
     """
-    return make_report(
+    report = make_report(
         read_directory(directory), catalog=Catalog(namespace), nodes=read_nodes(directory)
     )
+    return replace(report, history=read_history(directory, now=report.unix_seconds))
 
 
 class _Reader:

@@ -52,6 +52,11 @@ class Problem(Condition):
     label: str
 
     @property
+    def is_event(self) -> bool:
+        """True if it is counted when it happens; False for what is so as long as it is seen."""
+        return self.field not in {"unwarmed", "skipped"}
+
+    @property
     def log_words(self) -> str:
         """The beginning of its lines in the log of the process where it happens."""
         return f"bufpool: {self.field}"

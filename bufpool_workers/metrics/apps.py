@@ -57,6 +57,7 @@ def wsgi_app(
             body = _send(_Page.failed(error), start_response)
         return [] if environ["REQUEST_METHOD"] == "HEAD" else body
 
+    app.sample = pages.sample  # type: ignore[attr-defined]  # for `Endpoint`
     return app
 
 
@@ -157,6 +158,10 @@ class _Pages:
             catalog=Catalog(namespace),
             compact_foreign=compact_foreign,
         )
+
+    def sample(self) -> None:
+        """Keep the history while nobody asks."""
+        self._collector.sample()
 
     def show(self, path: str) -> _Page:
         if path == "/healthz":

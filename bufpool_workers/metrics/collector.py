@@ -2,8 +2,9 @@
 
 import logging
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from operator import attrgetter
 from pathlib import Path
@@ -16,10 +17,12 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from bufpool_workers.counters import catalog as names
 from bufpool_workers.counters.catalog import Catalog
 from bufpool_workers.counters.compaction import compact
-from bufpool_workers.counters.format import parse_key
+from bufpool_workers.counters.format import DamagedFileError, parse_key
+from bufpool_workers.counters.history import INTERVAL_SECONDS, Sample, read_history, record
 from bufpool_workers.counters.node_file import read_nodes
 from bufpool_workers.counters.report import Report, make_report
 from bufpool_workers.counters.snapshot import Snapshot, read_directory, read_files
+from bufpool_workers.errors import MetricsError
 from bufpool_workers.pool_stats import LEVELS, PoolStats
 
 logger = logging.getLogger(__name__)
@@ -56,6 +59,8 @@ class Collector(MultiProcessCollector):
         self._moments = count(1)
         self._lock = Lock()
         self._last: _Reading | None = None
+        self._sample_at = 0.0
+        self._is_history_lost = False
         super().__init__(registry, path)  # type: ignore[no-untyped-call]  # it ships no types
 
     @staticmethod
@@ -69,7 +74,17 @@ class Collector(MultiProcessCollector):
 
     def report(self) -> Report:
         """Describe the node as it is at this moment, by the same numbers as a scrape."""
-        return self._read().report
+        report = self._read().report
+        return replace(report, history=read_history(self._path, now=report.unix_seconds))
+
+    def sample(self) -> None:
+        """Keep the history of the directory, where nobody asks for anything either."""
+        if time.time() < self._sample_at:
+            return
+        try:
+            self._read()
+        except MetricsError as error:
+            logger.debug("bufpool: nothing sampled: %s", error)
 
     def _read(self) -> _Reading:
         asked = next(self._moments)
@@ -81,7 +96,25 @@ class Collector(MultiProcessCollector):
                 report = make_report(snapshot, catalog=self._catalog, nodes=nodes)
                 metrics = [*_to_metrics(snapshot, accumulate=True), *self._derive(report)]
                 self._last = _Reading(began, metrics, report)
+                self._record(report)
             return self._last
+
+    def _record(self, report: Report) -> None:
+        """Write a sample for the history, if it is time; where it can't be, there is no history."""
+        if report.unix_seconds < self._sample_at or not report.pools:
+            return
+        self._sample_at = report.unix_seconds + INTERVAL_SECONDS / 2
+        total = report.total
+        sample = Sample(report.unix_seconds, total.gets, total.hits, total.held_bytes)
+        try:
+            record(self._path, sample, lambda name: getattr(total, name))
+        except (OSError, DamagedFileError) as error:
+            self._name_history(str(error))
+
+    def _name_history(self, reason: str) -> None:
+        if not self._is_history_lost:
+            logger.info("bufpool: the last hour's history is not kept: %s", reason)
+        self._is_history_lost = True
 
     def _snapshot(self) -> Snapshot:
         """Compact, then read; a compaction that fails is logged and changes no number."""

@@ -5,11 +5,12 @@ import logging
 import os
 import socket
 import ssl
-from collections.abc import Iterable, Mapping
-from threading import Thread
+from collections.abc import Callable, Iterable, Mapping
+from threading import Event, Thread
 from types import MappingProxyType
 from typing import Any, Final, Self
 
+from bufpool_workers.counters.history import INTERVAL_SECONDS
 from bufpool_workers.errors import MetricsError
 from bufpool_workers.metrics.apps import WSGIApp
 from bufpool_workers.metrics.bounded_server import BoundedServer, is_loopback
@@ -54,8 +55,9 @@ class Endpoint:
     `url` is its address, for people to click.
     """
 
-    def __init__(self, server: BoundedServer, *, url: str) -> None:
+    def __init__(self, server: BoundedServer, *, url: str, ended: Event | None = None) -> None:
         self.url = url
+        self._ended = ended or Event()
         self._server = server
         self._pid = os.getpid()
 
@@ -89,8 +91,13 @@ class Endpoint:
         if is_loopback(str(server.server_address[0])):
             server.app = check_host(app, hosts=hosts)
         Thread(target=server.serve_forever, name="bufpool-metrics", daemon=True).start()
+        ended = Event()
+        sample = getattr(app, "sample", None)
+        if sample is not None:
+            arguments = sample, ended
+            Thread(target=_sample, args=arguments, name="bufpool-history", daemon=True).start()
         scheme = "https" if tls else "http"
-        return cls(server, url=f"{scheme}://{_address(host, server.server_port)}/")
+        return cls(server, url=f"{scheme}://{_address(host, server.server_port)}/", ended=ended)
 
     @property
     def port(self) -> int:
@@ -100,8 +107,15 @@ class Endpoint:
     def close(self) -> None:
         """Stop listening, and end all connections. A forked child has none of them."""
         if self._pid == os.getpid():
+            self._ended.set()
             self._server.shutdown()
             self._server.server_close()
+
+
+def _sample(sample: Callable[[], None], ended: Event) -> None:
+    """Keep the history of the directory, until the endpoint is closed."""
+    while not ended.wait(INTERVAL_SECONDS):
+        sample()
 
 
 def _tls_context(

@@ -3,6 +3,8 @@ import json
 import logging
 import socket
 import ssl
+import threading
+import time
 import urllib.error
 import urllib.request
 from wsgiref.util import setup_testing_defaults
@@ -10,8 +12,9 @@ from wsgiref.validate import validator
 
 import pytest
 
+from bufpool_workers.counters.history import read_history
 from bufpool_workers.errors import MetricsError
-from bufpool_workers.metrics import Endpoint, asgi_app, serve, wsgi_app
+from bufpool_workers.metrics import Endpoint, asgi_app, serve, server, wsgi_app
 from tests.support.forked import check_forked
 from tests.support.waiting import wait_until
 
@@ -274,3 +277,35 @@ def test_address_that_is_not_available_is_named_as_it_was_given(endpoint, tmp_pa
         serve(app, port=0, host="192.0.2.1", given=given)
     with pytest.raises(MetricsError, match=r"^metrics endpoint 192"):
         serve(app, port=0, host="192.0.2.1")
+
+
+def test_the_history_is_sampled_while_nobody_asks_and_shared(workers, tmp_path, monkeypatch):
+    monkeypatch.setattr(server, "INTERVAL_SECONDS", 0.01)
+    workers.count(gets=3)
+    endpoints = [serve(wsgi_app(tmp_path), port=0) for _ in range(2)]
+    try:
+        wait_until(lambda: (tmp_path / ".bufpool-history").exists(), what="a history")
+        wait_until(lambda: read_history(tmp_path, now=time.time()), what="a sample")
+        told = [
+            json.loads(urllib.request.urlopen(f"{each.url}status.json").read())["history"]  # noqa: S310 - loopback
+            for each in endpoints
+        ]
+    finally:
+        for each in endpoints:
+            each.close()
+    assert told[0] == told[1]
+    assert [sample[1] for sample in told[0]["samples"]] == [3]
+    wait_until(
+        lambda: "bufpool-history" not in {thread.name for thread in threading.enumerate()},
+        what="the end of the threads",
+    )
+
+
+def test_a_history_that_can_not_be_kept_costs_nothing_else(workers, tmp_path, caplog):
+    (tmp_path / ".bufpool-history").mkdir()
+    workers.count(gets=3)
+    app = wsgi_app(tmp_path)
+    with caplog.at_level(logging.INFO):
+        assert "bufpool_gets_total" in get_wsgi(app, "/metrics")[2]
+        assert json.loads(get_wsgi(app, "/status.json")[2])["history"] is None
+    assert len([text for text in caplog.messages if "history is not kept" in text]) == 1

@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from bufpool_workers.counters.history import History, Sample
 from bufpool_workers.counters.node_file import NodeInfo
 from bufpool_workers.counters.report import EscapePlace, ProcessReport, Report
 from bufpool_workers.metrics.page import status as statuspage
@@ -161,3 +162,36 @@ def test_a_page_of_several_nodes_names_them_all():
 
 def test_a_page_without_a_node_says_so():
     assert "No main process says who it is" in read().text
+
+
+def past(**last_seen):
+    samples = tuple(Sample(1.8e9 - 60 * n, 100 - n, 90 - n, 4096 * n) for n in range(5, 0, -1))
+    return History(began=1.8e9 - 7200, samples=samples, last_seen=last_seen)
+
+
+def test_rates_of_the_last_minutes_stand_beside_the_totals():
+    pool = PoolStats.of_sizes({"4kb": PoolStats(gets=395, hits=235)})
+    text = " ".join(read(history=past(), pools={"regular": pool}).text.split())
+    assert "Gets 1 / s last 5 min 0 s; 395 so far" in text
+    assert "Hit rate 50 % last 5 min 0 s; 59.5 % in all" in text
+
+
+def test_the_last_hour_is_drawn_where_it_was_sampled():
+    drawn = [name for name in read(history=past()).attributes["class"] if "spark" in name]
+    assert drawn == ["spark use", "spark rate", "spark use"]
+    assert "spark" not in " ".join(read().attributes["class"])
+
+
+def test_a_problem_that_has_not_come_back_is_earlier():
+    pools = {"regular": PoolStats.of_sizes({"4kb": PoolStats(escapes=3, reclaims=2)})}
+    seen = past(escapes=1.8e9 - 60, reclaims=1.8e9 - 4000)
+    text = " ".join(read(history=seen, pools=pools).text.split())
+    now, _, earlier = text.partition("Earlier, and not in the last hour: 1")
+    assert "Views that outlived their buffer: 3. Last seen 1 min 0 s ago." in now
+    assert "Buffers dropped, or still held when their task ended: 2. Last seen 1 h 6 min" in earlier
+
+
+def test_a_node_whose_problems_are_all_past_needs_no_attention():
+    pools = {"regular": PoolStats.of_sizes({"4kb": PoolStats(escapes=3)})}
+    text = " ".join(read(history=past(), pools=pools).text.split())
+    assert "What needs attention Nothing. Earlier" in text

@@ -1,11 +1,16 @@
 """The status page in a real Chromium: without scripts, renewing itself, for every kind of user."""
 
+import os
 import re
+import time
 from contextlib import contextmanager
 
 import pytest
 
+from bufpool_workers import Settings
 from bufpool_workers.counters.catalog import Catalog
+from bufpool_workers.counters.history import Sample, record
+from bufpool_workers.counters.node_file import NodeInfo, publish
 from bufpool_workers.metrics import Endpoint, wsgi_app
 from bufpool_workers.pool_stats import FIELDS
 from tests.support.browser import chromium
@@ -64,6 +69,29 @@ class Node:
         self.set(pool="secure", gets=10, puts=9, hits=10, idle=15, held_bytes=65536)
         self.set(escapes=3, reclaims=2)
         self.file.count_escape(pool="regular", place="/srv/shop/a/long/way/down/images.py:118")
+        self.remember()
+
+    def remember(self):
+        """Write an hour of history, with reclaims that are over, and who the node is."""
+        now = time.time()
+        for n in range(239, 0, -1):
+            at, more = now - 15 * n, 1e6 - 4000 * n
+            sample = Sample(at, 10 * more, 9 * more - 100 * (n % 40) ** 2, 1e7 + 1e5 * (n % 60))
+            counts = {"escapes": 3 if n < 20 else 0, "reclaims": 2 if n < 238 else 0}
+            record(self.directory, sample, lambda name, counts=counts: counts.get(name, 0))
+        publish(
+            self.directory,
+            NodeInfo(
+                node="celery@worker-1.example.org",
+                host="rack-3.example.org",
+                app="shop",
+                pid=os.getpid(),
+                started=now - 12345,
+                software={"bufpool_workers": "0.1.0", "python": "3.11.7", "celery": "5.7.0"},
+                settings=Settings().in_force(),
+                changed=("bufpool_metrics_port",),
+            ),
+        )
 
     def close(self):
         self._endpoint.close()
@@ -147,7 +175,7 @@ def test_renewal_leaves_focus_scrolling_and_opened_details_as_they_are(page, nod
     node.set(gets=1)
     tab = page(stepped=True, width=400)
     tab.execute_script(
-        "document.querySelector('details').open = true;"
+        "document.querySelector('footer details').open = true;"
         "window.region = document.querySelector('#pools .scroll');"
         "region.focus(); region.scrollLeft = 120;"
     )
@@ -157,7 +185,7 @@ def test_renewal_leaves_focus_scrolling_and_opened_details_as_they_are(page, nod
     left, focused, opened = tab.execute_script(
         "const region = document.querySelector('#pools .scroll');"
         "return [region.scrollLeft, document.activeElement === region && region === window.region,"
-        " document.querySelector('details').open]"
+        " document.querySelector('footer details').open]"
     )
     assert (left, focused, opened) == (120, True, True)
 

@@ -73,7 +73,10 @@ def close_metric_files() -> None:
 
 
 def names(directory: Path) -> set[str]:
-    return {path.name for path in directory.iterdir()} - {".bufpool-compact.lock"}
+    return {path.name for path in directory.iterdir()} - {
+        ".bufpool-compact.lock",
+        ".bufpool-history",
+    }
 
 
 def killed_at(step: int, work) -> bool:

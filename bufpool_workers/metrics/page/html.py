@@ -11,6 +11,7 @@ Row = Sequence[Content | Sequence[Content]]
 
 HIDDEN: Final = {"aria-hidden": "true", "focusable": "false"}
 _BAR_HEIGHT: Final = 8
+_SPARK_HEIGHT: Final = 16
 
 
 def element(tag: str, *content: Content, **attributes: str | bool) -> Element:
@@ -46,6 +47,28 @@ def bar(*parts: tuple[str, float]) -> Element:
         box = {"x": f"{x:g}", "width": f"{width:g}", "height": str(_BAR_HEIGHT)}
         drawn.append(element("rect", class_=class_, **box))
         x += width
+    return drawn
+
+
+def spark(values: Sequence[float | None], *, class_: str) -> Element:
+    """Draw a line of values from their least to their largest, with gaps where there are none."""
+    drawn = element("svg", class_=f"spark {class_}", preserveAspectRatio="none")
+    drawn.set("viewBox", f"0 0 {max(len(values) - 1, 1)} {_SPARK_HEIGHT}")
+    for name, of in HIDDEN.items():
+        drawn.set(name, of)
+    known = [value for value in values if value is not None]
+    least, most = min(known, default=0.0), max(known, default=0.0)
+    scale = (_SPARK_HEIGHT - 2) / (most - least) if most > least else 0.0
+    lines: list[list[str]] = [[]]
+    for x, value in enumerate(values):
+        if value is None:
+            lines.append([])
+        else:
+            lines[-1].append(f"{x},{_SPARK_HEIGHT - 1 - (value - least) * scale:.2f}")
+    for points in filter(None, lines):
+        last = points[-1].partition(",")
+        ends = [*points, f"{int(last[0]) + 0.5:g},{last[2]}"] if len(points) == 1 else points
+        drawn.append(element("polyline", points=" ".join(ends)))
     return drawn
 
 

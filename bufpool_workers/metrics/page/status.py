@@ -10,8 +10,18 @@ from typing import Final
 from xml.etree.ElementTree import Element
 
 from bufpool_workers.counters.report import ProcessReport, Report
-from bufpool_workers.diagnostics.problems import Problem, find_problems, sentence
-from bufpool_workers.metrics.page.html import Content, Row, bar, element, render, section, table
+from bufpool_workers.diagnostics.problems import Problem, sentence
+from bufpool_workers.diagnostics.trends import Rates, Seen, course, recent_rates, see_problems
+from bufpool_workers.metrics.page.html import (
+    Content,
+    Row,
+    bar,
+    element,
+    render,
+    section,
+    spark,
+    table,
+)
 from bufpool_workers.metrics.page.nodes import name_of, show_nodes
 from bufpool_workers.pool_stats import PROTECTION, TABLE, PoolStats
 from bufpool_workers.units import (
@@ -20,6 +30,7 @@ from bufpool_workers.units import (
     format_count,
     format_label,
     format_percentage,
+    format_rate,
 )
 
 _POOL_HEADS: Final = (
@@ -142,19 +153,23 @@ def _footer() -> Element:
 
 
 def _attention(report: Report) -> Iterator[Element]:
-    found = [
-        element(
-            "li",
-            element("strong", sentence(f"{problem.title}: {format_count(number)}")),
-            " ",
-            *_advice(problem, report),
-        )
-        for problem, number in find_problems(report)
-    ]
+    seen = list(see_problems(report))
+    found = [_problem(each, report) for each in seen if not each.is_past]
     yield element("ul", *found) if found else element("p", "Nothing.")
+    past = [_problem(each, report) for each in seen if each.is_past]
+    if past:
+        title = f"Earlier, and not in the last hour: {len(past)}"
+        yield element("details", element("summary", title), element("ul", *past), id="earlier")
     if report.skipped:
         rows = [(name, reason) for name, reason in report.skipped.items()]
         yield table(caption="Files that could not be read", heads=("File", "Why"), rows=rows)
+
+
+def _problem(seen: Seen, report: Report) -> Element:
+    title = sentence(f"{seen.problem.title}: {format_count(seen.number)}")
+    when = element("span", sentence(seen.when) if seen.when else "", class_="when")
+    advice = _advice(seen.problem, report)
+    return element("li", element("strong", title), " ", when, " ", *advice)
 
 
 def _advice(problem: Problem, report: Report) -> Iterator[Content]:
@@ -173,14 +188,28 @@ def _summary(report: Report) -> Element:
         f"{format_bytes(total.bytes_reused)} reused, {format_bytes(total.bytes_allocated)} mapped"
     )
     level = report.secure_level
+    rates, (gets, hits, memory) = recent_rates(report), course(report)
+    recent = rates.hit_rate if rates else None
+    lines = [
+        [spark(values, class_=of)] if any(v is not None for v in values) else []
+        for values, of in ((gets, "use"), (hits, "rate"), (memory, "use"))
+    ]
     tiles: Sequence[tuple[str, str, str, Sequence[Element]]] = (
         ("Processes", format_count(count), warm if count else "none counts here", ()),
         ("Buffers in use", format_count(total.in_use), held, [_use_bar(total)]),
         (
+            "Gets",
+            format_rate(rates.gets_per_second) if rates else format_count(total.gets),
+            f"{_ago(rates)}; {format_count(total.gets)} so far" if rates else "so far",
+            lines[0],
+        ),
+        (
             "Hit rate",
-            format_percentage(total.hit_rate),
-            f"{format_count(total.gets)} gets so far",
-            [_rate_bar(total.hit_rate)],
+            format_percentage(total.hit_rate if recent is None else recent),
+            f"{format_count(total.gets)} gets so far"
+            if recent is None
+            else f"{_ago(rates)}; {format_percentage(total.hit_rate)} in all",
+            [_rate_bar(total.hit_rate if recent is None else recent), *lines[1]],
         ),
         (
             "Reuse efficiency",
@@ -192,7 +221,7 @@ def _summary(report: Report) -> Element:
             "Memory held",
             format_bytes(total.held_bytes),
             f"{format_bytes(report.locked_bytes)} locked",
-            (),
+            lines[2],
         ),
         (
             "Secure memory",
@@ -214,6 +243,10 @@ def _summary(report: Report) -> Element:
         ),
         class_="tiles",
     )
+
+
+def _ago(rates: Rates | None) -> str:
+    return f"last {format_age(rates.seconds)}" if rates else ""
 
 
 def _pools(report: Report) -> Iterator[Element]:
