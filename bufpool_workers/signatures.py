@@ -31,6 +31,12 @@ def name_of(function: Callable[..., Any]) -> str:
     return name if isinstance(name, str) else type(function).__name__
 
 
+def unwrapped(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the user's own function, below what decorators put around it."""
+    inner: Callable[..., Any] = inspect.unwrap(function)
+    return inner
+
+
 def is_async(function: Callable[..., Any]) -> bool:
     """Return whether calls of a function are awaited; compiled functions and objects count too."""
     return any(

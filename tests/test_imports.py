@@ -52,6 +52,7 @@ BELOW = {
     "_sizes": {"_wrapping", "signatures", "memory", "units"},
     "decorators": {"_opening", "_sizes", "_wrapping", "signatures", "memory", "sealing", "runtime"},
     "testing": {"settings", "runtime"},
+    "futures": {"settings", "signatures", "runtime", "metrics"},
     "redis_store": {"errors"},
     "dramatiq": {"errors", "settings", "sealing", "runtime", "redis_store"},
     "rq": {"errors", "settings", "counters", "sealing", "runtime", "redis_store"},
