@@ -4,7 +4,8 @@ BIN := .venv/bin
 SOURCES := pyproject.toml $(wildcard bufpool_workers/memory/*.p[yx]* bufpool_workers/memory/_core/*.pyx)
 
 .PHONY: help demo test check check-deploy wheels bench bench-go bench-metrics bench-pythons
-.PHONY: bench-instructions neighbours soak storm storm-metrics faults model fuzz leaks debug asan clean
+.PHONY: bench-instructions figures neighbours soak storm storm-metrics faults model fuzz leaks debug
+.PHONY: asan clean
 
 help:
 	@echo "make demo           a real worker with warm pools at work on real files (under two minutes)"
@@ -17,6 +18,7 @@ help:
 	@echo "make bench-metrics  what counting and scraping cost"
 	@echo "make bench-pythons  the core under Python 3.11 to 3.14, as far as they are found"
 	@echo "make bench-instructions  the same by callgrind, where time is too noisy"
+	@echo "make figures        writes the figures of the pages from the recorded run"
 	@echo "make leaks          where secrets show: in memory, cores, the broker; plain, wiped, sealed"
 	@echo "make neighbours     workers beside Flower, New Relic, Sentry, OpenTelemetry, Datadog and others"
 	@echo "make soak           two workers under load and faults for SECONDS=120; nothing may be lost"
@@ -72,6 +74,10 @@ bench-metrics: .venv/.bench
 # needs valgrind
 bench-instructions: .venv/.bench
 	$(BIN)/python -m tests.benchmarks.instructions
+
+# the figures in the pages, from the recorded run
+figures: .venv/.bench
+	$(BIN)/python -m tests.benchmarks.figures
 
 bench-pythons: .venv/.bench
 	$(BIN)/python -m tests.benchmarks pythons --record $(RECORD)/pythons

@@ -3,6 +3,7 @@
 import functools
 import logging
 import os
+import re
 
 import pytest
 from celery import Celery
@@ -43,7 +44,8 @@ def test_tasks_that_need_setup_are_named():
     app = Celery("other", set_as_current=False)
     app.task(bp.sealed("password")(login), name="login", shared=False)
     finding = found(app)["setup"]
-    assert "whose tasks use it (login): its workers pool nothing" in finding.message
+    # tasks that other tests share among all apps may stand beside it
+    assert re.search(r"whose tasks use it \((.+, )?login\b.*\): its workers pool", finding.message)
 
 
 def test_a_plain_app_is_fine(app):

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from bufpool_workers.counters.directory import Directory
 from bufpool_workers.counters.format import Number
 from bufpool_workers.counters.mergedfile import MergedFile
 from bufpool_workers.counters.names import merged_name
@@ -83,7 +84,8 @@ class Scenario:
             ]
             for name, count in counts.items()
         }
-        MergedFile(numbers).replace(self.directory / merged_name("counter"))
+        with Directory(self.directory) as directory:
+            MergedFile(numbers).replace(directory, merged_name("counter"))
 
     def broken(self):
         node = SimpleNamespace(metrics=self.directory, gave_up=0, worker=self.worker)
