@@ -55,7 +55,8 @@ BELOW = {
     "futures": {"settings", "signatures", "runtime", "metrics"},
     "redis_store": {"errors"},
     "dramatiq": {"errors", "settings", "sealing", "runtime", "redis_store"},
-    "rq": {"errors", "settings", "counters", "sealing", "runtime", "redis_store"},
+    "rq": {"errors", "settings", "sealing", "runtime", "redis_store"},
+    "huey": {"errors", "settings", "sealing", "runtime", "redis_store"},
 }
 
 
@@ -89,7 +90,7 @@ def test_memory_and_metrics_know_nothing_of_celery(room):
         assert "from celery" not in text
 
 
-ADAPTERS = ("dramatiq", "rq")
+ADAPTERS = ("dramatiq", "rq", "huey")
 FOREIGN = ("celery", "kombu", "redis", "prometheus_client", "cryptography")
 
 

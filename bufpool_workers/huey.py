@@ -1,0 +1,180 @@
+"""Huey: `setup(huey, {"warm": {"regular": {"1MiB": 4}}})`, and `huey_consumer` as it is."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
+from typing import Any
+from uuid import uuid4
+from weakref import WeakKeyDictionary
+
+from bufpool_workers.errors import BufpoolError, ReplayStoreError
+from bufpool_workers.runtime import Job, PlainHost, current_job, current_runtime, startup
+from bufpool_workers.sealing.calls import CallCheck
+from bufpool_workers.sealing.parameters import called_parameters, innermost, is_any_recorded
+from bufpool_workers.settings import Settings
+
+try:
+    from huey import Huey
+    from huey.api import Task
+    from huey.constants import WORKER_PROCESS
+    from huey.registry import Message
+except ModuleNotFoundError as error:
+    if error.name != "huey":
+        raise
+    raise ModuleNotFoundError(
+        "bufpool_workers.huey needs Huey: pip install 'bufpool-workers[huey]'", name="huey"
+    ) from None
+
+__all__ = ["setup"]
+
+
+def setup(huey: Huey, settings: Settings | Mapping[str, Any] | None = None) -> None:
+    """Wire warm pools into the consumer of `huey`, and refuse to store a plain secret.
+
+    `settings` is a mapping of names with or without `bufpool_`, or `Settings`; without one those
+    of the environment count (BUFPOOL_WARM). The metrics of prometheus_client count in the scrape
+    wherever they are made. Calling it again changes nothing. Raises SettingsError that lists
+    everything that is wrong, and TypeError for what is no Huey.
+    """
+    if not isinstance(huey, Huey):
+        raise TypeError(f"setup needs a Huey instance, not {type(huey).__name__}")
+    hosts = current_runtime().hosts
+    if any(isinstance(host, HueyHost) and host.huey is huey for host in hosts):
+        return
+    host = HueyHost(huey, settings)
+    current_runtime().add_host(host)
+    # on the instance, before which nothing of Huey's stands
+    huey.serialize_task = functools.partial(host.serialize, huey.serialize_task)
+    huey.create_consumer = functools.partial(host.create_consumer, huey.create_consumer)
+    huey.on_startup("bufpool")(current_runtime().start_process)
+    huey.on_shutdown("bufpool")(host.end_worker)
+    huey.pre_execute("bufpool")(host.begin)
+    huey.post_execute("bufpool")(host.end)
+
+
+class HueyHost(PlainHost):
+    """A Huey instance as a host of this process's runtime."""
+
+    def __init__(self, huey: Huey, settings: Settings | Mapping[str, Any] | None) -> None:
+        super().__init__(f"the Huey {huey.name!r}", settings)
+        self.huey = huey
+        self._functions: WeakKeyDictionary[type[Task], Any] = WeakKeyDictionary()
+        self._main = 0
+
+    def called_job(self, function: Callable[..., Any]) -> Job | None:
+        """Return a job for a function that runs because it was called, as by `call_local`."""
+        for name, cls in self.huey._registry._registry.items():  # noqa: SLF001 - there is no other list
+            if innermost(self._function(cls)) is function:
+                return Job(str(uuid4()), name, function)
+        return None
+
+    # messages
+
+    def serialize(self, make: Callable[[Task], bytes], task: Task) -> bytes:
+        """Make a task's message, unless it has a sealed argument that is not sealed."""
+        if is_any_recorded():
+            message = self.huey._registry.create_message(task)  # noqa: SLF001 - as `make` does
+            looked = _MessageCheck(self._name(type(task)), self._parameters).look(message)
+            task.args, task.kwargs = looked.args, looked.kwargs  # iterators became lists
+        return make(task)
+
+    def _parameters(self, name: str) -> Sequence[Any]:
+        cls = self.huey._registry._registry.get(name)  # noqa: SLF001 - raises nothing
+        return () if cls is None else called_parameters(self._function(cls))
+
+    def _name(self, cls: type[Task]) -> str:
+        return str(self.huey._registry.task_to_string(cls))  # noqa: SLF001 - tasks have no such name
+
+    def _function(self, cls: type[Task]) -> Any:
+        """Return the function that Huey made a class of, which only its method knows."""
+        if cls not in self._functions:
+            self._functions[cls] = inspect.getclosurevars(cls.execute).nonlocals.get("func")
+        return self._functions[cls]
+
+    # jobs
+
+    def begin(self, task: Task) -> None:
+        """Begin a job."""
+        job = Job(task.id, self._name(type(task)), innermost(self._function(type(task))))
+        job.note_use = self._note_use
+        job.give_up = functools.partial(setattr, task, "retries", 0)
+        # immediate mode: a task that another one calls
+        current_runtime().begin_job(job, nested=self.huey.immediate and current_job() is not None)
+
+    def end(self, task: Task, task_value: Any, exception: Any) -> None:  # noqa: ARG002 - Huey's signature
+        """End the job: take back what it still holds."""
+        job = current_job()
+        if job is not None and job.id == task.id:
+            current_runtime().end_job(job)
+
+    def _note_use(self, key: str, holder: str, seconds: int) -> bool:
+        from bufpool_workers import redis_store  # noqa: PLC0415 - not in producers
+
+        client = getattr(self.huey.storage, "conn", None)
+        if client is None or not hasattr(client, "execute_command"):
+            raise ReplayStoreError(
+                "single-use tokens need a Huey on Redis, or a Redis that bufpool_single_use_url "
+                "names"
+            )
+        return redis_store.note_use(client, f"huey.{self.huey.name}:{key}", holder, seconds)
+
+    # processes
+
+    def create_consumer(self, make: Callable[..., Any], **options: Any) -> Any:
+        """Prepare the node in the consumer's main process, before it has workers."""
+        runtime, self._main = current_runtime(), os.getpid()
+        has_processes = options.get("worker_type") == WORKER_PROCESS
+        try:
+            settings = runtime.settings
+            if runtime.directory.path is None:
+                runtime.join_node(private=True)
+            runtime.load_late_imports()
+            if settings.private_keys:
+                from bufpool_workers import redis_store  # noqa: F401, PLC0415 - not under a signal
+            runtime.check_warm(processes=options.get("workers", 1) if has_processes else 1)
+            name = f"huey-{self.huey.name}@{os.uname().nodename}"
+            runtime.start_node(node=name, app=self.huey.name, software={"huey": version("huey")})
+            startup.check(settings)
+            endpoint = None if settings.metrics_port is None else runtime.serve_metrics()
+        except BufpoolError as error:
+            raise SystemExit(f"Error: {error}") from None
+        if has_processes:
+            runtime.keep_keys_out()
+        runtime.share_metrics()
+        consumer = make(**options)
+        consumer.run = functools.partial(self._run, consumer.run, endpoint)
+        return consumer
+
+    def _run(self, run: Callable[[], None], endpoint: Any) -> None:
+        try:
+            run()
+        finally:
+            current_runtime().log_totals()
+            current_runtime().stop_process()
+            if endpoint is not None:
+                endpoint.close()
+
+    def end_worker(self) -> None:
+        """Close the pools of a worker that is a process; those of threads go on in others."""
+        if os.getpid() != self._main:
+            current_runtime().stop_process()
+
+
+class _MessageCheck(CallCheck):
+    """Checks a message, and those that it carries: pipelines, error handlers, chords.
+
+    A pipeline adds a result after a task's own arguments, which leaves their places as they are.
+    """
+
+    def __init__(self, where: str, parameters: Callable[[str], Sequence[Any]]) -> None:
+        super().__init__(where, key="name", parameters=parameters)
+
+    def look(self, value: Any, context: Any = None) -> Any:
+        """Look at a value; at a message by the names of its fields."""
+        if isinstance(value, Message):
+            return Message(**super().look(value._asdict(), context))
+        return super().look(value, context)
