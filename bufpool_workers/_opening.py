@@ -93,6 +93,9 @@ def _open(token: Any, job: Job, name: str, opened: list[memory.Buffer]) -> memor
     `opened` gets it at once, so that the caller gives all back that were opened before an error.
     """
     runtime = current_runtime()
+    if runtime.open_plain is not None and (plain := runtime.open_plain(token)) is not None:
+        opened.append(plain)
+        return plain
     store = runtime.use_store(job)
     use = functools.partial(claim, store=store, holder=job.id) if store else None
     try:
@@ -109,7 +112,10 @@ def _open(token: Any, job: Job, name: str, opened: list[memory.Buffer]) -> memor
 
 def _running_job(inner: Callable[..., Any]) -> Job:
     """Return the job that runs `inner`: tokens are bound to its name."""
-    job = current_runtime().job_of(inner)
+    runtime = current_runtime()
+    job = runtime.job_of(inner)
+    if job is None and runtime.open_plain is not None:
+        return Job(id="", name=name_of(inner))
     if job is None:
         raise TypeError(
             f"{name_of(inner)}: sealed arguments are opened for a task: call the task itself, "

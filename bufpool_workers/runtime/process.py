@@ -22,7 +22,7 @@ from bufpool_workers.errors import (
     SecureLevelUnmet,
     SettingsError,
 )
-from bufpool_workers.memory import BufferPool, Pools, _core, load_keystream
+from bufpool_workers.memory import Buffer, BufferPool, Pools, _core, load_keystream
 from bufpool_workers.runtime import warmup
 from bufpool_workers.runtime.counting import CounterBinding
 from bufpool_workers.runtime.directory import MetricsDirectory
@@ -72,6 +72,9 @@ class Runtime:
     Settings are read when they are first used, and kept: they are the first host's, and a second
     host with other ones is an error. The metrics directory is chosen once. Pools, counter file and
     keys are made at their first use, and again in the child of a fork.
+
+    `test_keys` and `open_plain` are for `bufpool_workers.testing`: keys in memory with their public
+    key's text, and what makes the buffer of a plain value that stands where a token should.
     """
 
     def __init__(self) -> None:
@@ -88,6 +91,8 @@ class Runtime:
         self.directory = MetricsDirectory()
         self._has_joined = False
         self.compacts = True  # False where a main process does it for its many short children
+        self.test_keys: tuple[Keyring, str] | None = None
+        self.open_plain: Callable[[object], Buffer | None] | None = None
         self._begin_in_child()
 
     def _begin_in_child(self) -> None:
@@ -252,9 +257,17 @@ class Runtime:
 
         Raises KeyFileError if one can't be used.
         """
+        if self.test_keys is not None:
+            return self.test_keys[0]
         if self._keyring is None:
             self._keyring = self._load_keys(self.settings.private_keys)
         return self._keyring
+
+    def public_key_for(self, task: Any) -> str | None:
+        """Return the public key that secrets are sealed to for a task, or for a task's name."""
+        if self.test_keys is not None:
+            return self.test_keys[1]
+        return self.settings_for(task).public_key
 
     def result_keyring(self, settings: Settings) -> Keyring:
         """Return the private keys of these settings that open results; the first use loads them.

@@ -20,7 +20,7 @@ from bufpool_workers.errors import (
 from bufpool_workers.memory import Buffer
 from bufpool_workers.sealing.buffers import Acquire, wipe
 from bufpool_workers.sealing.hpke import AES_256_GCM, KeyPair
-from bufpool_workers.sealing.keys import PublicKey, key_id, read_private
+from bufpool_workers.sealing.keys import PublicKey, key_id, new_pair, public_text, read_private
 from bufpool_workers.sealing.result_token import ResultToken
 from bufpool_workers.sealing.token import ENC_BYTES, TAG_BYTES, Token
 
@@ -51,9 +51,21 @@ class Keyring:
         acquire: Acquire = memory.secure_buffer,
         read_with: Acquire | None = None,
     ) -> None:
-        pairs = [read_private(path, acquire=read_with or acquire) for path in paths]
+        self._hold(
+            [read_private(path, acquire=read_with or acquire) for path in paths], acquire=acquire
+        )
+
+    def _hold(self, pairs: Iterable[KeyPair], *, acquire: Acquire) -> None:
         self._keys = {key_id(pair.public): pair for pair in pairs}
         self._acquire = acquire
+
+    @classmethod
+    def in_memory(cls) -> tuple[Keyring, str]:
+        """Return a keyring with a new key that lies in memory only, and its public key's text."""
+        pair = new_pair()
+        keyring = cls.__new__(cls)
+        keyring._hold([pair], acquire=memory.secure_buffer)  # noqa: SLF001 - its own
+        return keyring, public_text(pair)
 
     def __repr__(self) -> str:
         return f"<Keyring {', '.join(self._keys) or 'empty'}>"

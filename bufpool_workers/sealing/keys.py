@@ -73,9 +73,20 @@ def generate_key(path: str | os.PathLike[str]) -> str:
     return _PUBLIC + private.public_key().public_bytes_raw().hex()
 
 
+def new_pair() -> KeyPair:
+    """Make a key pair that lies in memory only."""
+    private = X25519PrivateKey.generate()
+    return KeyPair(private, private.public_key().public_bytes_raw())
+
+
+def public_text(pair: KeyPair) -> str:
+    """Return the text of a pair's public key."""
+    return _PUBLIC + pair.public.hex()
+
+
 def public_of(source: str | os.PathLike[str], *, acquire: Acquire = memory.secure_buffer) -> str:
     """Return the public key's text of the private key that `source` names as in `read_private`."""
-    return _PUBLIC + read_private(source, acquire=acquire).public.hex()
+    return public_text(read_private(source, acquire=acquire))
 
 
 def read_public(source: str | os.PathLike[str]) -> PublicKey:

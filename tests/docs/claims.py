@@ -22,6 +22,10 @@ CLAIMS = {
         f"{README}::test_sealed_login_from_key_to_answer"
     ),
     ("Handle credentials end to end", "python"): f"{README}::test_sealed_login_from_key_to_answer",
+    (
+        "Test sealed tasks",
+        "python",
+    ): "tests/docs/test_users_suite.py::test_suite_of_the_page_passes",
     ("Return a secret", "python"): f"{README}::test_minted_key_reaches_its_caller_sealed",
     ("Seal from another language", "python"): (
         f"{README}::test_secret_sealed_without_our_code_opens"
