@@ -9,6 +9,7 @@ SOURCES := pyproject.toml $(wildcard bufpool_workers/memory/*.p[yx]* bufpool_wor
 
 help:
 	@echo "make demo           a real worker with warm pools at work on real files (under two minutes)"
+	@echo "make demo HOST=rq   on another job system (dramatiq, rq, huey)"
 	@echo "make test           the tests; ONLY=\"tests/memory -k fork\" for some"
 	@echo "make check          lint, types, spelling, workflows"
 	@echo "make check-deploy   deploy/: linters, and each step of it that needs no Docker"
@@ -33,8 +34,10 @@ help:
 	@echo
 	@echo "PYTHON=python3.12 names another Python; APT=1 lets root install missing Debian packages."
 
-demo: .venv/.demo
-	$(BIN)/python -m tasks.demo
+comma := ,
+
+demo: .venv/.demo$(addprefix $(comma),$(HOST))
+	$(BIN)/python -m tasks.demo $(HOST)
 
 test: .venv/.test
 	@.ci/prometheus
