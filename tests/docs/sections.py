@@ -1,7 +1,7 @@
 """Runs the blocks of one section as a reader does who copies one after the other.
 
-- `python`: a block that begins with `# path.py` is written there and imported; the others are one
-  script, in their order. Warnings are errors.
+- `python`: a block that begins with `# path.py` is written there and imported; others are run, and
+  those that follow each other are one script. Warnings are errors.
 - `pycon`: a session, held by doctest with `...` for what varies.
 - `console`: each `$ command` is run by sh, and what stands below it is what it prints: numbers may
   differ, and `...` is anything. `celery ... worker ... &` starts a worker that is ready.
@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable, Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,9 +30,11 @@ import yaml
 
 from tests.support.checkout import CHECKOUT
 from tests.support.pages import Block
+from tests.support.ports import free_port
 
 BIN = Path(sys.executable).parent
 DRAWINGS = {"text"}
+METRICS_PORT = "9464"  # as the pages have it; each section gets a free one
 _READERS: dict[str, Callable[[str], object]] = {
     "json": json.loads,
     "yaml": lambda text: list(yaml.safe_load_all(text)),
@@ -55,29 +58,31 @@ class Section:
     def __init__(
         self, blocks: list[Block], folder: Path, *, env: dict[str, str], start_worker: StartWorker
     ) -> None:
-        self._blocks, self._folder, self._start_worker = blocks, folder, start_worker
+        port = str(free_port())
+        self._blocks = [b._replace(text=b.text.replace(METRICS_PORT, port)) for b in blocks]
+        self._folder, self._start_worker = folder, start_worker
         self._env = os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}"} | env
 
     def run(self) -> None:
-        """Write the files, then run the rest in the order of the languages' list."""
-        loose = []
-        for block in self._blocks:
-            if block.file_name:
-                block.write(self._folder)
-            else:
-                loose.append(block)
-        for block in self._blocks:
-            if block.file_name and block.language == "python":
-                self._python(f"import {module_name(block.file_name)}")
-            elif block.language in _READERS:
-                _READERS[block.language](block.text)
-        if script := "\n".join(b.text for b in loose if b.language == "python"):
-            self._python(script)
-        for block in loose:
-            if block.language == "pycon":
-                run_session(block)
-            elif block.language == "console":
-                self._console(block)
+        """Run all blocks in their order; scripts that follow each other are one script."""
+        for is_script, found in groupby(self._blocks, key=is_loose_python):
+            blocks = list(found)
+            if is_script:
+                self._python("\n".join(block.text for block in blocks))
+            for block in () if is_script else blocks:
+                self._run_block(block)
+
+    def _run_block(self, block: Block) -> None:
+        if block.file_name:
+            block.write(self._folder)
+        if block.language == "python":
+            self._python(f"import {module_name(block.file_name or '')}")
+        elif block.language == "pycon":
+            run_session(block)
+        elif block.language == "console":
+            self._console(block)
+        else:
+            _READERS[block.language](block.text)
 
     def _python(self, code: str) -> None:
         done = subprocess.run(
@@ -121,6 +126,11 @@ class Section:
         flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
         alike = doctest.OutputChecker().check_output(shown, printed, flags)
         assert alike, f"$ {command.line}\nshown:\n{command.output}\nprinted:\n{done.stdout}"
+
+
+def is_loose_python(block: Block) -> bool:
+    """Return whether the block is Python that is pasted, and no file."""
+    return block.language == "python" and block.file_name is None
 
 
 def module_name(path: str) -> str:
