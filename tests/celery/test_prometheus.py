@@ -82,7 +82,7 @@ def test_every_query_of_the_dashboard_and_every_rule_gives_an_answer(start_worke
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("namespace", ["bufpool", GO])
 def test_the_queries_of_the_readme_have_answers(start_worker, tmp_path, namespace):
-    (block,) = blocks_under("Watch it", "promql")
+    (block,) = blocks_under("First queries", "promql")
     queries = block.text.replace("bufpool", namespace).splitlines()
     worker, _, prometheus = start(start_worker, tmp_path, bufpool_metrics_namespace=namespace)
     with prometheus:

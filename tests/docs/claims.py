@@ -7,8 +7,6 @@ may move to another page and keeps its tests.
 README = "tests/docs/test_readme.py"
 DEPLOY = "tests/deploy/test_recipes.py"
 CLAIMS = {
-    ("In your app", "python"): f"{README}::test_its_app_scales_an_image_and_counts_its_zeros",
-    ("In your app", "console"): f"{README}::test_its_app_answers_from_the_shell",
     ("Django", "python"): f"{README}::test_django_app_takes_its_settings",
     (
         "Flask",
@@ -35,14 +33,21 @@ CLAIMS = {
     ),
     ("Compose", "console"): f"{DEPLOY}::test_composes_secrets_are_made_where_it_looks_for_them",
     ("systemd", "console"): f"{DEPLOY}::test_the_broker_s_password_is_never_readable_by_others",
-    ("Commands", "console"): f"{README}::test_its_commands_answer_beside_its_app",
-    ("Size the pools", "console"): f"{README}::test_its_commands_answer_beside_its_app",
-    ("Watch it", "json"): f"{README}::test_log_line_has_the_numbers_that_it_shows",
-    ("Watch it", "promql"): (
+    (
+        "Commands",
+        "console",
+    ): f"{README}::test_its_commands_answer_beside_its_app_and_find_warm_buffers",
+    (
+        "Size the pools",
+        "console",
+    ): f"{README}::test_its_commands_answer_beside_its_app_and_find_warm_buffers",
+    ("Log lines", "json"): f"{README}::test_log_line_has_the_numbers_that_it_shows",
+    ("First queries", "promql"): (
         "tests/celery/test_prometheus.py::test_the_queries_of_the_readme_have_answers"
     ),
 }
 NOT_RUN = {
+    ("Install", "console"): "pip and the index; .ci/wheels installs the wheel",
     ("Docker", "console"): "docker; tests/deploy/build_image.py runs the Dockerfile's steps",
     ("Kubernetes", "console"): "kubectl; tests/deploy reads the manifests",
 }

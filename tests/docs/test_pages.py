@@ -13,7 +13,7 @@ from tests.support.pages import README, Page, read_pages
 
 PAGES = read_pages()
 MOST_LINES = 300
-NO_LIMIT = {"README.md", "CHANGELOG.md", "tests/benchmarks/record/tables.md"}
+NO_LIMIT = {"CHANGELOG.md", "tests/benchmarks/record/tables.md"}
 each_page = pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
 
 
