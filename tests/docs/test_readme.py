@@ -44,7 +44,13 @@ def run_shell(line: str, folder: Path, *, env: Mapping[str, str]) -> CompletedPr
 def test_its_commands_answer_beside_its_app_and_find_warm_buffers(start_worker, tmp_path):
     (app,) = blocks_under("Quick start")
     app._replace(text=app.text.replace(METRICS_PORT, "0")).write(tmp_path)
-    worker = start_worker("shop", folder=tmp_path, arguments=["--concurrency=2"])
+    (directory := tmp_path / "metrics").mkdir()
+    worker = start_worker(
+        "shop",
+        folder=tmp_path,
+        arguments=["--concurrency=2"],
+        env={"PROMETHEUS_MULTIPROC_DIR": str(directory)},
+    )
     (quick_start,) = blocks_under("Quick start", "console")
     for command in read_commands(quick_start)[1:3]:
         run_shell(command.line, tmp_path, env=worker.env)

@@ -32,6 +32,9 @@ def test_section_works_as_it_is_copied(blocks, tmp_path, request):
     if _SERVED.search(asked):
         broker = request.getfixturevalue("redis_server").celery_url()
         env = {"CELERY_BROKER_URL": broker, "CELERY_RESULT_BACKEND": broker}
+    if "worker" in asked:  # without a directory of their own, commands find all workers of the host
+        (tmp_path / "metrics").mkdir()
+        env["PROMETHEUS_MULTIPROC_DIR"] = str(tmp_path / "metrics")
 
     def start_worker(app: str, arguments: list[str]) -> object:
         start = request.getfixturevalue("start_worker")
@@ -42,7 +45,7 @@ def test_section_works_as_it_is_copied(blocks, tmp_path, request):
             broker=broker,
             folder=folder,
             arguments=arguments,
-            env={"BUFPOOL_BROKER_URL": broker},
+            env=env | {"BUFPOOL_BROKER_URL": broker},
         )
 
     Section(blocks, tmp_path, env=env, start_worker=start_worker).run()
