@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from textwrap import wrap
 
 from rich.text import Text
@@ -15,10 +15,15 @@ _STYLES = {"ok": "green", "note": "cyan", "warning": "yellow", "error": "bold re
 _INDENT = 9
 
 
+def worst_first(findings: Iterable[Finding]) -> list[Finding]:
+    """Sort findings by severity; those of the same stay in their order."""
+    return sorted(findings, key=lambda f: SEVERITIES.index(f.severity), reverse=True)
+
+
 def show(findings: Sequence[Finding], *, no_color: bool, show_all: bool) -> None:
-    """Print them, the worst last, each beginning with its level and name; then how many."""
+    """Print them, the worst first, each beginning with its level and name; then how many."""
     console = make_console(no_color=no_color)
-    for finding in sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity)):
+    for finding in worst_first(findings):
         if finding.severity == "ok" and not show_all:
             continue
         first, *rest = _lines(finding, console.width)

@@ -44,7 +44,7 @@ def draw_node(node: Node, *, before: Report | None = None) -> RenderableType:
     if pools.row_count:
         parts += ["", pools]
     if report.processes:
-        parts += ["", _processes(report.processes)]
+        parts += ["", _processes(report.processes, live=before is not None)]
     notes = [
         *(() if before else _problems(report)),
         *_troubles(report),
@@ -111,7 +111,7 @@ def _headline(node: Node) -> Text:
 
 
 _ONCE = ("gets", "misses", "hit_rate", "in_use", "idle", "held")
-_LIVE = ("gets", "gets_s", "misses_s", "hit_rate", "in_use", "held")
+_LIVE = ("gets_s", "hit_rate", "in_use", "misses_s", "held", "gets")  # a narrow one cuts the last
 
 
 def _pools(report: Report, before: Report | None) -> Table:
@@ -163,22 +163,27 @@ def _rates(
     return {name: f"{max(more, 0) / seconds:.1f}" for name, more in pairs.items()}
 
 
-def _processes(processes: tuple[ProcessReport, ...]) -> Table:
-    columns = ("gets", "hit_rate", "in_use", "held", "locked")
-    table = _table("pid", "age", "warm", "secure", numbers=columns)
+_PROCESS = (("pid", "age", "warm", "secure"), ("gets", "hit_rate", "in_use", "held", "locked"))
+_LIVE_PROCESS = (("pid", "warm"), ("hit_rate", "in_use", "held", "gets", "locked", "age", "secure"))
+
+
+def _processes(processes: tuple[ProcessReport, ...], *, live: bool) -> Table:
+    words, numbers = _LIVE_PROCESS if live else _PROCESS
+    table = _table(*words, numbers=numbers)
     for process in sorted(processes, key=lambda process: -process.age_seconds):
         total = process.total
-        table.add_row(
-            str(process.pid),
-            human_age(process.age_seconds),
-            Text("yes") if process.warmed else Text("no", style="yellow"),
-            Text(process.secure_level or "-", style=_level_style(process.secure_level)),
-            str(total.gets),
-            Text(percent(total.hit_rate), style=_rate_style(total.hit_rate)),
-            str(total.in_use),
-            human_bytes(total.held_bytes),
-            human_bytes(process.locked_bytes),
-        )
+        cells: dict[str, str | Text] = {
+            "pid": str(process.pid),
+            "age": human_age(process.age_seconds),
+            "warm": Text("yes") if process.warmed else Text("no", style="yellow"),
+            "secure": Text(process.secure_level or "-", style=_level_style(process.secure_level)),
+            "gets": str(total.gets),
+            "hit_rate": Text(percent(total.hit_rate), style=_rate_style(total.hit_rate)),
+            "in_use": str(total.in_use),
+            "held": human_bytes(total.held_bytes),
+            "locked": human_bytes(process.locked_bytes),
+        }
+        table.add_row(*(cells[name] for name in (*words, *numbers)))
     return table
 
 

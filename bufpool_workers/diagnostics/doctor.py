@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from bufpool_workers.counters import private_directory
 from bufpool_workers.diagnostics.capacity import check_locking, level_when_warm
-from bufpool_workers.diagnostics.finding import Finding, ok
+from bufpool_workers.diagnostics.finding import Finding
 from bufpool_workers.diagnostics.host import check_host
 from bufpool_workers.diagnostics.limits import Process
 from bufpool_workers.diagnostics.node_finder import BrokerError, NodeFinder
@@ -29,7 +29,8 @@ def diagnose(
     nodes, unseen = _nodes(finder)
     process, whose = read_limits(nodes)
     level = secure_level(nodes) or level_when_warm(settings)
-    yield ok("limits", f"limits as seen by {whose}")
+    is_known = any(node.pid == process.pid for node in nodes)
+    yield Finding("ok" if is_known else "note", "limits", f"limits as seen by {whose}")
     yield from check_locking(
         settings,
         level=level,

@@ -37,6 +37,11 @@ class Finding:
         }
 
 
+def unseen(check: str, what: str, where: object) -> Finding:
+    """Return a finding that says what could not be looked at, since a file can't be read."""
+    return Finding("note", check, f"{what} can't be seen from here: {where} can't be read")
+
+
 def ok(check: str, message: str) -> Finding:
     """Return a finding with severity ok."""
     return Finding("ok", check, message)

@@ -10,13 +10,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bufpool_workers import memory
-from bufpool_workers.diagnostics.finding import Finding, ok
+from bufpool_workers.diagnostics.finding import Finding, ok, unseen
 from bufpool_workers.diagnostics.limits import Process
 from bufpool_workers.settings import Settings
-from bufpool_workers.units import MiB
+from bufpool_workers.units import MiB, format_bytes
 
 HUGE_PAGE_BYTES = 2 * MiB  # from here on the pools ask for huge pages
 ROOM_BYTES = 16 * MiB  # some hundred processes' counter files
+_HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+_CORE_PATTERN = Path("/proc/sys/kernel/core_pattern")
+_SWAPS = Path("/proc/swaps")
+_MOUNTS = Path("/proc/self/mounts")
 _TIME_ERROR = 5  # adjtimex(2): the clock is not synchronized
 
 
@@ -37,6 +41,8 @@ def check_huge_pages(settings: Settings, *, text: str | None) -> Finding:
     """Check that large buffers get huge pages; `text` is .../transparent_hugepage/enabled."""
     chosen = re.search(r"\[(\w+)\]", text or "")
     large = [size for size in settings.size_classes if size >= HUGE_PAGE_BYTES]
+    if text is None:
+        return unseen("huge_pages", "whether large buffers get huge pages", _HUGE_PAGES)
     if chosen is None:
         return Finding("note", "huge_pages", "this kernel has no transparent huge pages")
     if chosen[1] == "never" and large:
@@ -50,8 +56,10 @@ def check_huge_pages(settings: Settings, *, text: str | None) -> Finding:
     return ok("huge_pages", f"transparent huge pages: {chosen[1]}")
 
 
-def check_cores(settings: Settings, *, core_bytes: int, pattern: str, level: str) -> Finding:
+def check_cores(settings: Settings, *, core_bytes: int, pattern: str | None, level: str) -> Finding:
     """Check whether a crash writes secrets to a core file; see core(5)."""
+    if pattern is None:
+        return unseen("core_dumps", "where a crash writes cores, and whether", _CORE_PATTERN)
     piped = pattern.startswith("|")  # such a core is written whatever the limit
     if not core_bytes and not piped:
         return ok("core_dumps", "no core is written (RLIMIT_CORE is 0)")
@@ -75,8 +83,10 @@ def check_cores(settings: Settings, *, core_bytes: int, pattern: str, level: str
     )
 
 
-def check_swap(settings: Settings, *, text: str, level: str) -> Finding:
+def check_swap(settings: Settings, *, text: str | None, level: str) -> Finding:
     """Check whether secrets may be swapped; `text` is /proc/swaps."""
+    if text is None:
+        return unseen("swap", "whether there is swap", _SWAPS)
     areas = [line.split()[0] for line in text.splitlines()[1:] if line.split()]
     if not areas:
         return ok("swap", "there is no swap")
@@ -127,17 +137,19 @@ def check_directory(where: Path, *, mounts: str, holds_private: bool = False) ->
     room = os.statvfs(where)
     free_bytes = room.f_bavail * room.f_frsize
     if free_bytes < ROOM_BYTES:
-        yield Finding("error", name, f"{shown}: {free_bytes} bytes are free", "make room")
+        yield Finding("error", name, f"{shown}: {format_bytes(free_bytes)} free", "make room")
     kind = filesystem(where, mounts=mounts)
-    if kind not in {"tmpfs", "ramfs"}:
+    if kind is None:
+        yield unseen(name, f"{shown}: which file system it is on", _MOUNTS)
+    elif kind not in {"tmpfs", "ramfs"}:
         yield Finding(
             "warning",
             name,
-            f"{shown}: on {kind or 'an unknown file system'}, whose writes reach a disk",
+            f"{shown}: on {kind}, whose writes reach a disk",
             "set PROMETHEUS_MULTIPROC_DIR to a directory on tmpfs, such as one in /run",
         )
     else:
-        yield ok(name, f"{shown}: on {kind}, {free_bytes // MiB} MiB free")
+        yield ok(name, f"{shown}: on {kind}, {format_bytes(free_bytes)} free")
 
 
 def filesystem(path: Path, *, mounts: str) -> str | None:
@@ -163,18 +175,17 @@ def check_host(
     if not sys.platform.startswith("linux"):
         yield Finding("note", "host", f"on {sys.platform} there is no /proc to look further")
         return
-    enabled = Path("/sys/kernel/mm/transparent_hugepage/enabled")
-    yield check_huge_pages(settings, text=_read(enabled))
+    yield check_huge_pages(settings, text=_read(_HUGE_PAGES))
     yield check_cores(
         settings,
         core_bytes=process.core_bytes,
-        pattern=_read(Path("/proc/sys/kernel/core_pattern")) or "core",
+        pattern=_read(_CORE_PATTERN),
         level=level,
     )
-    yield check_swap(settings, text=_read(Path("/proc/swaps")) or "", level=level)
+    yield check_swap(settings, text=_read(_SWAPS), level=level)
     if settings.private_keys:
         yield check_clock(state=clock_state())
-    mounts = _read(Path("/proc/self/mounts")) or ""
+    mounts = _read(_MOUNTS) or ""
     yield from check_directory(directory, mounts=mounts, holds_private=holds_private)
 
 

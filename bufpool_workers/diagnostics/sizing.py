@@ -11,25 +11,39 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from math import ceil
 from typing import Any
 
 from bufpool_workers.counters.report import ProcessReport, Report
-from bufpool_workers.diagnostics.finding import Finding, ok
+from bufpool_workers.diagnostics.finding import SEVERITIES, Finding, ok
 from bufpool_workers.pool_stats import KINDS, PoolStats
 from bufpool_workers.settings import MAX_BYTES, WARM, Settings
-from bufpool_workers.units import MiB, format_size, label_bytes
+from bufpool_workers.units import MiB, format_bytes, format_size, label_bytes
 
 ENOUGH_GETS = 1000
 GOOD_RATE = 99.9
 _LARGER = "larger"
 
 
-def check_sizing(reports: Sequence[Report], settings: Settings) -> Iterator[Finding]:
+def check_sizing(reports: Sequence[Report], settings: Settings) -> list[Finding]:
     """Compare each pool's warm levels with its traffic, and suggest others.
 
-    A line to paste is for all pools: an assignment replaces what was set for the other ones.
+    A line to paste is for all pools, since an assignment replaces what was set for the other
+    ones: it comes once, with the worst finding that it is for.
     """
+    findings = list(_check(reports, settings))
+    order = sorted(findings, key=lambda f: SEVERITIES.index(f.severity), reverse=True)
+    first = {f.snippet: f for f in reversed(order)}
+    return [
+        replace(f, snippet="", hint=f"as in {first[f.snippet].check}")
+        if f.snippet and first[f.snippet] is not f
+        else f
+        for f in findings
+    ]
+
+
+def _check(reports: Sequence[Report], settings: Settings) -> Iterator[Finding]:
     processes = [process for report in reports for process in report.processes]
     traffic = {kind: _traffic(reports, kind) for kind in KINDS}
     warm: dict[str, Mapping[int, int]] = {}
@@ -151,7 +165,7 @@ def _check_cap(
         "warning",
         f"limit_{kind}",
         f"{kind}: {_total(sizes).limit_hits} requests met the cap, {format_size(cap)} in each "
-        f"process, and {_bytes(levels)} bytes are to be warm",
+        f"process, and {format_bytes(_bytes(levels))} are to be warm",
         "hold fewer buffers at once, or raise it as far as the memory of all processes allows",
         line,
     )

@@ -8,6 +8,7 @@ import time
 from bufpool_workers import memory
 from bufpool_workers.errors import BufpoolError
 from bufpool_workers.runtime.counting import CounterBinding
+from bufpool_workers.units import format_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -45,15 +46,15 @@ def _warm(pools: memory.Pools, counters: CounterBinding) -> None:
     }
     if warmth.complete:
         logger.info(
-            "bufpool: %(buffers)d buffers, %(bytes)d bytes warm in %(seconds).4f s",
-            numbers,
+            "bufpool: %(buffers)d buffers, %(size)s warm in %(seconds).4f s",
+            numbers | {"size": format_bytes(warmth.nbytes)},
             extra={"bufpool": numbers},
         )
     else:
         logger.warning(
-            "bufpool: %(buffers)d buffers, %(bytes)d bytes warm when bufpool_warm_seconds "
+            "bufpool: %(buffers)d buffers, %(size)s warm when bufpool_warm_seconds "
             "(%(budget)g s) was over; the rest is mapped as tasks ask for it",
-            numbers | {"budget": pools.settings.warm_seconds},
+            numbers | {"size": format_bytes(warmth.nbytes), "budget": pools.settings.warm_seconds},
             extra={"bufpool": numbers},
         )
 
@@ -62,7 +63,7 @@ def trim(pools: memory.Pools) -> None:
     """Return idle memory above the warm levels to the system, and log how much."""
     nbytes = pools.trim()
     logger.info(
-        "bufpool: %d bytes of idle memory given back, as asked",
-        nbytes,
+        "bufpool: %s of idle memory given back, as asked",
+        format_bytes(nbytes),
         extra={"bufpool": {"event": "trimmed", "bytes": nbytes}},
     )

@@ -4,6 +4,7 @@ import celery
 import pytest
 
 from bufpool_workers import KiB, MiB
+from bufpool_workers.units import format_bytes
 from tests.celery.pool_tasks import borrow, numbers
 from tests.support.celery_worker import run
 from tests.support.waiting import wait_until
@@ -15,7 +16,7 @@ WARM = {
 }
 WARM_BYTES = {"regular": 3 * 64 * KiB + 2 * MiB, "secure": 8 * KiB, "random": 4 * KiB}
 IDLE = {"regular": {"64kb": 3, "1mb": 2}, "secure": {"4kb": 2}, "random": {"2kb": 2}}
-WARM_LINE = f"bufpool: 9 buffers, {sum(WARM_BYTES.values())} bytes warm in"
+WARM_LINE = f"bufpool: 9 buffers, {format_bytes(sum(WARM_BYTES.values()))} warm in"
 
 
 def assert_untouched_and_warm(found):

@@ -134,6 +134,19 @@ def test_top_fits_a_small_terminal():
     assert len(lines) < 24  # one more says how it ends
 
 
+def test_top_keeps_what_matters_in_40_columns():
+    (look,) = itertools.islice(top._draw(lambda: [busy_node()]), 1)
+    console = Console(file=io.StringIO(), width=40)
+    console.print(look, crop=True)
+    lines = console.file.getvalue().splitlines()
+    assert max(map(len, lines)) <= 40
+    header, found = row("\n".join(lines), "pool", "size"), row("\n".join(lines), "regular", "4kb")
+    assert header[2:5] == ["gets_s", "hit_rate", "in_use"]
+    assert found[3:5] == ["99.9%", "12"]
+    (process, _) = [line.split() for line in lines if line.startswith("4194303")]
+    assert process[1:4] == ["yes", "99.9%", "72"]
+
+
 def test_first_look_of_top_has_no_rates():
     (look,) = itertools.islice(top._draw(lambda: [node(10)]), 1)
     header, found = row(text_of(look), "pool", "size"), row(text_of(look), "regular", "4kb")

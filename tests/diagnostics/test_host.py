@@ -1,6 +1,7 @@
 """The doctor's checks of a host: this one's real facts, and others' from their files."""
 
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -99,7 +100,26 @@ def test_huge_pages_matter_to_those_who_pool_large_buffers():
     assert host.check_huge_pages(Settings(), text=never).severity == "note"
     assert host.check_huge_pages(Settings(size_classes=(4 * KiB,)), text=never).severity == "ok"
     assert host.check_huge_pages(Settings(), text="always [madvise] never").severity == "ok"
-    assert "no transparent" in host.check_huge_pages(Settings(), text=None).message
+    assert "no transparent" in host.check_huge_pages(Settings(), text="").message
+
+
+@pytest.mark.parametrize(
+    "finding",
+    [
+        host.check_huge_pages(Settings(), text=None),
+        host.check_cores(Settings(), core_bytes=-1, pattern=None, level="plain"),
+        host.check_swap(WITH_KEY, text=None, level="plain"),
+    ],
+    ids=lambda finding: finding.check,
+)
+def test_what_can_not_be_seen_is_said(finding):
+    assert finding.severity == "note"
+    assert re.search(r"can't be seen from here: /(sys|proc)/\S+ can't be read$", finding.message)
+
+
+def test_a_file_system_that_can_not_be_seen_is_said(tmp_path):
+    findings = list(host.check_directory(tmp_path, mounts=""))
+    assert "which file system it is on can't be seen" in findings[-1].message
 
 
 @pytest.mark.parametrize(

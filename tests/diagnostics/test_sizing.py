@@ -135,7 +135,7 @@ def test_a_cap_below_the_suggestion_is_suggested_too():
     )
 
 
-def test_each_line_is_for_all_pools_and_keeps_what_was_set_for_the_others():
+def test_a_line_is_for_all_pools_comes_once_and_keeps_what_was_set_for_the_others():
     settings = Settings.read(
         {
             "bufpool_warm": {"regular": {"1MiB": 2}, "random": {"4KiB": 3}},
@@ -145,10 +145,14 @@ def test_each_line_is_for_all_pools_and_keeps_what_was_set_for_the_others():
     large = numbers(MiB, gets=2000, misses=400, held=6, mapped=6, limit_hits=1)
     small = numbers(4 * KiB, gets=2000, misses=400, held=20, mapped=20, limit_hits=1)
     findings = found(process(**{"1mb": large}), secure(**{"4kb": small}), settings=settings)
-    warm = [pasted(findings[f"sizing_{kind}"]) for kind in ("regular", "secure")]
-    assert warm == 2 * [{"regular": {"1MiB": 6}, "secure": {"4KiB": 20}, "random": {"4KiB": 3}}]
-    caps = [pasted(findings[f"limit_{kind}"]) for kind in ("regular", "secure")]
-    assert caps == 2 * [{"regular": "256MiB", "secure": "8MiB", "random": "1MiB"}]
+    warm = pasted(findings["sizing_regular"])
+    assert warm == {"regular": {"1MiB": 6}, "secure": {"4KiB": 20}, "random": {"4KiB": 3}}
+    caps = pasted(findings["limit_regular"])
+    assert caps == {"regular": "256MiB", "secure": "8MiB", "random": "1MiB"}
+    # each line once, with the worst of those that it is for
+    for check in ("sizing", "limit"):
+        other = findings[f"{check}_secure"]
+        assert (other.snippet, other.hint) == ("", f"as in {check}_regular")
 
 
 def test_requests_above_the_largest_size_are_told_of_with_their_average():

@@ -98,7 +98,7 @@ def test_spawned_child_of_the_django_app_takes_its_settings(start_worker, tmp_pa
         f"CELERY_BUFPOOL_WARM = {warm}\nCELERY_WORKER_POOL_START_METHOD = 'spawn'\n",
     )
     worker = start_worker("shop", folder=tmp_path, arguments=["--concurrency=1"])
-    worker.wait_for_log(r"SpawnPoolWorker-1\] bufpool: 5 buffers, 40960 bytes warm")
+    worker.wait_for_log(r"SpawnPoolWorker-1\] bufpool: 5 buffers, 40 KiB warm")
 
 
 def test_process_of_django_s_that_is_no_worker_takes_its_settings(tmp_path, monkeypatch):

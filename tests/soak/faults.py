@@ -30,7 +30,7 @@ NAMES = (
 )
 TMPFS_BYTES = 8 * 1024 * 1024
 _PAUSE_SECONDS = 1.0
-_BEGUN = r"bytes warm"
+_BEGUN = r"buffers, .* warm (in|when)"
 _LINGER = {"seconds": 6.0}
 
 
