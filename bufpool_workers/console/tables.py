@@ -204,6 +204,40 @@ def _table(*words: str, numbers: Sequence[str]) -> Table:
     return table
 
 
+def draw_nodes(nodes: Sequence[Node]) -> RenderableType:
+    """Draw a line for each node; those of one directory share its numbers, which have a line too.
+
+    `attention` is the number of problems that have come back within the hour.
+    """
+    numbers = ("processes", "warm", "gets", "hit_rate", "in_use", "held", "attention")
+    table = _table("node", "app", "pid", "age", numbers=numbers)
+    for node in nodes:
+        report = node.report
+        total, infos = report.total, report.nodes
+        if len(infos) != 1:
+            infos = ()
+        age = human_age(max(0.0, report.unix_seconds - infos[0].started)) if infos else "-"
+        problems = sum(not seen.is_past for seen in see_problems(report))
+        table.add_row(
+            printable(node.name),
+            printable((infos[0].app or "-") if infos else "-"),
+            str(infos[0].pid) if infos else "-",
+            age,
+            str(len(report.processes)),
+            str(report.warmed_processes),
+            str(total.gets),
+            Text(percent(total.hit_rate), style=_rate_style(total.hit_rate)),
+            str(total.in_use),
+            human_bytes(total.held_bytes),
+            Text(str(problems), style="yellow" if problems else ""),
+        )
+        for info in report.nodes if len(report.nodes) > 1 else ():
+            age = human_age(max(0.0, report.unix_seconds - info.started))
+            cells = (f"  {info.node}", info.app or "-", str(info.pid), age)
+            table.add_row(*map(printable, cells), *("" for _ in numbers))
+    return table
+
+
 def _nodes(report: Report) -> Iterator[str]:
     for info in report.nodes:
         since = datetime.fromtimestamp(info.started, UTC)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,11 +49,24 @@ class NodeFinder:
         directory = self.chosen_directory
         if directory is not None and not self.names:
             return [Node(name=str(directory), report=self._read(directory))]
-        nodes = self._private()
+        nodes = self._private(self.takes)
         missing = [name for name in self.names if name not in {node.name for node in nodes}]
         if missing or not nodes:
             nodes += self.find_elsewhere(missing)
         return nodes
+
+    def find_all(self) -> list[Node]:
+        """Read the numbers of all nodes of this host, whatever their app.
+
+        Those of the directory that was given or is set come first, together. Raises MetricsError
+        where there are none.
+        """
+        directory = self.chosen_directory
+        shared = (
+            [] if directory is None else [Node(name=str(directory), report=self._read(directory))]
+        )
+        nodes = shared + self._private(lambda _: True)
+        return nodes or self.find_elsewhere(())
 
     def find_elsewhere(self, names: Collection[str]) -> list[Node]:
         """Find the nodes that count in no private directory of this host."""
@@ -67,10 +80,10 @@ class NodeFinder:
         """Return whether a node is one of those that are looked for, where none was named."""
         return True
 
-    def _private(self) -> list[Node]:
+    def _private(self, takes: Callable[[private_directory.NodeManifest], bool]) -> list[Node]:
         nodes = []
         for path, manifest in private_directory.discover():
-            if manifest.node in self.names if self.names else self.takes(manifest):
+            if manifest.node in self.names if self.names else takes(manifest):
                 try:
                     report = self._read(path)
                 except MetricsError:

@@ -4,6 +4,8 @@ import json
 import os
 import platform
 import signal
+import subprocess
+import sys
 import urllib.request
 
 import celery
@@ -70,3 +72,17 @@ def test_nodes_of_one_directory_are_told_apart_and_leave_with_their_workers(star
     assert nodes_over_the_broker(first) == {first.node, second.node}
     assert second.stop(signal.SIGTERM) == 0
     assert nodes_over_the_broker(first) == {first.node}
+
+
+def test_status_all_lists_the_nodes_of_this_host(start_worker, tmp_path):
+    env = {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+    private = start_worker("plugin_app:app", arguments=["--concurrency=1"])
+    shared = [
+        start_worker("plugin_app:app", arguments=["--concurrency=1"], env=env) for _ in range(2)
+    ]
+    command = [sys.executable, "-m", "bufpool_workers", "status", "--all", tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    first = [line.split()[0] for line in done.stdout.splitlines()]
+    assert first[:2] == ["node", str(tmp_path)]
+    assert {worker.node for worker in shared} == set(first[2:4])
+    assert private.node in first[4:]

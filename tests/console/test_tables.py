@@ -8,7 +8,8 @@ import pytest
 from rich.console import Console
 
 from bufpool_workers.console import top
-from bufpool_workers.console.tables import draw_node
+from bufpool_workers.console.tables import draw_node, draw_nodes
+from bufpool_workers.counters.node_file import NodeInfo
 from bufpool_workers.diagnostics.nodes import Node
 from bufpool_workers.errors import MetricsError
 from bufpool_workers.metrics import EscapePlace, ProcessReport, Report
@@ -163,3 +164,25 @@ def test_top_continues_while_a_node_restarts():
 def test_top_without_any_node_fails():
     with pytest.raises(MetricsError, match="no node answers"):
         frames(MetricsError("no node answers"))
+
+
+def info(name, pid):
+    return NodeInfo(node=name, host="here", app="shop", pid=pid, started=-60.0)
+
+
+def test_all_nodes_have_a_line_each_and_those_of_a_directory_are_listed_below_it():
+    alone = node(10, escapes=2)
+    alone = dataclasses.replace(
+        alone, report=dataclasses.replace(alone.report, nodes=(info("shop@here", 7),))
+    )
+    shared = node(5)
+    both = (info("mail@here", 8), info("post@here", 9))
+    shared = Node(name="/run/prom", report=dataclasses.replace(shared.report, nodes=both))
+    text = text_of(draw_nodes([shared, alone]))
+    assert row(text, "/run/prom") == [
+        *("/run/prom", "-", "-", "-", "1", "0", "5", "100%", "0", "0B", "1")
+    ]
+    assert row(text, "mail@here") == ["mail@here", "shop", "8", "1min0s"]
+    assert row(text, "post@here") == ["post@here", "shop", "9", "1min0s"]
+    assert row(text, "shop@host")[:5] == ["shop@host", "shop", "7", "1min0s", "1"]
+    assert row(text, "shop@host")[-1] == "2"  # it is not warm, and views escaped

@@ -10,8 +10,9 @@ from bufpool_workers.diagnostics.node_finder import NodeFinder
 
 @click.command()
 @as_json_option
+@click.option("--all", "show_all", is_flag=True, help="List all nodes of this host, a line each.")
 @of_nodes
-def status(host: Host, *, finder: NodeFinder, as_json: bool) -> None:
+def status(host: Host, *, finder: NodeFinder, as_json: bool, show_all: bool) -> None:
     """Show pools and processes, once.
 
     It reads DIR, else the metrics directory that is set (PROMETHEUS_MULTIPROC_DIR,
@@ -20,8 +21,8 @@ def status(host: Host, *, finder: NodeFinder, as_json: bool) -> None:
     app over the broker. Counters are since that directory began, of dead processes too; what is
     in use, idle, held and locked is of living ones.
     """
-    nodes = finder.find()
-    if finder.is_for_every_app:
+    nodes = finder.find_all() if show_all else finder.find()
+    if finder.is_for_every_app and not show_all:
         click.echo(
             "the workers of every app on this host: give -A an app that bufpool_workers.setup was "
             "called with, to see its own",
@@ -30,9 +31,12 @@ def status(host: Host, *, finder: NodeFinder, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({node.name: node.report.as_dict() for node in nodes}, indent=2))
         return
-    from bufpool_workers.console.tables import draw_node, make_console  # noqa: PLC0415 - Rich
+    from bufpool_workers.console.tables import draw_node, draw_nodes, make_console  # noqa: PLC0415 - Rich
 
     console = make_console(no_color=host.no_color)
+    if show_all:
+        console.print(draw_nodes(nodes), crop=False)
+        return
     for number, node in enumerate(nodes):
         if number:
             console.print()
