@@ -1,25 +1,23 @@
 """The build stops with a sentence where it can't compile. pip makes the build's environment."""
 
 import os
+import platform
 import re
 import shutil
 import subprocess
 import sys
+import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
 
-from bufpool_workers.memory import _core, _keystream, _mapping
 from tests.support.checkout import CHECKOUT
 
 
 @pytest.mark.skipif(not (CHECKOUT / "LICENSE").exists(), reason="the sources are not here")
 def test_build_without_a_compiler_names_the_packages(tmp_path):
-    skipped = shutil.ignore_patterns("*.so", "*.c", "__pycache__")
-    for name in ("bufpool_workers", "deploy"):
-        shutil.copytree(CHECKOUT / name, tmp_path / name, ignore=skipped)
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(CHECKOUT / name, tmp_path)
+    sources(tmp_path)
     done = subprocess.run(
         [sys.executable, "-m", "pip", "wheel", "--no-deps", "--wheel-dir", "out", "."],
         cwd=tmp_path,
@@ -34,17 +32,92 @@ def test_build_without_a_compiler_names_the_packages(tmp_path):
     assert "apt-get install gcc libc6-dev python3-dev" in done.stdout + done.stderr
 
 
-@pytest.mark.skipif(shutil.which("readelf") is None, reason="no readelf: apt-get install binutils")
-@pytest.mark.parametrize(
-    "module", [_core, _keystream, _mapping], ids=lambda module: module.__name__
-)
-def test_native_modules_are_hardened(module):
-    def read(option):
-        command = ["readelf", option, "--wide", module.__file__]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+def sources(folder):
+    """Copy what a build needs, without what was built here."""
+    skipped = shutil.ignore_patterns("*.so", "*.c", "__pycache__")
+    for name in ("bufpool_workers", "deploy"):
+        shutil.copytree(CHECKOUT / name, folder / name, ignore=skipped)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(CHECKOUT / name, folder)
 
-    assert "BIND_NOW" in read("--dynamic")
-    assert "GNU_RELRO" in read("--segments")
-    assert "__stack_chk_fail" in read("--dyn-syms")
-    names = re.findall(rb"/[\w./-]+/bufpool_workers/memory", Path(module.__file__).read_bytes())
-    assert not names  # paths of the machine that built it
+
+def read(option, module):
+    command = ["readelf", option, "--wide", module]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.mark.skipif(not (CHECKOUT / "LICENSE").exists(), reason="the sources are not here")
+@pytest.mark.skipif(sys.platform != "linux", reason="other linkers have other flags")
+@pytest.mark.skipif(shutil.which("readelf") is None, reason="no readelf: apt-get install binutils")
+@pytest.mark.timeout(600)
+def test_native_modules_of_a_wheel_are_hardened(tmp_path):
+    """With flags of the builder's own, which take the place of those that Python was built with."""
+    folder = tmp_path / "where it is built"
+    folder.mkdir()
+    sources(folder)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "--no-deps", "--wheel-dir", "out", "."],
+        cwd=folder,
+        env=os.environ | {"CFLAGS": "-g", "LDFLAGS": "-Wl,-z,lazy"},
+        check=True,
+        timeout=500,
+    )
+    (wheel,) = (folder / "out").glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = [name for name in archive.namelist() if name.endswith(".so")]
+        archive.extractall(folder / "out", names)
+    assert [Path(name).name.partition(".")[0] for name in sorted(names)] == [
+        "_core",
+        "_keystream",
+        "_mapping",
+    ]
+    for name in names:
+        module = folder / "out" / name
+        assert "BIND_NOW" in read("--dynamic", module), name
+        assert "GNU_RELRO" in read("--segments", module), name
+        symbols = read("--dyn-syms", module)
+        assert "__stack_chk_fail" in symbols, name
+        assert "__explicit_bzero_chk" in symbols or not GLIBC, name  # fortified: a checked twin
+        content = module.read_bytes()
+        assert os.fsencode(folder) not in content, name
+        assert not re.search(rb"/[\w./ -]+/bufpool_workers/memory", content), name
+
+
+GLIBC = platform.libc_ver()[0] == "glibc"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other compilers have other flags")
+@pytest.mark.parametrize(
+    ("variable", "flags", "level"),
+    [
+        ("CFLAGS", "", ["-D_FORTIFY_SOURCE=2"]),
+        ("CFLAGS", "-O2 -g", ["-D_FORTIFY_SOURCE=2"]),
+        ("CFLAGS", "-O2 -D_FORTIFY_SOURCE=3", []),
+        ("CFLAGS", "-O2 -U_FORTIFY_SOURCE", []),
+        ("CPPFLAGS", "-D_FORTIFY_SOURCE=3", []),
+        ("CFLAGS", "-O1 -fsanitize=address", []),
+    ],
+)
+def test_fortify_level_of_the_builder_is_left_alone(monkeypatch, variable, flags, level):
+    setuptools = pytest.importorskip("setuptools", reason="no setuptools: pip install setuptools")
+    from setuptools.command.build_ext import build_ext  # noqa: PLC0415
+
+    from bufpool_workers.memory._build import BuildCore  # noqa: PLC0415 - it needs setuptools
+
+    for name in ("CFLAGS", "CPPFLAGS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, flags)
+    monkeypatch.setattr(build_ext, "build_extension", lambda *_: None)
+    ext = setuptools.Extension("one", ["one.c"])
+    BuildCore(setuptools.Distribution()).build_extension(ext)
+    found = [flag for flag in ext.extra_compile_args if flag.startswith("-D_FORTIFY_SOURCE")]
+    assert found == level
+
+
+def test_every_native_module_is_optimized_whatever_the_builders_flags():
+    """Without -O the compiler fortifies nothing."""
+    config = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))
+    modules = config["tool"]["setuptools"]["ext-modules"]
+    assert [module["name"] for module in modules if "-O3" in module["extra-compile-args"]] == [
+        module["name"] for module in modules
+    ]

@@ -23,6 +23,16 @@ _HELP = (
 )
 
 
+def _fortify(flags: str) -> list[str]:
+    """Return what checks the lengths of copies, unless the builder's own flags decide about it.
+
+    Sanitizers check more, and bring functions of their own.
+    """
+    if "_FORTIFY_SOURCE" in flags or "-fsanitize" in flags:
+        return []
+    return ["-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=2"]
+
+
 class BuildCore(build_ext):
     """Compiles the core, or stops with a sentence that says which packages to install."""
 
@@ -45,10 +55,8 @@ class BuildCore(build_ext):
             ext.extra_compile_args += [
                 "-fstack-protector-strong",
                 f"-ffile-prefix-map={Path.cwd()}=.",
+                *_fortify(" ".join(os.environ.get(name, "") for name in ("CFLAGS", "CPPFLAGS"))),
             ]
-            # sanitizers check more, and bring functions of their own
-            if "-fsanitize" not in os.environ.get("CFLAGS", ""):
-                ext.extra_compile_args += ["-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=2"]
         try:
             super().build_extension(ext)
         except (CompileError, LinkError, OSError) as error:

@@ -32,36 +32,49 @@ cdef extern from *:
       #define BUFPOOL_HAS_AVX2 __builtin_cpu_supports("avx2")
       #define BUFPOOL_AVX2 __attribute__((target("avx2"), noinline)) static
       #define BUFPOOL_LOAD(p) _mm256_loadu_si256((const __m256i *)(p))
+      #define BUFPOOL_LOAD_HALF(p) _mm_loadu_si128((const __m128i *)(p))
+      #define BUFPOOL_STORE(p, value) _mm256_storeu_si256((__m256i *)(p), value)
 
-      /* at least 128 bytes; the last stores overlap those before them */
+      #define BUFPOOL_ALIGN(p) ((uintptr_t)(p) & ~(uintptr_t)63)
+
+      /* Whole cache lines, since a store across two of them takes twice as long. The first and
+         last ones may overlap them: at least 64 bytes. */
       BUFPOOL_AVX2 void bufpool_wipe_avx2(char *p, size_t n) {
         const __m256i zero = _mm256_setzero_si256();
-        char *last = p + n - 128;
-        for (;;) {
-          _mm256_storeu_si256((__m256i *)p, zero);
-          _mm256_storeu_si256((__m256i *)(p + 32), zero);
-          _mm256_storeu_si256((__m256i *)(p + 64), zero);
-          _mm256_storeu_si256((__m256i *)(p + 96), zero);
+        char *end = p + n, *last = (char *)BUFPOOL_ALIGN(end);
+        BUFPOOL_STORE(p, zero);
+        BUFPOOL_STORE(p + 32, zero);
+        BUFPOOL_STORE(end - 64, zero);
+        BUFPOOL_STORE(end - 32, zero);
+        for (p = (char *)BUFPOOL_ALIGN(p + 63); p < last; p += 64) {
+          BUFPOOL_STORE(p, zero);
+          BUFPOOL_STORE(p + 32, zero);
           __asm__ __volatile__("" : "+r"(p) : : "memory");
-          if (p == last)
-            break;
-          p = last - p > 128 ? p + 128 : last;
         }
         _mm256_zeroupper();
       }
 
-      /* at least 32 bytes; what is not zero stays in no register */
+      /* the same way; what is not zero stays in no register */
       BUFPOOL_AVX2 int bufpool_is_zero_avx2(const char *p, size_t n) {
-        const char *end = p + n;
-        __m256i any = BUFPOOL_LOAD(end - 32), other = any;
-        for (; end - p >= 128; p += 128) {
+        const char *end = p + n, *last = (const char *)BUFPOOL_ALIGN(end);
+        __m256i any = BUFPOOL_LOAD(p), other = BUFPOOL_LOAD(end - 32);
+        any = _mm256_or_si256(any, BUFPOOL_LOAD(p + 32));
+        other = _mm256_or_si256(other, BUFPOOL_LOAD(end - 64));
+        p = (const char *)BUFPOOL_ALIGN(p + 63);
+        for (; last - p >= 256; p += 256) {
           any = _mm256_or_si256(any, BUFPOOL_LOAD(p));
           other = _mm256_or_si256(other, BUFPOOL_LOAD(p + 32));
           any = _mm256_or_si256(any, BUFPOOL_LOAD(p + 64));
           other = _mm256_or_si256(other, BUFPOOL_LOAD(p + 96));
+          any = _mm256_or_si256(any, BUFPOOL_LOAD(p + 128));
+          other = _mm256_or_si256(other, BUFPOOL_LOAD(p + 160));
+          any = _mm256_or_si256(any, BUFPOOL_LOAD(p + 192));
+          other = _mm256_or_si256(other, BUFPOOL_LOAD(p + 224));
         }
-        for (; end - p > 32; p += 32)
+        for (; p < last; p += 64) {
           any = _mm256_or_si256(any, BUFPOOL_LOAD(p));
+          other = _mm256_or_si256(other, BUFPOOL_LOAD(p + 32));
+        }
         any = _mm256_or_si256(any, other);
         if (_mm256_testz_si256(any, any)) {
           _mm256_zeroupper();
@@ -70,31 +83,43 @@ cdef extern from *:
         _mm256_zeroall();
         return 0;
       }
+
+      /* 32 to 64 bytes, which lie behind the buffers that fill their slots */
+      static inline int bufpool_is_zero_few(const char *p, size_t n) {
+        __m128i any = _mm_or_si128(
+            _mm_or_si128(BUFPOOL_LOAD_HALF(p), BUFPOOL_LOAD_HALF(p + 16)),
+            _mm_or_si128(BUFPOOL_LOAD_HALF(p + n - 32), BUFPOOL_LOAD_HALF(p + n - 16)));
+        return _mm_movemask_epi8(_mm_cmpeq_epi8(any, _mm_setzero_si128())) == 0xffff;
+      }
     #else
       #define BUFPOOL_HAS_AVX2 0
+      #define bufpool_is_zero_few bufpool_is_zero_plain
       #define bufpool_wipe_avx2 bufpool_wipe_plain
       #define bufpool_is_zero_avx2 bufpool_is_zero_plain
     #endif
 
-    /* glibc's memset is `rep stosb` from 2 KiB on, which is slower than stores of 32 bytes while
-       the memory is in the first cache; what is larger is not */
-    #define BUFPOOL_IN_FIRST_CACHE(n) ((n) >= 512 && (n) <= 32 * 1024)
+    /* beyond the first cache the system's own is as quick, or quicker */
+    static inline int bufpool_takes_avx2(size_t n) {
+      return n >= 64 && n <= 32 * 1024 + 128 && BUFPOOL_HAS_AVX2;
+    }
 
     static inline void bufpool_wipe(void *p, size_t n) {
-      if (BUFPOOL_IN_FIRST_CACHE(n) && BUFPOOL_HAS_AVX2)
+      if (bufpool_takes_avx2(n))
         bufpool_wipe_avx2((char *)p, n);
       else
         bufpool_wipe_plain(p, n);
     }
 
     static inline int bufpool_is_zero(const void *p, size_t n) {
-      return n >= 32 && BUFPOOL_HAS_AVX2 ? bufpool_is_zero_avx2((const char *)p, n)
-                                         : bufpool_is_zero_plain((const char *)p, n);
+      if (n >= 32 && n <= 64)
+        return bufpool_is_zero_few((const char *)p, n);
+      return n > 64 && BUFPOOL_HAS_AVX2 ? bufpool_is_zero_avx2((const char *)p, n)
+                                        : bufpool_is_zero_plain((const char *)p, n);
     }
 
-    /* zeros afterwards, whatever was there; reading is quicker than writing in the first cache */
+    /* zeros afterwards, whatever was there; reading takes half as long as writing */
     static inline void bufpool_ensure_zero(void *p, size_t n) {
-      if (!BUFPOOL_IN_FIRST_CACHE(n) || !BUFPOOL_HAS_AVX2 || !bufpool_is_zero(p, n))
+      if (!bufpool_takes_avx2(n) || !bufpool_is_zero_avx2((const char *)p, n))
         bufpool_wipe(p, n);
     }
 

@@ -3,7 +3,7 @@
 cdef enum:
     CANARY_BYTES = 16
     MOST_LOOKED_AT = 64 * 1024    # the largest class whose slots are looked at to their end
-    FEW_LOOKED_AT = 4 * 1024      # of larger ones
+    FEW_LOOKED_AT = 4 * 1024      # of larger ones, behind the canary
 
 cdef uint64_t canary[2]
 cdef uint64_t canary_generation = 0
@@ -19,12 +19,22 @@ cdef int make_canary() except -1:
     return 0
 
 
-cdef inline size_t length_behind(Arena arena, Slot* slot) noexcept:
-    """Return how much of a slot behind its buffer and canary stays zero, and is looked at."""
+cdef inline Py_ssize_t used_lines(Slot* slot) noexcept:
+    """Return the length of the cache lines in which a buffer and its canary lie."""
+    return (slot.nbytes + CANARY_BYTES + 63) // 64 * 64
+
+
+cdef inline bint rest_is_zero(Arena arena, Slot* slot, Py_ssize_t at) noexcept:
+    """Check that a slot is zero from `at` on: to its end, or in large classes 4 KiB more."""
     cdef SizeClass* c = slot.size_class
-    cdef size_t length = (slot.slab.mapping.nbytes if c.size == UNBOUNDED
-                          else arena.stride(c.size)) - slot.nbytes - CANARY_BYTES
-    return length if c.size <= MOST_LOOKED_AT else min(length, <size_t>FEW_LOOKED_AT)
+    cdef Py_ssize_t length
+    if c.size <= MOST_LOOKED_AT:
+        length = arena.stride(c.size) - at
+    elif c.size == UNBOUNDED:
+        length = min(<Py_ssize_t>slot.slab.mapping.nbytes - at, FEW_LOOKED_AT)
+    else:
+        length = min(arena.stride(c.size) - at, FEW_LOOKED_AT)
+    return _bytes.is_zero(slot.memory + at, length)
 
 
 cdef bint make_ready(Arena arena, Slot* slot) noexcept:
@@ -32,12 +42,10 @@ cdef bint make_ready(Arena arena, Slot* slot) noexcept:
     cdef SizeClass* c = slot.size_class
     if slot.slab.mapping.level == PLAIN:
         c.count[<int>UNLOCKED][0] += 1
-        arena.unlocked += 1
-        arena.unlocked_bytes = slot.nbytes
         c.nplain = min(c.nplain, c.nfree)
     if arena.kind == SECURE:
+        _bytes.ensure_zero(slot.memory, used_lines(slot))
         memcpy(slot.memory + slot.nbytes, canary, CANARY_BYTES)
-        _bytes.ensure_zero(slot.memory, slot.nbytes)
         return True
     cdef Py_ssize_t prefilled = slot.prefilled
     slot.prefilled = 0
@@ -56,7 +64,7 @@ cdef void overwrite(Arena arena, Slot* slot) noexcept:
     """Leave nothing of what the user wrote, and look at what lies behind it."""
     cdef char* behind = slot.memory + slot.nbytes
     if (memcmp(behind, canary, CANARY_BYTES)
-            or not _bytes.is_zero(behind + CANARY_BYTES, length_behind(arena, slot))):
+            or not rest_is_zero(arena, slot, slot.nbytes + CANARY_BYTES)):
         retire(arena, slot)
         return
     if arena.kind == RANDOM and not is_large(slot.nbytes):
@@ -66,13 +74,12 @@ cdef void overwrite(Arena arena, Slot* slot) noexcept:
         if read_keystream(slot.memory, slot.nbytes):
             return
         slot.prefilled = 0
-    _bytes.wipe(slot.memory, slot.nbytes + CANARY_BYTES)
+    _bytes.wipe(slot.memory, used_lines(slot))
 
 
 cdef void overwrite_viewed(Arena arena, Slot* slot) noexcept:
     """Leave nothing of what views wrote after the end of their buffer."""
-    if not slot.retired and not _bytes.is_zero(slot.memory + slot.nbytes,
-                                               length_behind(arena, slot) + CANARY_BYTES):
+    if not slot.retired and not rest_is_zero(arena, slot, slot.nbytes):
         retire(arena, slot)
     slot.prefilled = 0
     _bytes.wipe(slot.memory, slot.nbytes)
