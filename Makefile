@@ -1,7 +1,8 @@
 # Needs Python 3.11 or later with its headers, and a C compiler; makes .venv by itself.
 PYTHON ?= python3
 BIN := .venv/bin
-SOURCES := pyproject.toml $(wildcard bufpool_workers/memory/*.p[yx]* bufpool_workers/memory/_core/*.pyx)
+SOURCES := pyproject.toml $(wildcard bufpool_workers/memory/*.p[yx]* bufpool_workers/memory/_core/*.pyx \
+    bufpool_workers/sealing/*.pyx)
 
 .PHONY: help demo test check check-deploy wheels bench bench-go bench-metrics bench-pythons
 .PHONY: bench-instructions figures neighbours soak storm storm-metrics faults model fuzz leaks debug
@@ -162,4 +163,4 @@ asan: .venv/.test
 	    'checkov>=3.2,<4'
 
 clean:
-	rm -rf .venv build *.egg-info bufpool_workers/memory/*.so bufpool_workers/memory/_*.c
+	rm -rf .venv build *.egg-info bufpool_workers/*/*.so bufpool_workers/*/_*.c

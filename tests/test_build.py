@@ -70,6 +70,7 @@ def test_native_modules_of_a_wheel_are_hardened(tmp_path):
         "_core",
         "_keystream",
         "_mapping",
+        "_scan",
     ]
     for name in names:
         module = folder / "out" / name

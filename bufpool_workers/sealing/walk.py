@@ -9,6 +9,7 @@ from itertools import count, cycle, islice, repeat
 from typing import Any, Final
 
 from bufpool_workers.errors import NotSealed
+from bufpool_workers.sealing._scan import may_hold_calls
 
 MOST_ITEMS: Final = 1_000_000
 """How many items an iterator in a message may have."""
@@ -21,10 +22,12 @@ _LEAVES: Final = (str, bytes, bytearray, memoryview, range, count, cycle, repeat
 class Walk:
     """Looks at each mapping in a message, in containers of any kind and depth.
 
-    A subclass says in `look_at_mapping` what it looks for. A `context` is what it knows of the
-    place where a value stands; the items of a sequence have that of the sequence. Iterators become
-    lists, since they can be read only once: containers that can be changed are changed in place,
-    and `look` returns what takes the value's own place. Other objects are left alone.
+    A subclass says in `look_at_mapping` what it looks for: mappings with `args` or `kwargs`. What
+    holds none of these, nor anything else to look into, is told by compiled code and left alone.
+    A `context` is what it knows of the place where a value stands; the items of a sequence have
+    that of the sequence. Iterators become lists, since they can be read only once: containers that
+    can be changed are changed in place, and `look` returns what takes the value's own place. Other
+    objects are left alone.
     """
 
     def __init__(self, where: str) -> None:
@@ -43,6 +46,8 @@ class Walk:
             return value
         key, kept = (id(value), id(context)), (value, context)
         if key not in self._became:
+            if not may_hold_calls(value, self._is_plain):
+                return value
             self._became[key] = value, kept
             try:
                 self._became[key] = self._look_into(value, context), kept
@@ -76,6 +81,13 @@ class Walk:
     def item_contexts(self, context: Any) -> Iterator[Any]:
         """Yield the context of each item of a sequence."""
         return repeat(context)
+
+    def _is_plain(self, value: Any) -> bool:
+        """Return whether nothing is looked into of a value, as of all others of its type."""
+        looked_into = (Mapping, Iterator, Sequence, deque, AbstractSet)
+        return isinstance(value, _LEAVES) or not (
+            isinstance(value, looked_into) or self.held_by(value) is not None
+        )
 
     def _look_into(self, value: Any, context: Any) -> Any:
         if isinstance(value, Mapping):

@@ -9,7 +9,7 @@ import pytest
 from tests.support.checkout import CHECKOUT
 
 pytest.importorskip("mypy.stubtest", reason="the extra `check` has mypy")
-MODULES = ("_core", "_keystream", "_mapping")
+MODULES = ("memory._core", "memory._keystream", "memory._mapping", "sealing._scan")
 CORE = "bufpool_workers.memory._core"
 EXPLAINED = [
     # Python shows them from 3.12 on
@@ -20,7 +20,7 @@ EXPLAINED = [
     rf"{CORE}.BufferPool.__(init|new)__",
     # for this package alone
     rf"{CORE}.(Arena|DropReport|FIELDS|Field|Scope|counted)",
-    r"bufpool_workers.memory.\w+.(LEVELS|__test__|__pyx_capi__)",
+    r"bufpool_workers.\w+.\w+.(LEVELS|__test__|__pyx_capi__)",
 ]
 CONFIGURATION = "[mypy]\npython_version = 3.12\nignore_missing_imports = True\n"
 
@@ -33,7 +33,7 @@ def findings(folder: Path, *, explained: list[str]) -> str:
             *(sys.executable, "-m", "mypy.stubtest", "--concise", "--ignore-unused-allowlist"),
             *("--allowlist", str(folder / "allowed")),
             *("--mypy-config-file", str(folder / "mypy.ini")),
-            *(f"bufpool_workers.memory.{module}" for module in MODULES),
+            *(f"bufpool_workers.{module}" for module in MODULES),
         ],
         cwd=CHECKOUT,  # mypy follows no editable install
         capture_output=True,
