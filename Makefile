@@ -51,6 +51,7 @@ check: .venv/.check
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
+	$(BIN)/python .ci/types
 	$(BIN)/python -m pytest -q tests/memory/test_stubs.py
 	$(BIN)/codespell
 	$(BIN)/proselint check --config .ci/proselint.json $(PAGES)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, ParamSpec, Protocol, TypeVar
 
 from bufpool_workers import memory
 from bufpool_workers._opening import wrap_opening
@@ -22,6 +22,16 @@ from bufpool_workers.sealing.result_token import Returned
 from bufpool_workers.signatures import check_function, hidden_signature, name_of, signature_of
 
 Function = Callable[..., Any]
+Kind = Literal["regular", "secure", "random"]
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+# ParamSpec can neither leave out a keyword-only parameter nor change the type of one (PEP 612): a
+# caller passes no buffer, and a token where the body has a Buffer, so parameters are not checked
+class _KeepsResult(Protocol):
+    def __call__(self, function: Callable[..., R], /) -> Callable[..., R]: ...
+
 
 _LENDERS = {
     "regular": memory.buffer,
@@ -30,9 +40,7 @@ _LENDERS = {
 }
 
 
-def pooled_buffer(
-    size: Size, *, name: str = "buf", kind: Literal["regular", "secure", "random"] = "regular"
-) -> Callable[[Function], Function]:
+def pooled_buffer(size: Size, *, name: str = "buf", kind: Kind = "regular") -> _KeepsResult:
     """Pass a buffer to each call of a task, as its keyword-only parameter `name`.
 
     `size` is in bytes, as an int or text such as "64KiB", or a function that returns one: it is
@@ -83,7 +91,7 @@ _LENDING = """
 """
 
 
-def sealed(*names: str) -> Callable[[Function], Function]:
+def sealed(*names: str) -> _KeepsResult:
     """Open the named arguments of a task: each comes as a token of `seal`, the body gets a Buffer.
 
     The buffer is secure memory of exactly the secret's length, wiped and given back when the body
@@ -115,7 +123,7 @@ def sealed(*names: str) -> Callable[[Function], Function]:
     return decorate
 
 
-def sealed_result(function: Function) -> Function:
+def sealed_result(function: Callable[P, R]) -> Callable[P, R]:
     """Seal what a task returns to its caller's public key, so that it lies nowhere in clear.
 
     The body returns bytes, str or a Buffer, which is given back, of at most 1 MiB; the result,
@@ -134,7 +142,8 @@ def sealed_result(function: Function) -> Function:
     if seals_result(function):
         raise TypeError(f"sealed_result: {name_of(function)} has it already")
     # below the other decorators of ours, so that a buffer that is returned is still lent
-    layers, body = [], function
+    body: Function = function
+    layers = []
     while (layer := _layer_of(body)) is not None:
         decorate, body = layer
         layers.append(decorate)
