@@ -6,7 +6,7 @@ SOURCES := pyproject.toml $(wildcard bufpool_workers/memory/*.p[yx]* bufpool_wor
 
 .PHONY: help demo test check check-deploy wheels bench bench-go bench-metrics bench-pythons
 .PHONY: bench-instructions figures neighbours soak storm storm-metrics faults model fuzz leaks debug
-.PHONY: asan clean
+.PHONY: asan libraries clean
 
 help:
 	@echo "make demo           a real worker with warm pools at work on real files (under two minutes)"
@@ -22,6 +22,7 @@ help:
 	@echo "make bench-instructions  the same by callgrind, where time is too noisy"
 	@echo "make figures        writes the figures of the pages from the recorded run"
 	@echo "make leaks          where secrets show: in memory, cores, the broker; plain, wiped, sealed"
+	@echo "make libraries      what numpy, pandas, redis and twenty others take of a buffer"
 	@echo "make neighbours     workers beside Flower, New Relic, Sentry, OpenTelemetry, Datadog and others"
 	@echo "make soak           two workers under load and faults for SECONDS=120; nothing may be lost"
 	@echo "make faults         what can die, fill up or misbehave; 2,000 recycled children, plotted"
@@ -114,6 +115,9 @@ leaks: .venv/.test
 	$(BIN)/python -m pytest -q tests/leaks tests/celery/test_sealed_exposure.py
 
 # in an environment of their own: installed, some of them act in each Celery worker and pytest
+libraries: .venv/.libraries
+	$(BIN)/python -m pytest tests/memory/test_libraries.py
+
 neighbours: build/neighbours/.installed
 	build/neighbours/bin/python -m pytest -n 2 --dist loadfile -p no:ddtrace tests/neighbours
 

@@ -22,5 +22,5 @@ def test_table_has_a_row_for_each_call_and_no_other():
 @pytest.mark.parametrize("one", USES, ids=lambda one: f"{one.library} {one.call}")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 def test_library_takes_what_the_table_says(one):
-    pytest.importorskip(one.module, reason=f"no {one.library} here: pip install -e '.[libraries]'")
+    pytest.importorskip(one.module, reason=f"no {one.library} here: make libraries")
     assert table([one])[0] in ROWS
