@@ -28,6 +28,7 @@ SECTIONS = (
     "task_cost",
     "imports",
     "scale",
+    "hosts",
     "through_worker",
 )
 OPTIONAL = {"go_original": "needs Go", "pythons": "needs other Pythons"}
