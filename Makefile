@@ -10,7 +10,7 @@ SOURCES := pyproject.toml $(wildcard bufpool_workers/memory/*.p[yx]* bufpool_wor
 
 help:
 	@echo "make demo           a real worker with warm pools at work on real files (under two minutes)"
-	@echo "make demo HOST=rq   on another job system (dramatiq, rq, huey)"
+	@echo "make demo HOST=rq   on another job system (dramatiq, rq, huey, futures)"
 	@echo "make test           the tests; ONLY=\"tests/memory -k fork\" for some"
 	@echo "make check          lint, types, spelling, workflows"
 	@echo "make check-deploy   deploy/: linters, and each step of it that needs no Docker"

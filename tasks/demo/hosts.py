@@ -1,4 +1,4 @@
-"""The demo on another job system: `python -m tasks.demo dramatiq` (rq, huey)."""
+"""The demo on another job system: `python -m tasks.demo dramatiq` (rq, huey, futures)."""
 
 import hashlib
 import json
@@ -9,14 +9,16 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from prometheus_client.parser import text_string_to_metric_families
 
 import bufpool_workers as bp
+from bufpool_workers.futures import start_node, start_process
 from tasks.demo import DemoError, node
 
 JOBS = 40
@@ -26,7 +28,10 @@ _WARM = {"regular": {"1MiB": 2, "4MiB": 2}, "secure": {"2KiB": 1}, "random": {}}
 
 
 class Host(NamedTuple):
-    """A job system: its command, how it names a function, how a job is sent and awaited."""
+    """A job system: its command, how it names a function, how a job is sent and awaited.
+
+    An executor has no command: its processes are children of the demo.
+    """
 
     command: list[str]
     prefix: str
@@ -72,7 +77,43 @@ def _huey() -> Host:
     )
 
 
-HOSTS = {"dramatiq": _dramatiq, "rq": _rq, "huey": _huey}
+def _futures() -> Host:
+    from tasks import executors as app  # noqa: PLC0415 - numpy
+
+    pool = ProcessPoolExecutor(2, initializer=start_process)
+    return Host(
+        [],
+        "tasks.executors.",
+        lambda name, *args, **kwargs: pool.submit(getattr(app, name), *args, **kwargs),
+        lambda sent: sent.result(RESULT_SECONDS),
+    )
+
+
+HOSTS = {"dramatiq": _dramatiq, "rq": _rq, "huey": _huey, "futures": _futures}
+
+
+class _Here:
+    """The demo as the parent of an executor, with what `node.Process` has."""
+
+    def check(self) -> None:
+        """Do nothing: it runs."""
+
+    def wait_for(self, is_done: Callable[[], bool]) -> None:
+        """Wait until something is done in its children."""
+        end = time.monotonic() + RESULT_SECONDS
+        while not is_done():
+            if time.monotonic() > end:
+                raise DemoError(f"the executor's numbers are not whole after {RESULT_SECONDS} s")
+            time.sleep(0.05)
+
+
+@contextmanager
+def _parent() -> Iterator[_Here]:
+    endpoint = start_node()
+    if endpoint is None:
+        raise DemoError("BUFPOOL_METRICS_PORT is not set")
+    with closing(endpoint):
+        yield _Here()
 
 
 def run(name: str) -> bool:
@@ -90,13 +131,17 @@ def run(name: str) -> bool:
             "BUFPOOL_WARM": json.dumps(_WARM),
             "BUFPOOL_METRICS_PORT": str(port),
         }
-        host = HOSTS[name]()
-        program, *arguments = host.command
-        argv = [sys.executable, str(Path(sys.executable).parent / program), *arguments]
-        root = str(Path(__file__).parents[2])
-        worker = stack.enter_context(
-            node.process(name, argv, log=folder / "worker.log", PYTHONPATH=root)
-        )
+        worker: node.Process | _Here
+        if name == "futures":
+            worker, host = stack.enter_context(_parent()), _futures()
+        else:
+            host = HOSTS[name]()
+            program, *arguments = host.command
+            argv = [sys.executable, str(Path(sys.executable).parent / program), *arguments]
+            root = str(Path(__file__).parents[2])
+            worker = stack.enter_context(
+                node.process(name, argv, log=folder / "worker.log", PYTHONPATH=root)
+            )
         wrong, seconds = _work(host, folder)
         worker.check()
         gets, puts, hits = _numbers(port, worker)
@@ -131,7 +176,7 @@ def _work(host: Host, folder: Path) -> tuple[int, float]:
     return wrong, time.perf_counter() - began
 
 
-def _numbers(port: int, worker: node.Process) -> tuple[float, float, float]:
+def _numbers(port: int, worker: node.Process | _Here) -> tuple[float, float, float]:
     """Return the node's gets, puts and hits, when the last buffer was given back."""
     found: dict[str, float] = {}
 

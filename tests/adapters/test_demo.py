@@ -31,4 +31,4 @@ def test_demo_is_whole(host):
 def test_unknown_host_is_told_which_there_are():
     done = run_demo("celry")
     assert done.returncode == 1
-    assert "HOST=celry: there is dramatiq, rq, huey; without it, Celery" in done.stdout
+    assert "HOST=celry: there is dramatiq, rq, huey, futures; without it, Celery" in done.stdout

@@ -41,6 +41,10 @@ CLAIMS = {
         "Size the pools",
         "console",
     ): f"{README}::test_its_commands_answer_beside_its_app_and_find_warm_buffers",
+    ("Scrape any program", "console"): (
+        "tests/adapters/test_programs.py::"
+        "test_every_request_is_in_the_scrape_when_workers_were_recycled"
+    ),
     ("Log lines", "json"): f"{README}::test_log_line_has_the_numbers_that_it_shows",
     ("First queries", "promql"): (
         "tests/celery/test_prometheus.py::test_the_queries_of_the_readme_have_answers"
