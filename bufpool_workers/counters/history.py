@@ -21,7 +21,7 @@ SLOTS: Final = 240
 EVENTS: Final = ("damages", "unlocked", "limit_hits", "escapes", "reclaims")
 """The counters of which it is kept when they last grew, in the file's order."""
 
-_NAME: Final = ".bufpool-history"
+NAME: Final = ".bufpool-history"
 _MAGIC: Final = b"bufpool\x01"
 _STATE: Final = struct.Struct(f"=8sd{2 * len(EVENTS)}d")  # magic, began, counts, times
 _SAMPLE: Final = struct.Struct("=dddd")
@@ -88,8 +88,8 @@ def record(
     """
     with Directory(directory, counting=True) as folder:
         with suppress(FileExistsError):
-            os.close(folder.create(_NAME))
-        with folder.open_own(_NAME) as fd:
+            os.close(folder.create(NAME))
+        with folder.open_own(NAME) as fd:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -124,7 +124,7 @@ def read_history(directory: str | os.PathLike[str], *, now: float) -> History | 
     with (
         suppress(OSError, DamagedFileError),
         Directory(directory) as folder,
-        folder.open_trusted(_NAME) as fd,
+        folder.open_trusted(NAME) as fd,
     ):
         content = os.pread(fd, _FILE_BYTES, 0)
     head = _unpack(_STATE, content[:_HEAD_BYTES])

@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from bufpool_workers.counters.history import NAME as HISTORY
 from bufpool_workers.counters.names import LOCK, merged_name
 from tests.soak import expected
 from tests.soak.accounts import Compared, Counters, compare, compare_in_use, read_counters, scraped
@@ -232,7 +233,7 @@ def _of_scrapes(observer: Observer) -> Iterator[Check]:
 def _of_what_is_left(
     folder: Path, nodes: list[Node], directories: set[Path], ends: list[int]
 ) -> Iterator[Check]:
-    own = {LOCK, merged_name("counter")}
+    own = {LOCK, HISTORY, merged_name("counter")}
     left = [path.name for where in directories for path in where.iterdir() if path.name not in own]
     yield Check(
         "files of the dead are merged, and none is left beside",
