@@ -89,7 +89,9 @@ def test_an_error_tracker_is_sent_nothing_that_opens_a_token(tracked, key):
 
     # soft time limits at any moment
     run, keys = tracked.worker.run, [str(key[0])]
-    struck = set(run("tracked_app.interrupt", token, INTERRUPTS - 250))
+    struck = set()
+    for _ in range(4):
+        struck |= set(run("tracked_app.interrupt", token, (INTERRUPTS - 250) // 4))
     struck |= set(run("tracked_app.interrupt", token, 250, keys=keys))
     assert struck >= {"unseal", "open_into", "_cipher_and_nonce", "_parse_private"}
     for payload in tracked.new(INTERRUPTS):

@@ -1,11 +1,15 @@
 """No frame of an exception holds what opens a token: error trackers send frames away."""
 
+import inspect
 import signal
 
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+import bufpool_workers as bp
+from bufpool_workers import testing
 from bufpool_workers.errors import OpenFailed
+from bufpool_workers.runtime import Job, current_runtime
 from bufpool_workers.sealing import Keyring, generate_key, seal
 from tests.support.attacker import Attacker
 
@@ -92,27 +96,76 @@ def strike(*_):
     raise Strike
 
 
-@pytest.mark.filterwarnings("ignore::ResourceWarning")  # of buffers that an interrupt drops
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # or that meets one
-@pytest.mark.parametrize("loading", [False, True], ids=["unseal", "load and unseal"])
-def test_an_interrupt_at_any_moment_leaves_no_key_behind(key, token, attacker, loading):
-    keyring = Keyring([key[0]])
-    before, functions, found = signal.signal(signal.SIGALRM, strike), [], []
+def interrupted(use, *, most_seconds, times=2500):
+    """Yield the exceptions of interrupts at many moments of `use`."""
+    before = signal.signal(signal.SIGALRM, strike)
     try:
-        for number in range(2500):
+        for number in range(times):
             try:
-                signal.setitimer(
-                    signal.ITIMER_REAL, 1e-6 + number % 200 * (3e-6 if loading else 1e-6)
-                )
-                opened = (Keyring([key[0]]) if loading else keyring).unseal(token, **BOUND)
+                signal.setitimer(signal.ITIMER_REAL, 1e-6 + number % 200 * most_seconds / 200)
+                use()
                 signal.setitimer(signal.ITIMER_REAL, 0)
-                opened.release()
             except Strike as error:
-                functions += [frame.f_code.co_name for frame in frames_of(error)]
-                found += attacker.found(shown_by(error))
+                yield error
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+dropped_buffers = [
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+
+@pytest.mark.parametrize(
+    ("loading", "struck"),
+    [
+        pytest.param(False, {"open_into", "_cipher_and_nonce"}, marks=dropped_buffers),
+        pytest.param(True, {"_parse_private"}, marks=dropped_buffers),
+    ],
+    ids=["unseal", "load and unseal"],
+)
+def test_an_interrupt_at_any_moment_leaves_no_key_behind(key, token, attacker, loading, struck):
+    held = Keyring([key[0]])
+
+    def use():
+        (Keyring([key[0]]) if loading else held).unseal(token, **BOUND).release()
+
+    functions, found = set(), []
+    for error in interrupted(use, most_seconds=6e-4 if loading else 2e-4):
+        functions |= {frame.f_code.co_name for frame in frames_of(error)}
+        found += attacker.found(shown_by(error))
     assert found == []
-    assert functions.count("unseal") > 250 or loading
-    assert set(functions) >= ({"_parse_private"} if loading else {"open_into", "_cipher_and_nonce"})
+    assert functions >= struck
+
+
+def test_an_interrupt_while_a_result_is_sealed_leaves_it_in_no_frame(key, attacker):
+    testing.configure(
+        bp.Settings(private_keys=(str(key[0]),), result_public_keys=(key[1],), public_key=key[1])
+    )
+    job = Job(id="1", name="shop.mint")
+
+    @bp.sealed_result
+    def mint():
+        return SECRET.decode()  # in no frame but those of the package
+
+    job.function = inspect.unwrap(mint)
+    runtime = current_runtime()
+    runtime.begin_job(job)
+
+    def use():
+        job.is_replying = False
+        mint()
+
+    try:
+        use()
+        functions, found = set(), []
+        for error in interrupted(use, most_seconds=5e-4):
+            functions |= {frame.f_code.co_name for frame in frames_of(error)}
+            found += attacker.found(shown_by(error))
+    finally:
+        runtime.end_job(job)
+        testing.reset()
+    assert found == []
+    assert functions >= {"seal_result", "seal", "_cipher_and_nonce"}
