@@ -11,12 +11,11 @@ CLONE = {"x86_64": 56, "aarch64": 220}.get(platform.machine())
 
 DRAW = """
 import ctypes, mmap, os, signal, sys
-from bufpool_workers.memory import _keystream, _mapping
-from tests.memory.pools import make_pool
+from bufpool_workers.memory import BufferPool, _keystream, _mapping
 # no descriptor is left for memfd_secret(2), so that the level is mlock or plain
 import resource
 _keystream.load_keystream()
-pool = make_pool("random")
+pool = BufferPool("random", size_classes=(2048,), max_bytes=1 << 20, max_buffer_bytes=2048)
 limit = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (0, limit[1]))
 def draw():
