@@ -23,6 +23,7 @@ from bufpool_workers.runtime import Job, PlainHost, current_job, current_runtime
 from bufpool_workers.runtime.shared_node import SharedNode
 from bufpool_workers.sealing.calls import CallCheck
 from bufpool_workers.sealing.parameters import called_parameters, innermost, is_any_recorded
+from bufpool_workers.sealing.single_use import Store
 from bufpool_workers.settings import Settings
 
 try:
@@ -60,6 +61,7 @@ class BufpoolMiddleware(Middleware):
 
     def __init__(self, settings: Settings | Mapping[str, Any] | None = None) -> None:
         self._functions: dict[str, Callable[..., Any]] = {}
+        self._stores: dict[Broker, Store] = {}
         self._runtime = current_runtime()
         self._node: SharedNode | None = None
         pid = _command_pid()
@@ -106,15 +108,21 @@ class BufpoolMiddleware(Middleware):
 
     def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
         """Begin a job."""
+        fields = message._message  # noqa: SLF001 - each look through the proxy costs a call
+        name = fields.actor_name
         self._runtime.begin_job(
             Job(
-                message.message_id,
-                message.actor_name,
-                self._functions.get(message.actor_name),
-                partial(_note_use, broker),
+                fields.message_id,
+                name,
+                self._functions.get(name),
+                self._stores.get(broker) or self._store(broker),
                 partial(_give_up, message),
             )
         )
+
+    def _store(self, broker: Broker) -> Store:
+        store = self._stores[broker] = partial(_note_use, broker)
+        return store
 
     def after_process_message(
         self,
@@ -125,10 +133,12 @@ class BufpoolMiddleware(Middleware):
         exception: BaseException | None = None,
     ) -> None:
         """End the job: take back what it still holds."""
-        if isinstance(exception, SealError):  # Dramatiq logs its class alone, as it is expected
+        if exception is not None and isinstance(
+            exception, SealError
+        ):  # Dramatiq logs its class alone, as it is expected
             logger.warning("bufpool: %s", exception)
         job = current_job()
-        if job is not None and job.id == message.message_id:
+        if job is not None and job.id == message._message.message_id:  # noqa: SLF001 - as above
             self._runtime.end_job(job)
 
     def after_skip_message(self, broker: Broker, message: MessageProxy) -> None:

@@ -63,6 +63,7 @@ class HueyHost(PlainHost):
         super().__init__(f"the Huey {huey.name!r}", settings)
         self.huey = huey
         self._functions: WeakKeyDictionary[type[Task], Any] = WeakKeyDictionary()
+        self._jobs: WeakKeyDictionary[type[Task], tuple[str, Any]] = WeakKeyDictionary()
         self._main = 0
 
     def called_job(self, function: Callable[..., Any]) -> Job | None:
@@ -99,7 +100,12 @@ class HueyHost(PlainHost):
 
     def begin(self, task: Task) -> None:
         """Begin a job."""
-        job = Job(task.id, self._name(type(task)), innermost(self._function(type(task))))
+        cls = type(task)
+        try:
+            name, function = self._jobs[cls]
+        except KeyError:
+            name, function = self._jobs[cls] = self._name(cls), innermost(self._function(cls))
+        job = Job(task.id, name, function)
         job.note_use = self._note_use
         job.give_up = functools.partial(setattr, task, "retries", 0)
         # immediate mode: a task that another one calls

@@ -26,6 +26,7 @@ from bufpool_workers.settings import Settings
 try:
     import rq
     from rq import job as rq_job
+    from rq.job import Job as _StockJob
     from rq.utils import import_attribute, import_job_class
 except ModuleNotFoundError as error:
     if error.name != "rq":
@@ -42,7 +43,7 @@ _HORSES_TO_MERGE: Final = 50
 _CALL: Final = re.compile(r"([\w.]+\.\w+)\(.*\)", re.DOTALL)
 
 
-class Job(rq.job.Job):
+class Job(_StockJob):
     """A job that is not stored with a sealed argument that is no token, and that shows no call.
 
     Producers give it to their queues: `Queue(job_class=Job)`. All that stores a job asks for its
@@ -56,11 +57,11 @@ class Job(rq.job.Job):
         """The serialized call, checked when it is made and not when it comes from Redis."""
         if self._data is rq_job.UNEVALUATED and self._func_name is not rq_job.UNEVALUATED:
             self._check_call()
-        return bytes(super().data)
+        return bytes(_StockJob.data.fget(self))  # type: ignore[attr-defined]  # a property of RQ's
 
     @data.setter
     def data(self, value: Any) -> None:
-        rq.job.Job.data.fset(self, value)  # type: ignore[attr-defined]  # a property of RQ's
+        _StockJob.data.fset(self, value)  # type: ignore[attr-defined]  # a property of RQ's
 
     def _check_call(self) -> None:
         call = {"func_name": self.func_name, "args": self.args, "kwargs": self.kwargs}
@@ -109,8 +110,8 @@ class _PooledWorker(rq.worker.BaseWorker):
 
     def __init__(self, *args: Any, job_class: Any = None, **options: Any) -> None:
         given = import_job_class(job_class) if isinstance(job_class, str) else job_class
-        if given in (None, rq.job.Job):  # the command gives RQ's own where none is named
-            given = Job
+        if given in (None, _StockJob):  # the command gives RQ's own where none is named
+            given = type(self).job_class
         if not issubclass(given, Job):
             raise TypeError(
                 f"job class {given.__module__}.{given.__qualname__} must inherit from "

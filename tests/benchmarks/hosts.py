@@ -17,6 +17,7 @@ from rq import Queue
 
 import bufpool_workers as bp
 from bufpool_workers import futures, metrics
+from tests.benchmarks import host_adapters
 from tests.benchmarks.report import Table, duration
 from tests.benchmarks.timing import Case, Timing, measure
 from tests.support.host_process import FOLDER
@@ -30,6 +31,7 @@ def tables() -> Iterator[Table]:
     """Compare each host's jobs with and without pools, and the scrape of short-lived processes."""
     yield executors()
     yield horses()
+    yield from host_adapters.tables()
 
 
 # executors
