@@ -42,6 +42,8 @@ cdef bint make_ready(Arena arena, Slot* slot) noexcept:
     cdef SizeClass* c = slot.size_class
     if slot.slab.mapping.level == PLAIN:
         c.count[<int>UNLOCKED][0] += 1
+        arena.unlocked += 1
+        arena.unlocked_bytes = slot.nbytes
         c.nplain = min(c.nplain, c.nfree)
     if arena.kind == SECURE:
         _bytes.ensure_zero(slot.memory, used_lines(slot))
