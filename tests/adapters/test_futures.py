@@ -7,6 +7,7 @@ import sys
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
+from multiprocessing import forkserver
 
 import pytest
 
@@ -28,6 +29,7 @@ def own_process(monkeypatch, tmp_path):
     testing.reset()
     yield
     testing.reset()
+    forkserver._forkserver._stop()  # the next one shall have the next test's environment
 
 
 @pytest.fixture
