@@ -64,6 +64,10 @@ class Job(_StockJob):
         _StockJob.data.fset(self, value)  # type: ignore[attr-defined]  # a property of RQ's
 
     def _check_call(self) -> None:
+        # RQ's defaults for what was not set; else it would look for them in the data
+        for name, default in (("_instance", None), ("_args", ()), ("_kwargs", {})):
+            if getattr(self, name) is rq_job.UNEVALUATED:
+                setattr(self, name, default)
         call = {"func_name": self.func_name, "args": self.args, "kwargs": self.kwargs}
         check = CallCheck(str(self.func_name), key="func_name", parameters=self._parameters)
         looked = check.look(call)

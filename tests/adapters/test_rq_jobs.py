@@ -145,3 +145,12 @@ def test_job_class_of_another_kind_is_refused(queue):
 
     with pytest.raises(TypeError, match=r"Own must inherit from bufpool_workers\.rq\.Job"):
         SimpleWorker([queue], connection=queue.connection, job_class=Own)
+
+
+def test_job_that_is_made_by_parts_is_checked_too(queue):
+    job = Job("by-parts", connection=queue.connection)
+    job.func_name = f"{__name__}.login"
+    assert job.data
+    job.kwargs = {"password": SECRET}
+    with pytest.raises(bp.NotSealed):
+        job.save()
