@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import lru_cache
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, Self
 
@@ -135,7 +137,9 @@ class PoolStats:
     def of_sizes(cls, sizes: Mapping[str, PoolStats]) -> PoolStats:
         """Return a pool's numbers from those of its size classes, which it puts in their order."""
         ordered = {label: sizes[label] for label in sorted(sizes, key=_by_size)}
-        return replace(sum(ordered.values(), cls()), sizes=MappingProxyType(ordered))
+        columns = zip(*map(_numbers_of, ordered.values()), strict=True)
+        sums: dict[str, Any] = dict(zip(_NAMES, map(sum, columns), strict=bool(ordered)))
+        return cls(**sums, sizes=MappingProxyType(ordered))
 
     @classmethod
     def of_classes(cls, labels: Iterable[str], counters: Iterable[Iterable[float]]) -> PoolStats:
@@ -146,6 +150,7 @@ class PoolStats:
         )
 
 
+@lru_cache(maxsize=1024)
 def _by_size(label: str) -> tuple[float, str]:
     nbytes = label_bytes(label)
     return float("inf") if nbytes is None else nbytes, label
@@ -157,6 +162,8 @@ TABLE: Final = tuple(
     if f.metadata
 )
 """The table: every number of a pool."""
+_NAMES: Final = tuple(c.name for c in TABLE)
+_numbers_of: Final = attrgetter(*_NAMES)
 FIELDS: Final = tuple(c.name for kind in ("counter", "gauge") for c in TABLE if c.kind == kind)
 """The numbers that the core keeps for a size class, in its order."""
 

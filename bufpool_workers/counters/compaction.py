@@ -35,15 +35,14 @@ from bufpool_workers.counters.mergedfile import MergedFile
 from bufpool_workers.counters.names import (
     LOCK,
     MERGE_PREFIX,
-    TEMPORARY,
     FileName,
+    is_leftover,
     merged_name,
 )
 from bufpool_workers.counters.snapshot import read_entries
 
 MAX_UNMERGED_FILES: Final = 100
 """Where a directory is seldom scraped, processes compact it when it holds more files."""
-_NEW_PREFIX: Final = ".counter_bufpool-"
 _STICKY: Final = "another user's file in a sticky directory"
 _UNSEEN: Final = (
     "prometheus_client's files can't be merged here: only their owner, and only on a filesystem "
@@ -124,7 +123,7 @@ class _Run:
                 sources += self._merge(name, numbers)
         if sources:
             sums = {key: merge_numbers(kind, parts) for key, parts in numbers.items()}
-            merged = MergedFile(sums, sources)
+            merged = MergedFile.of(kind, sums, sources)
             merged.replace(self._directory, merged_name(kind))
             self._finish(kind, merged)
             self._result.merged += len(sources)
@@ -134,7 +133,7 @@ class _Run:
             return merged
         for name in merged.sources:
             self._directory.unlink(name)
-        settled = MergedFile(merged.numbers)
+        settled = merged._replace(sources=())
         settled.replace(self._directory, merged_name(kind))
         return settled
 
@@ -221,18 +220,20 @@ def _read(fd: int, name: FileName) -> dict[bytes, Sequence[Number]]:
 def _read_merged(directory: Directory, kind: str) -> MergedFile:
     try:
         with MergedFile.opened(directory, kind=kind) as merged:
+            if merged.part.problem:  # it would be lost
+                raise DamagedFileError(merged.part.problem)
             if not directory.may_remove(directory.stat(merged_name(kind))):
                 raise PermissionError(errno.EPERM, _STICKY)
             return merged
     except FileNotFoundError:
-        return MergedFile({})
+        return MergedFile.of(kind, {}, ())
 
 
 def _remove_leftovers(directory: Directory) -> None:
     for name in directory.names():
-        is_merge = name.startswith(MERGE_PREFIX)
-        if not (name.endswith(TEMPORARY) and (is_merge or name.startswith(_NEW_PREFIX))):
+        if not is_leftover(name):
             continue
+        is_merge = name.startswith(MERGE_PREFIX)
         with suppress(OSError, DamagedFileError), directory.open(name) as fd:  # not ours, it stays
             # Only the holder of the lock merges. A new counter file that is about to be renamed
             # is open for writing.

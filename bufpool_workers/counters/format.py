@@ -143,6 +143,14 @@ def merge_numbers(kind: str, numbers: Sequence[Number]) -> Sequence[Number]:
     return numbers
 
 
+def add_up(values: Sequence[float]) -> float:
+    """Return the correctly rounded sum, the first of `merge_numbers`."""
+    try:
+        return math.fsum(values)
+    except (OverflowError, ValueError):  # beyond the largest float, or both infinities
+        return sum(values)
+
+
 def _exact_sum(values: list[float]) -> list[float]:
     try:
         parts = [math.fsum(values)]

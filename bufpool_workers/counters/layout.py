@@ -2,7 +2,6 @@
 
 import math
 import struct
-from collections.abc import Iterator
 from typing import Final
 
 from bufpool_workers.counters import catalog as names
@@ -11,7 +10,6 @@ from bufpool_workers.counters.format import (
     DamagedFileError,
     Number,
     pack_entry,
-    unpack_entries,
 )
 
 PoolSizes = tuple[tuple[str, tuple[str, ...]], ...]
@@ -71,10 +69,10 @@ def gauge_place(data: bytes, key: bytes, *, used: int) -> int:
     return at + len(packed)
 
 
-def read_gauges(data: bytes) -> Iterator[tuple[bytes, Number]]:
-    """Read the gauges of a file of ours; raises DamagedFileError when there are none."""
+def gauges_start(data: bytes) -> int:
+    """Return where the gauges of a file of ours begin; raises DamagedFileError if none do."""
     live = LIVE_HEADER.unpack_from(data)[1] if len(data) >= LIVE_HEADER.size else 0
-    start = live + len(_LIVE)
+    start: int = live + len(_LIVE)
     if live < LIVE_HEADER.size or data[live:start] != _LIVE:
         raise DamagedFileError("the gauges of its process are missing")
-    return unpack_entries(data, start=start, end=len(data))
+    return start

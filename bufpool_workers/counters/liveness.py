@@ -55,9 +55,10 @@ class ProcessIdentity(NamedTuple):
         """Return whether it lives, seen from `host_id`; None when that can't be told from there."""
         if self.host_id != host_id:
             return None
-        if not Path("/proc/self/stat").exists():
+        started = _start_ticks(self.pid)
+        if started is None and not Path("/proc/self/stat").exists():
             return _pid_exists(self.pid)
-        return _start_ticks(self.pid) == self.started
+        return started == self.started
 
     def age_seconds(self) -> float:
         """Return how long ago it started: a process on this machine, since its last boot."""
@@ -131,10 +132,16 @@ def _refuses_lease(fd: int) -> bool | None:
 
 def _start_ticks(pid: int) -> int | None:
     try:
-        stat = Path(f"/proc/{pid}/stat").read_bytes()
+        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return None
-    state, *fields = stat[stat.rindex(b")") + 2 :].split()  # the name before may hold anything
+    try:
+        stat = os.read(fd, 4096)
+    except ProcessLookupError:
+        return None
+    finally:
+        os.close(fd)
+    state, *fields = stat[stat.rindex(b")") + 2 :].split(None, 20)  # the name before may be any
     return None if state in {b"Z", b"X"} else int(fields[18])
 
 

@@ -5,17 +5,18 @@ import os
 import struct
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Final, NamedTuple, Self
 
+from bufpool_workers.counters.columns import Part, Shape, Shapes
 from bufpool_workers.counters.directory import Directory, Identity, identity
 from bufpool_workers.counters.format import (
     HEADER,
+    SUMMED,
     DamagedFileError,
     Number,
-    check_key,
     pack_entry,
     read_used,
-    unpack_entries,
 )
 from bufpool_workers.counters.names import MERGE_PREFIX, SUFFIX, FileName, merged_name
 
@@ -41,22 +42,45 @@ class MergedFile(NamedTuple):
 
     `sources` ("absorbed") names the files whose numbers are in here: they no longer count, and are
     about to be unlinked. `remainders` is what rounding left out of a sum (see merge_numbers).
-    `identity` says which file was read; no other one has it while that one is kept open.
+    `identity` says which file was read, and `moment` when it was made; no other one has that
+    identity while it is kept open.
     """
 
-    numbers: Mapping[bytes, Sequence[Number]]
+    part: Part
+    remainders: Mapping[bytes, Sequence[float]] = MappingProxyType({})
     sources: Collection[str] = ()
     identity: Identity | None = None
+    moment: int = 0
 
     @classmethod
-    def read(cls, fd: int, *, kind: str) -> Self:
-        """Read the open file of this kind; raises DamagedFileError when it is something else."""
-        data, used = read_used(fd, whole=True)
-        numbers = {
-            key: [number] for key, number in unpack_entries(data, start=HEADER.size, end=used)
+    def of(
+        cls, kind: str, numbers: Mapping[bytes, Sequence[Number]], sources: Collection[str]
+    ) -> Self:
+        """Make one of numbers as `merge_numbers` returns them."""
+        is_summed = kind in SUMMED
+        row = tuple(first.value if is_summed else first for first, *_ in numbers.values())
+        rest = {
+            key: [each.value for each in parts[1:]] for key, parts in numbers.items() if parts[1:]
         }
-        for key in numbers:
-            check_key(key, kind=kind)
+        return cls(Part(Shape(tuple(numbers), timed=not is_summed), row), rest, sources)
+
+    @property
+    def numbers(self) -> dict[bytes, list[Number]]:
+        """Its numbers by key, each with what rounding left out of it."""
+        values = (each if isinstance(each, Number) else Number(each) for each in self.part.row)
+        found = {key: [value] for key, value in zip(self.part.shape.keys, values, strict=True)}
+        for key, parts in self.remainders.items():
+            found[key] += map(Number, parts)
+        return found
+
+    @classmethod
+    def read(cls, fd: int, *, kind: str, shapes: Shapes | None = None) -> Self:
+        """Read the open file of this kind; raises DamagedFileError when it is something else.
+
+        An entry that makes no sense is left out, and the part's problem names it.
+        """
+        data, used = read_used(fd, whole=True)
+        status = os.fstat(fd)
         try:
             if data[used : used + len(_DEAD)] != _DEAD:
                 raise DamagedFileError("the list of the files merged into it is missing")
@@ -64,29 +88,36 @@ class MergedFile(NamedTuple):
             (length,) = _LENGTH.unpack_from(data, start - _LENGTH.size)
             meta = json.loads(data[start : start + length])
             sources = frozenset(map(_checked, meta["absorbed"]))
-            for key, parts in meta["remainders"].items():
-                numbers[key.encode()] += [Number(float(part)) for part in parts]
+            remainders = {
+                key.encode(): [float(part) for part in parts]
+                for key, parts in meta["remainders"].items()
+            }
         except _UNREADABLE as error:
             raise DamagedFileError("the list of the files merged into it can't be read") from error
-        return cls(numbers, sources, identity(os.fstat(fd)))
+        part = (shapes or Shapes()).read(
+            data, (HEADER.size, used), kind=kind, file=merged_name(kind)
+        )
+        if not remainders.keys() <= set(part.shape.keys):
+            raise DamagedFileError("the list of the files merged into it can't be read")
+        return cls(part, remainders, sources, identity(status), status.st_mtime_ns)
 
     @classmethod
     @contextmanager
-    def opened(cls, directory: Directory, *, kind: str) -> Iterator[Self]:
+    def opened(
+        cls, directory: Directory, *, kind: str, shapes: Shapes | None = None
+    ) -> Iterator[Self]:
         """Read the directory's of this kind, its list as far as it holds, and keep it open."""
         with directory.open(merged_name(kind)) as fd:
-            file = cls.read(fd, kind=kind)
+            file = cls.read(fd, kind=kind, shapes=shapes)
             yield file._replace(sources=directory.removable_by(os.fstat(fd), file.sources))
 
     def replace(self, directory: Directory, name: str) -> None:
         """Put it in the place of the one of that name, as `Directory.replace` does."""
         image = bytearray(HEADER.size)
-        remainders = {}
-        for key, (first, *rest) in self.numbers.items():
-            image += pack_entry(key, first)
-            if rest:
-                remainders[key.decode()] = [number.value for number in rest]
+        for key, value in zip(self.part.shape.keys, self.part.row, strict=True):
+            image += pack_entry(key, value if isinstance(value, Number) else Number(value))
         HEADER.pack_into(image, 0, len(image))
+        remainders = {key.decode(): parts for key, parts in self.remainders.items()}
         meta = json.dumps({"absorbed": sorted(self.sources), "remainders": remainders}).encode()
         image += _DEAD + _LENGTH.pack(len(meta)) + meta
         directory.replace(name, bytes(image), prefix=MERGE_PREFIX)

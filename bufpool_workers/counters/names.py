@@ -2,6 +2,7 @@
 
 import os
 import re
+from functools import lru_cache
 from typing import Final, NamedTuple, Self
 
 from bufpool_workers.counters.format import FILE_KINDS, DamagedFileError
@@ -10,6 +11,7 @@ from bufpool_workers.counters.liveness import ProcessIdentity
 SUFFIX: Final = ".db"
 TEMPORARY: Final = ".tmp"
 MERGE_PREFIX: Final = ".bufpool-merge-"
+_NEW_PREFIX: Final = ".counter_bufpool-"
 LOCK: Final = ".bufpool-compact.lock"
 
 _MERGED: Final = "bufpool-merged"
@@ -34,6 +36,7 @@ class FileName(NamedTuple):
     owner: ProcessIdentity | None
 
     @classmethod
+    @lru_cache(maxsize=4096)
     def parse(cls, name: str) -> Self:
         """Read a name; raises DamagedFileError for one that no counting process gives."""
         if not name.isprintable():
@@ -67,6 +70,11 @@ class FileName(NamedTuple):
 def merged_name(kind: str) -> str:
     """Name the file that holds the dead of a kind."""
     return f"{kind}_{_MERGED}{SUFFIX}"
+
+
+def is_leftover(name: str) -> bool:
+    """Return whether it is a file that is not in its place yet, or that a crash has left."""
+    return name.startswith((MERGE_PREFIX, _NEW_PREFIX)) and name.endswith(TEMPORARY)
 
 
 def own_name(owner: ProcessIdentity) -> str:

@@ -7,16 +7,19 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
-from math import isnan, nan
-from typing import Any, Self
+from itertools import compress
+from math import isnan
+from typing import Any, NamedTuple, Self
+from weakref import WeakKeyDictionary
 
 from bufpool_workers.counters import catalog as names
 from bufpool_workers.counters.catalog import Catalog
-from bufpool_workers.counters.format import merge_numbers, parse_key
+from bufpool_workers.counters.columns import Row, Shape
+from bufpool_workers.counters.format import parse_key
 from bufpool_workers.counters.history import History, read_history
 from bufpool_workers.counters.liveness import ProcessIdentity
 from bufpool_workers.counters.node_file import NodeInfo, read_nodes
-from bufpool_workers.counters.snapshot import LiveProcess, Snapshot, read_directory
+from bufpool_workers.counters.snapshot import Column, LiveProcess, Snapshot, read_directory
 from bufpool_workers.pool_stats import KINDS, LEVELS, PoolStats
 
 
@@ -170,26 +173,7 @@ def make_report(
     snapshot: Snapshot, *, catalog: Catalog, nodes: tuple[NodeInfo, ...] = ()
 ) -> Report:
     """Describe the node whose metrics directory was read."""
-    reader = _Reader(catalog)
-    files: dict[ProcessIdentity, list[LiveProcess]] = defaultdict(list)
-    for live in snapshot.live:
-        if reader.is_ours(live):
-            files[live.owner].append(live)
-    processes = tuple(reader.process(owner, lives) for owner, lives in files.items())
-    return Report(
-        unix_seconds=time.time(),
-        pools=reader.pools(snapshot, processes),
-        processes=processes,
-        skipped=dict(snapshot.unreadable),
-        escape_places=reader.places(snapshot),
-        nodes=nodes,
-        unsealed=sum(reader.counts(snapshot, names.UNSEALED).values()),
-        unseal_failures={
-            reason: number
-            for (_, reason), number in reader.counts(snapshot, names.UNSEAL_FAILED).items()
-            if number
-        },
-    )
+    return Reporter(catalog).report(snapshot, snapshot.columns(), nodes=nodes)
 
 
 def read_report(
@@ -205,84 +189,235 @@ def read_report(
     return replace(report, history=read_history(directory, now=report.unix_seconds))
 
 
-class _Reader:
-    """Reader of the numbers of one catalog from a directory's files."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Totals:
+    """The numbers of a node that its scrape derives from: its report without each process."""
+
+    pools: Mapping[str, PoolStats]
+    processes: int
+    secure_level: str | None
+    locked_bytes: int
+    warmed_processes: int
+
+
+class Reporter:
+    """Reader of the numbers of one catalog; it keeps where they lie in the shapes of files."""
 
     def __init__(self, catalog: Catalog) -> None:
         specs = names.COUNTERS + names.POOL_GAUGES
         self._fields = {catalog.name(spec): spec.field for spec in specs}
         self._catalog = catalog
         self._keys = [catalog.key(spec) for spec in names.PROCESS_GAUGES]
+        self._start = f'["{catalog.namespace}_'.encode()
+        self._numbers: WeakKeyDictionary[Shape, list[_Place | None]] = WeakKeyDictionary()
+        self._held: WeakKeyDictionary[Shape, list[tuple[_Place, int]]] = WeakKeyDictionary()
+        self._indexed: _Index | None = None
+        self._process_gauges: WeakKeyDictionary[Shape, list[int]] = WeakKeyDictionary()
 
-    def is_ours(self, live: LiveProcess) -> bool:
-        """Return whether it counts in this namespace; several may share a directory."""
-        return all(key in live.gauges for key in self._keys)
-
-    def pools(self, snapshot: Snapshot, processes: Sequence[ProcessReport]) -> dict[str, PoolStats]:
-        """Return what all processes counted, and what the living ones hold."""
-        living: dict[tuple[str, str], PoolStats] = defaultdict(PoolStats)
-        for process in processes:
-            for pool, stats in process.pools.items():
-                for size, numbers in stats.sizes.items():
-                    living[pool, size] += numbers
-        counted = self._add_up(
-            (key, merge_numbers(kind, numbers)[0].value)
-            for (kind, _, key), numbers in snapshot.numbers.items()
-            if kind == "counter" and parse_key(key).family in self._fields
-        )
-        return _by_pool(
-            {place: numbers.with_gauges_of(living[place]) for place, numbers in counted.items()}
+    def totals(self, snapshot: Snapshot, columns: Iterable[Column]) -> Totals:
+        """Return what all processes counted, and what the living ones hold together."""
+        lives = self._ours(snapshot)
+        gauges = [self._gauges(files) for files in lives.values()]
+        levels = [level for each in gauges for level in each.levels]
+        return Totals(
+            pools=self._pools(lives, columns),
+            processes=len(lives),
+            secure_level=LEVELS[min(levels)] if levels else None,
+            locked_bytes=sum(each.locked_bytes for each in gauges),
+            warmed_processes=sum(each.warmed is not False for each in gauges),
         )
 
-    def places(self, snapshot: Snapshot) -> tuple[EscapePlace, ...]:
+    def report(
+        self, snapshot: Snapshot, columns: Sequence[Column], *, nodes: tuple[NodeInfo, ...] = ()
+    ) -> Report:
+        """Describe the node and each of its living processes."""
+        lives = self._ours(snapshot)
+        return Report(
+            unix_seconds=time.time(),
+            pools=self._pools(lives, columns),
+            processes=tuple(self._process(owner, files) for owner, files in lives.items()),
+            skipped=dict(snapshot.unreadable),
+            escape_places=self._escape_places(columns),
+            nodes=nodes,
+            unsealed=sum(self._counts(columns, names.UNSEALED).values()),
+            unseal_failures={
+                reason: number
+                for (_, reason), number in self._counts(columns, names.UNSEAL_FAILED).items()
+                if number
+            },
+        )
+
+    def _ours(self, snapshot: Snapshot) -> dict[ProcessIdentity, list[LiveProcess]]:
+        """Return the files of living processes of this namespace; several may share a directory."""
+        lives: dict[ProcessIdentity, list[LiveProcess]] = defaultdict(list)
+        for live in snapshot.live:
+            if len(self._places_of_gauges(live.gauge_shape)) == len(self._keys):
+                lives[live.owner].append(live)
+        return lives
+
+    def _places_of_gauges(self, shape: Shape) -> list[int]:
+        places = self._process_gauges.get(shape)
+        if places is None:
+            at = {key: place for place, key in enumerate(shape.keys)}
+            places = self._process_gauges[shape] = [at[key] for key in self._keys if key in at]
+        return places
+
+    def _places_of_numbers(self, shape: Shape) -> list[_Place | None]:
+        places = self._numbers.get(shape)
+        if places is None:
+            places = self._numbers[shape] = list(map(self._place, shape.keys))
+        return places
+
+    def _place(self, key: bytes) -> _Place | None:
+        if not key.startswith(self._start):
+            return None  # one of very many
+        family, _, labels, _ = parse_key(key)
+        name = self._fields.get(family)
+        if name is None:
+            return None
+        named = dict(labels)
+        return (named.get("pool", ""), named.get("size", "")), name
+
+    def _pools(
+        self, lives: Mapping[Any, Sequence[LiveProcess]], columns: Iterable[Column]
+    ) -> dict[str, PoolStats]:
+        living = self._living(lives)
+        pools: dict[tuple[str, str], PoolStats] = {}
+        for column in columns:
+            if column.kind == "counter":
+                for where, places in self._index(column.keys).sizes.items():
+                    counts: dict[str, Any] = {}
+                    for name, at in places:  # twice, where releases have other help texts
+                        counts[name] = counts.get(name, 0) + _whole(column.values[at])
+                    held = living.get(where, {})
+                    in_use = held.get("gets", 0) - held.get("puts", 0)
+                    counts.update((name, held.get(name, 0)) for name in _HELD)
+                    pools[where] = PoolStats(**counts, in_use=in_use)
+        return _by_pool(pools)
+
+    def _living(self, lives: Mapping[Any, Sequence[LiveProcess]]) -> _Sums:
+        """Add up what living processes hold, and how often they took and gave."""
+        groups: dict[Shape, list[Row]] = defaultdict(list)
+        for files in lives.values():
+            for live in files:
+                groups[live.counter_shape].append(live.counter_row)
+                groups[live.gauge_shape].append(live.gauge_row)
+        living: _Sums = defaultdict(lambda: defaultdict(int))
+        for shape, rows in groups.items():
+            for (where, name), at in self._places_of_held(shape):
+                living[where][name] += _whole_sum([row[at] for row in rows])
+        return living
+
+    def _places_of_held(self, shape: Shape) -> list[tuple[_Place, int]]:
+        found = self._held.get(shape)
+        if found is None:
+            places = enumerate(self._places_of_numbers(shape))
+            found = self._held[shape] = [
+                (place, at)
+                for at, place in places
+                if place and place[1] in {"gets", "puts", *_HELD}
+            ]
+        return found
+
+    def _index(self, keys: Sequence[bytes]) -> _Index:
+        """Return where ours lie among the counters of all processes."""
+        if self._indexed is None or self._indexed.keys != keys:
+            self._indexed = index = _Index(keys, {}, defaultdict(list))
+            for at, key in enumerate(keys):
+                if place := self._place(key):
+                    index.sizes.setdefault(place[0], []).append((place[1], at))
+                elif key.startswith(self._start):
+                    family, _, labels, _ = parse_key(key)
+                    named = dict(labels)
+                    pool = named.pop("pool", "")
+                    index.others[family].append(((pool, "".join(named.values())), at))
+        return self._indexed
+
+    def _counts(
+        self, columns: Iterable[Column], spec: names.MetricSpec
+    ) -> dict[tuple[str, str], int]:
+        """Return a counter that is not the pools', by its label `pool` and its other one."""
+        counts: dict[tuple[str, str], int] = defaultdict(int)
+        for column in columns:
+            if column.kind == "counter":
+                for where, at in self._index(column.keys).others.get(self._catalog.name(spec), ()):
+                    counts[where] += _whole(column.values[at])
+        return counts
+
+    def _escape_places(self, columns: Iterable[Column]) -> tuple[EscapePlace, ...]:
         """Return where escaped buffers were acquired, the most frequent first."""
         found = [
             EscapePlace(pool=pool, place=place, escapes=count)
-            for (pool, place), count in self.counts(snapshot, names.ESCAPED_AT).items()
+            for (pool, place), count in self._counts(columns, names.ESCAPED_AT).items()
         ]
         return tuple(sorted(found, key=lambda place: (-place.escapes, place.place, place.pool)))
 
-    def counts(self, snapshot: Snapshot, spec: names.MetricSpec) -> dict[tuple[str, str], int]:
-        """Return a counter that is not the pools', by its label `pool` and its other one."""
-        wanted = self._catalog.name(spec)
-        counts: dict[tuple[str, str], int] = defaultdict(int)
-        for (kind, _, key), numbers in snapshot.numbers.items():
-            family, _, labels, _ = parse_key(key)
-            if kind == "counter" and family == wanted:
-                named = dict(labels)
-                pool = named.pop("pool", "")
-                counts[pool, "".join(named.values())] += _whole(
-                    merge_numbers(kind, numbers)[0].value
-                )
-        return counts
-
-    def process(self, owner: ProcessIdentity, files: Sequence[LiveProcess]) -> ProcessReport:
-        """Describe a living process by all the files that it has counted in."""
-        numbers = (each.items() for live in files for each in (live.counters, live.gauges))
-        sizes = self._add_up(pair for pairs in numbers for pair in pairs if pair[1])
+    def _gauges(self, files: Sequence[LiveProcess]) -> _Gauges:
         # NaN: never said, or the process goes on in another file
         levels, locked, warmed = (
-            [_whole(live.gauges[key]) for live in files if not isnan(live.gauges.get(key, nan))]
-            for key in self._keys
+            [_whole(value) for value in values if not isnan(value)]
+            for values in zip(
+                *(
+                    [live.gauge_row[place] for place in self._places_of_gauges(live.gauge_shape)]
+                    for live in files
+                ),
+                strict=True,
+            )
         )
+        return _Gauges(
+            levels=[max(0, min(level, len(LEVELS) - 1)) for level in levels],
+            locked_bytes=sum(locked),
+            warmed=any(warmed) if warmed else None,
+        )
+
+    def _process(self, owner: ProcessIdentity, files: Sequence[LiveProcess]) -> ProcessReport:
+        """Describe a living process by all the files that it has counted in."""
+        sums: _Sums = defaultdict(lambda: defaultdict(int))
+        for live in files:
+            for shape, row in (
+                (live.counter_shape, live.counter_row),
+                (live.gauge_shape, live.gauge_row),
+            ):
+                _add_up(sums, compress(self._places_of_numbers(shape), row), compress(row, row))
+        sizes = {place: PoolStats.of_counts(numbers) for place, numbers in sums.items()}
+        gauges = self._gauges(files)
         return ProcessReport(
             pid=owner.pid,
             age_seconds=owner.age_seconds(),
-            warmed=any(warmed) if warmed else None,
-            secure_level=LEVELS[max(0, min(*levels, len(LEVELS) - 1))] if levels else None,
-            locked_bytes=sum(locked),
+            warmed=gauges.warmed,
+            secure_level=LEVELS[min(gauges.levels)] if gauges.levels else None,
+            locked_bytes=gauges.locked_bytes,
             pools=_by_pool({place: numbers for place, numbers in sizes.items() if numbers}),
         )
 
-    def _add_up(self, pairs: Iterable[tuple[bytes, float]]) -> dict[tuple[str, str], PoolStats]:
-        sums: dict[tuple[str, str], dict[str, float]] = defaultdict(lambda: defaultdict(int))
-        for key, value in pairs:
-            family, _, labels, _ = parse_key(key)
-            if family in self._fields:
-                named = dict(labels)
-                where = named.get("pool", ""), named.get("size", "")
-                sums[where][self._fields[family]] += _whole(value)
-        return {where: PoolStats.of_counts(counts) for where, counts in sums.items()}
+
+class _Gauges(NamedTuple):
+    levels: list[int]
+    locked_bytes: int
+    warmed: bool | None
+
+
+class _Index(NamedTuple):
+    keys: Sequence[bytes]
+    sizes: dict[tuple[str, str], list[tuple[str, int]]]
+    others: dict[str, list[tuple[tuple[str, str], int]]]
+
+
+_HELD = tuple(spec.field for spec in names.POOL_GAUGES)
+_Place = tuple[tuple[str, str], str]  # pool and size, and the field of PoolStats
+_Sums = dict[tuple[str, str], dict[str, int]]
+
+
+def _add_up(sums: _Sums, places: Iterable[_Place | None], values: Iterable[float]) -> None:
+    for place, value in zip(places, values, strict=True):
+        if place:
+            where, name = place
+            sums[where][name] += _whole(value)
+
+
+def _whole_sum(values: Sequence[float]) -> int:
+    total = sum(values)
+    return int(total) if abs(total) <= 2**53 else sum(map(_whole, values))
 
 
 def _by_pool(sizes: Mapping[tuple[str, str], PoolStats]) -> dict[str, PoolStats]:

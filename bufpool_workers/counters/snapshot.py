@@ -1,85 +1,171 @@
 """All numbers of a directory at one moment, read without a lock."""
 
-import math
 import os
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import zip_longest
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, NamedTuple
 
+from bufpool_workers.counters.columns import Part, Row, Shape, Shapes, check_entry
 from bufpool_workers.counters.directory import Directory, identity, open_file
 from bufpool_workers.counters.format import (
     HEADER,
     PER_PROCESS,
+    SUMMED,
     DamagedFileError,
     Number,
-    check_key,
+    add_up,
     merge_numbers,
+    parse_key,
     read_used,
     unpack_entries,
 )
-from bufpool_workers.counters.layout import read_gauges
+from bufpool_workers.counters.layout import gauges_start
 from bufpool_workers.counters.liveness import ProcessIdentity, current_host_id, has_writer
 from bufpool_workers.counters.mergedfile import MergedFile
-from bufpool_workers.counters.names import FileName, merged_name
+from bufpool_workers.counters.names import SUFFIX, FileName, is_leftover, merged_name
 from bufpool_workers.errors import MetricsError
 
 _ATTEMPTS: Final = 200
+_OWN_GAUGES: Final = "gauge_livesum"  # the kind whose rules they follow
+_MERGED_EARLIER: Final = -(2**63)
 
-Series = tuple[str, str, bytes]
-"""A time series: kind, process (empty unless each process keeps its own), key."""
+Group = tuple[str, str]
+"""Files whose numbers are merged: their kind, and the process where each keeps its own."""
 
 
-@dataclass(frozen=True, slots=True)
-class LiveProcess:
-    """A process that counts now, with its own counters and gauges by key."""
+class LiveProcess(NamedTuple):
+    """A process that counts now: the keys and values of its counters and gauges."""
 
     owner: ProcessIdentity
-    counters: Mapping[bytes, float]
-    gauges: Mapping[bytes, float]
+    counter_shape: Shape
+    counter_row: Row
+    gauge_shape: Shape
+    gauge_row: Row
+
+    @property
+    def counters(self) -> Mapping[bytes, float]:
+        """Its counters by key."""
+        return dict(zip(self.counter_shape.keys, self.counter_row, strict=True))
+
+    @property
+    def gauges(self) -> Mapping[bytes, float]:
+        """Its gauges by key."""
+        return dict(zip(self.gauge_shape.keys, self.gauge_row, strict=True))
+
+
+class Column(NamedTuple):
+    """The merged values of a group: floats of kinds that are summed, else Numbers."""
+
+    kind: str
+    process: str
+    keys: Sequence[bytes]
+    values: Sequence[Any]
 
 
 @dataclass(slots=True)
 class Snapshot:
-    """The numbers of all files of a directory; `unreadable` has the reason for each unread file."""
+    """The numbers of all files of a directory.
 
-    numbers: dict[Series, list[Number]] = field(default_factory=lambda: defaultdict(list))
+    `unreadable` has the reason for each file that was not read, or not whole. `moments` says when
+    the latest file with keys of a shape was made, and before all of these the latest merged one.
+    `is_unmerged`: a compaction may find something to do.
+    """
+
+    rows: dict[Group, dict[Shape, list[Row]]] = field(
+        default_factory=lambda: defaultdict(lambda: defaultdict(list))
+    )
     live: list[LiveProcess] = field(default_factory=list)
     unreadable: dict[str, str] = field(default_factory=dict)
+    moments: dict[tuple[str, Shape], int] = field(default_factory=dict)
+    is_unmerged: bool = False
+
+    def columns(self) -> list[Column]:
+        """Merge the numbers of each key; counters come first."""
+        groups = sorted(self.rows, key=lambda group: group[0] != "counter")
+        return [Column(*group, *_merge(group[0], self.rows[group])) for group in groups]
 
     def merged(self) -> list[tuple[str, str, bytes, Number]]:
         """Merge each series into one number."""
         return [
-            (kind, process, key, merge_numbers(kind, numbers)[0])
-            for (kind, process, key), numbers in self.numbers.items()
+            (kind, process, key, Number(value) if kind in SUMMED else value)
+            for kind, process, keys, values in self.columns()
+            for key, value in zip(keys, values, strict=True)
         ]
 
-    def add(self, name: FileName, entries: Mapping[bytes, Sequence[Number]]) -> None:
-        """Add the numbers of a file."""
+    def newest_modes(self) -> dict[str, str]:
+        """Return the kind of each gauge's latest file, where its files are of several kinds.
+
+        A deployment may change a gauge's mode in a directory that is kept.
+        """
+        kinds = {kind for kind, _ in self.moments if kind.startswith("gauge")}
+        if len(kinds) < 2:  # noqa: PLR2004 - several
+            return {}
+        newest: dict[str, tuple[int, str]] = {}
+        for (kind, shape), moment in self.moments.items():
+            if kind in kinds:
+                for key in shape.keys:
+                    family = parse_key(key).family
+                    newest[family] = max(newest.get(family, (moment, kind)), (moment, kind))
+        return {family: kind for family, (_, kind) in newest.items()}
+
+    def add(self, name: FileName, part: Part, *, moment: int = 0) -> None:
+        """Add the entries of a file that was made at `moment`."""
         process = name.process if name.kind in PER_PROCESS else ""
-        for key, numbers in entries.items():
-            self.numbers[name.kind, process, key] += numbers
+        if part.row:
+            self.rows[name.kind, process][part.shape].append(part.row)
+            at = name.kind, part.shape
+            self.moments[at] = max(moment, self.moments.get(at, moment))
+        if part.problem:
+            self.unreadable[name.name] = part.problem
 
 
-def read_directory(directory: str | os.PathLike[str]) -> Snapshot:
+def _merge(kind: str, rows: Mapping[Shape, Sequence[Row]]) -> tuple[Sequence[bytes], Sequence[Any]]:
+    keys: Sequence[bytes]
+    columns: Iterable[tuple[Any, ...]]
+    if len(rows) == 1:
+        ((shape, only),) = rows.items()
+        keys, columns = shape.keys, zip(*only, strict=True)
+    else:
+        found: dict[bytes, tuple[Any, ...]] = {}
+        for shape, several in rows.items():
+            for key, column in zip(shape.keys, zip(*several, strict=True), strict=True):
+                found[key] = found[key] + column if key in found else column
+        keys, columns = tuple(found), found.values()
+    merge = add_up if kind in SUMMED else partial(_merge_one, kind)
+    return keys, list(map(merge, columns))
+
+
+def _merge_one(kind: str, numbers: Sequence[Number]) -> Number:
+    return merge_numbers(kind, numbers)[0]
+
+
+def read_directory(
+    directory: str | os.PathLike[str], *, shapes: Shapes | None = None, foreign: bool = False
+) -> Snapshot:
     """Read every file that counts, each exactly once, however many die and are compacted meanwhile.
 
-    Takes no lock: it starts over when a compaction has come between. Raises MetricsError when
+    Takes no lock: it starts over when a compaction has come between. `shapes` are kept from one
+    reading to the next. `foreign`: third-party files may be merged too. Raises MetricsError when
     the directory can't be listed.
     """
+    shapes = shapes or Shapes()
     shown = repr(os.fspath(directory))
     for _ in range(_ATTEMPTS):
         try:
             with Directory(directory) as opened:
-                snapshot = _read_once(opened)
+                snapshot = _Reader(shapes, foreign=foreign).read(opened)
         except OSError as error:
             raise MetricsError(
                 f"metrics directory {shown}: {error.strerror}; it must exist and be "
                 "readable by the process that scrapes"
             ) from error
         if snapshot:
+            shapes.forget_unused()
             return snapshot
     raise MetricsError(
         f"metrics directory {shown}: compacted during each of {_ATTEMPTS} reads; "
@@ -89,43 +175,115 @@ def read_directory(directory: str | os.PathLike[str]) -> Snapshot:
 
 def read_files(paths: Sequence[Path]) -> Snapshot:
     """Read the files given, also those that are merged into another one of them."""
-    snapshot, host_id = Snapshot(), current_host_id()
+    reader = _Reader(Shapes(), foreign=False)
     for path in paths:
-        _read_into(snapshot, path.name, open_file(path), host_id=host_id)
-    return snapshot
+        reader.read_file(path.name, open_file(path))
+    return reader.snapshot
 
 
-def _read_once(directory: Directory) -> Snapshot | None:
-    snapshot, host_id = Snapshot(), current_host_id()
-    before = _parse_names(directory.metric_names(), snapshot)
-    with ExitStack() as stack:  # keeps the merged files open, so that no other has their inode
-        merged: dict[str, MergedFile] = {}
-        for name in before:
-            if name.is_merged:
-                try:
-                    file = stack.enter_context(MergedFile.opened(directory, kind=name.kind))
-                    merged[name.kind] = file
-                    snapshot.add(name, file.numbers)
-                except FileNotFoundError:
-                    return None
-                except (OSError, DamagedFileError) as error:
-                    snapshot.unreadable[name.name] = _reason(error)
-        for name in before:
-            is_counted = name.kind in merged and name.name in merged[name.kind].sources
-            if not (name.is_merged or is_counted):
-                _read_into(snapshot, name.name, directory.open(name.name), host_id=host_id)
-        # A listing is not atomic: a claim's rename may hide both of its names from one, but the
-        # new one is there in the next, unless a commit has followed, which the inode shows.
-        after = _parse_names(directory.metric_names(), snapshot)
-        if {name for name in after if name.is_claimed} - set(before):
-            return None
-        if not all(
-            _merged_unchanged(directory, kind, merged.get(kind))
-            for kind in {name.kind for name in (*before, *after)}
-            if merged_name(kind) not in snapshot.unreadable
-        ):
-            return None
-    return snapshot
+class _Reader:
+    """One reading of a directory."""
+
+    def __init__(self, shapes: Shapes, *, foreign: bool) -> None:
+        self._shapes = shapes
+        self._foreign = foreign
+        self._host_id = current_host_id()
+        self.snapshot = Snapshot()
+
+    def read(self, directory: Directory) -> Snapshot | None:
+        """Read everything; None if a compaction has come between."""
+        snapshot = self.snapshot
+        names = directory.names()
+        snapshot.is_unmerged = any(map(is_leftover, names))
+        before = _parse_names(names, snapshot)
+        with ExitStack() as stack:  # keeps the merged files open, so that no other has their inode
+            merged: dict[str, MergedFile] = {}
+            for name in before:
+                if name.is_merged:
+                    try:
+                        merged[name.kind] = file = stack.enter_context(
+                            MergedFile.opened(directory, kind=name.kind, shapes=self._shapes)
+                        )
+                    except FileNotFoundError:
+                        return None
+                    except (OSError, DamagedFileError) as error:
+                        snapshot.unreadable[name.name] = _reason(error)
+                    else:
+                        self._add_merged(name, file)
+            for name in before:
+                is_counted = name.kind in merged and name.name in merged[name.kind].sources
+                if not (name.is_merged or is_counted):
+                    self.read_file(name.name, directory.open(name.name))
+            # A listing is not atomic: a claim's rename may hide both of its names from one, but the
+            # new one is there in the next, unless a commit has followed, which the inode shows.
+            after = _parse_names(directory.names(), snapshot)
+            if {name for name in after if name.is_claimed} - set(before):
+                return None
+            if not all(
+                _merged_unchanged(directory, kind, merged.get(kind))
+                for kind in {name.kind for name in (*before, *after)}
+                if merged_name(kind) not in snapshot.unreadable or kind in merged
+            ):
+                return None
+        return snapshot
+
+    def _add_merged(self, name: FileName, file: MergedFile) -> None:
+        self.snapshot.add(name, file.part, moment=_MERGED_EARLIER + file.moment)
+        self.snapshot.is_unmerged |= bool(file.sources)
+        # none where all sums were exact
+        parts = zip_longest(*file.remainders.values(), fillvalue=0.0)
+        shape = Shape(tuple(file.remainders), timed=False)
+        for row in parts:
+            self.snapshot.add(name, Part(shape, row))
+
+    def read_file(self, raw: str, opened: AbstractContextManager[int]) -> None:
+        """Read a file that is not a merged one, as far as it makes sense."""
+        snapshot = self.snapshot
+        try:
+            name = FileName.parse(raw)
+            with opened as fd:
+                data, used = read_used(fd, whole=name.owner is not None)
+                part = self._shapes.read(
+                    data,
+                    (HEADER.size, used),
+                    kind=name.kind,
+                    file=raw,
+                    counts=name.owner is not None,
+                )
+                is_living = self._has_writer(fd, name)
+                live = None
+                if name.owner:
+                    is_living &= name.owner.is_running(host_id=self._host_id) is not False
+                    live, part = self._read_gauges(name, data, part, is_living=is_living)
+                moment = os.fstat(fd).st_mtime_ns if name.kind.startswith("gauge") else 0
+        except FileNotFoundError:
+            return  # its user removed it, or a compaction did, which its commit shows
+        except (OSError, DamagedFileError) as error:
+            snapshot.unreadable[raw] = _reason(error)
+            return
+        snapshot.add(name, part, moment=moment)
+        if live:
+            snapshot.live.append(live)
+
+    def _has_writer(self, fd: int, name: FileName) -> bool:
+        if name.owner is None and not self._foreign:
+            return True  # nobody asks
+        writer = has_writer(fd, owner=name.owner, host_id=self._host_id)
+        self.snapshot.is_unmerged |= writer is not True
+        return bool(writer)
+
+    def _read_gauges(
+        self, name: FileName, data: bytes, part: Part, *, is_living: bool
+    ) -> tuple[LiveProcess | None, Part]:
+        try:
+            where = gauges_start(data), len(data)
+            if name.owner is None or not is_living:
+                return None, part
+            gauges = self._shapes.read(data, where, kind=_OWN_GAUGES, file=name.name)
+        except DamagedFileError as error:
+            return None, part._replace(problem=part.problem or str(error))
+        live = LiveProcess(name.owner, part.shape, part.row, gauges.shape, gauges.row)
+        return live, part._replace(problem=part.problem or gauges.problem)
 
 
 def _merged_unchanged(directory: Directory, kind: str, merged: MergedFile | None) -> bool:
@@ -138,36 +296,12 @@ def _merged_unchanged(directory: Directory, kind: str, merged: MergedFile | None
 
 def _parse_names(names: list[str], snapshot: Snapshot) -> list[FileName]:
     parsed = []
-    for name in names:
+    for name in sorted(name for name in names if name.endswith(SUFFIX)):
         try:
             parsed.append(FileName.parse(name))
         except DamagedFileError as error:
             snapshot.unreadable[name] = str(error)
     return parsed
-
-
-def _read_into(
-    snapshot: Snapshot, raw: str, opened: AbstractContextManager[int], *, host_id: str
-) -> None:
-    try:
-        name = FileName.parse(raw)
-        with opened as fd:
-            data, used = read_used(fd, whole=name.owner is not None)
-            entries = read_entries(data, used=used, name=name)
-            live = _read_live(name.owner, data, entries)
-            if live and (
-                not has_writer(fd, owner=live.owner, host_id=host_id)
-                or live.owner.is_running(host_id=host_id) is False
-            ):
-                live = None
-    except FileNotFoundError:
-        return  # its user removed it, or a compaction did, which its commit shows
-    except (OSError, DamagedFileError) as error:
-        snapshot.unreadable[raw] = _reason(error)
-        return
-    snapshot.add(name, entries)
-    if live:
-        snapshot.live.append(live)
 
 
 def read_entries(data: bytes, *, used: int, name: FileName) -> dict[bytes, Sequence[Number]]:
@@ -177,23 +311,9 @@ def read_entries(data: bytes, *, used: int, name: FileName) -> dict[bytes, Seque
     """
     entries: dict[bytes, Sequence[Number]] = {}
     for key, number in unpack_entries(data, start=HEADER.size, end=used):
-        check_key(key, kind=name.kind)
-        if name.owner and not 0 <= number.value < math.inf:
-            raise DamagedFileError(f"{number.value} is not a count, for {key[:80]!r}")
+        check_entry(key, number, kind=name.kind, counts=name.owner is not None)
         entries[key] = [number]
     return entries
-
-
-def _read_live(
-    owner: ProcessIdentity | None, data: bytes, entries: Mapping[bytes, Sequence[Number]]
-) -> LiveProcess | None:
-    if owner is None:
-        return None
-    counters = {key: number.value for key, (number,) in entries.items()}
-    gauges = {key: number.value for key, number in read_gauges(data)}
-    for key in gauges:
-        check_key(key, kind="gauge")
-    return LiveProcess(owner, counters, gauges)
 
 
 def _reason(error: Exception) -> str:

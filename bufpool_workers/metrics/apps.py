@@ -3,14 +3,17 @@
 `/metrics` is for Prometheus, `/healthz` for probes, `/` for people, `/status.json` for programs.
 """
 
+import gzip
 import json
 import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any, Final, Self
+from urllib.parse import parse_qs
 
-from prometheus_client import CollectorRegistry, make_asgi_app, make_wsgi_app
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder, gzip_accepted
 
 from bufpool_workers._environ import directory_of_environment
 from bufpool_workers.counters.catalog import DEFAULT_NAMESPACE, Catalog
@@ -19,6 +22,9 @@ from bufpool_workers.metrics.collector import Collector
 from bufpool_workers.metrics.page import status
 
 _TEXT: Final = "text/plain; charset=utf-8"
+_ALLOW: Final = (("Allow", "OPTIONS, GET, HEAD"),)
+_NOT_ALLOWED: Final = b"only GET, HEAD and OPTIONS\n"
+_GZIP_LEVEL: Final = 1
 _NOT_FOUND: Final = b"not found; there are /, /metrics, /healthz and /status.json\n"
 
 WSGIApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
@@ -37,6 +43,7 @@ def wsgi_app(
     *,
     namespace: str = DEFAULT_NAMESPACE,
     compact_foreign: bool = False,
+    disable_compression: bool = False,
 ) -> WSGIApp:
     """Make a WSGI application over `directory`, by default that of PROMETHEUS_MULTIPROC_DIR.
 
@@ -44,18 +51,17 @@ def wsgi_app(
     directory.
     """
     pages = _Pages(directory, namespace=namespace, compact_foreign=compact_foreign)
-    scrape = make_wsgi_app(pages.registry)
 
     def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        path = environ.get("PATH_INFO", "")
-        try:
-            if path == "/metrics":
-                body: Iterable[bytes] = scrape(environ, start_response)
-            else:
-                body = _send(pages.show(path), start_response)
-        except MetricsError as error:
-            body = _send(_Page.failed(error), start_response)
-        return [] if environ["REQUEST_METHOD"] == "HEAD" else body
+        page = pages.answer(
+            environ["REQUEST_METHOD"],
+            environ.get("PATH_INFO", ""),
+            query=environ.get("QUERY_STRING", ""),
+            accept=environ.get("HTTP_ACCEPT", ""),
+            accept_encoding="" if disable_compression else environ.get("HTTP_ACCEPT_ENCODING", ""),
+        )
+        start_response(f"{page.status} {HTTPStatus(page.status).phrase}", page.headers)
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [page.body]
 
     app.sample = pages.sample  # type: ignore[attr-defined]  # for `Endpoint`
     return app
@@ -66,10 +72,10 @@ def asgi_app(
     *,
     namespace: str = DEFAULT_NAMESPACE,
     compact_foreign: bool = False,
+    disable_compression: bool = False,
 ) -> ASGIApp:
     """Make an ASGI application, as `wsgi_app` makes a WSGI one; a scrape blocks its loop for ms."""
     pages = _Pages(directory, namespace=namespace, compact_foreign=compact_foreign)
-    scrape = make_asgi_app(pages.registry)
 
     async def app(scope: Mapping[str, Any], receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
@@ -79,23 +85,24 @@ def asgi_app(
             await receive()
             await send({"type": "websocket.close"})
             return
-        if scope["method"] == "HEAD":
-            send = _without_body(send)
-        path = _own_path(scope)
-        if path == "/metrics":
-            try:
-                await scrape(scope, receive, send)
-            except MetricsError as error:
-                page = _Page.failed(error)
-            else:
-                return
-        else:
-            page = pages.show(path)
+        page = pages.answer(
+            scope["method"],
+            _own_path(scope),
+            query=scope.get("query_string", b"").decode("latin-1"),
+            accept=_header(scope, b"accept"),
+            accept_encoding="" if disable_compression else _header(scope, b"accept-encoding"),
+        )
         headers = [(name.encode(), value.encode()) for name, value in page.headers]
         await send({"type": "http.response.start", "status": page.status, "headers": headers})
-        await send({"type": "http.response.body", "body": page.body})
+        body = b"" if scope["method"] == "HEAD" else page.body
+        await send({"type": "http.response.body", "body": body})
 
     return app
+
+
+def _header(scope: Mapping[str, Any], name: bytes) -> str:
+    values = (value for key, value in scope.get("headers", ()) if key.lower() == name)
+    return b",".join(values).decode("latin-1")
 
 
 def _own_path(scope: Mapping[str, Any]) -> str:
@@ -106,23 +113,19 @@ def _own_path(scope: Mapping[str, Any]) -> str:
     return path.removeprefix(root) if f"{path}/".startswith(f"{root}/") else path
 
 
-def _without_body(send: Any) -> Any:
-    async def send_head(message: Mapping[str, Any]) -> None:
-        await send({**message, "body": b""} if "body" in message else message)
-
-    return send_head
-
-
 @dataclass(frozen=True, slots=True)
 class _Page:
     status: int
     body: bytes
     content_type: str = _TEXT
     policy: str = "default-src 'none'"
+    more_headers: tuple[tuple[str, str], ...] = ()
 
-    @classmethod
-    def failed(cls, error: MetricsError) -> Self:
-        return cls(HTTPStatus.SERVICE_UNAVAILABLE, f"{error}\n".encode())
+    def compressed(self) -> Self:
+        """Return it by gzip; the smallest level, which makes a scrape's text a tenth."""
+        encoding = ("Content-Encoding", "gzip")
+        body = gzip.compress(self.body, _GZIP_LEVEL)
+        return replace(self, body=body, more_headers=(*self.more_headers, encoding))
 
     @property
     def headers(self) -> list[tuple[str, str]]:
@@ -133,6 +136,7 @@ class _Page:
             ("Content-Security-Policy", self.policy),
             ("Referrer-Policy", "no-referrer"),
             ("X-Content-Type-Options", "nosniff"),
+            *self.more_headers,
         ]
 
 
@@ -150,38 +154,51 @@ class _Pages:
                 f"metrics directory {str(where or '')!r} is not there: give one, or set "
                 "PROMETHEUS_MULTIPROC_DIR to the one that the workers use"
             )
-        # the registry and the page share one, which names a file that can't be read once
-        self.registry = CollectorRegistry(support_collectors_without_names=True)
+        # all share one, which names a file that can't be read once
+        registry = CollectorRegistry(support_collectors_without_names=True)
         self._collector = Collector(
-            self.registry,
-            os.fspath(where),
-            catalog=Catalog(namespace),
-            compact_foreign=compact_foreign,
+            registry, os.fspath(where), catalog=Catalog(namespace), compact_foreign=compact_foreign
         )
+        self._registry = registry
 
     def sample(self) -> None:
         """Keep the history while nobody asks."""
         self._collector.sample()
 
-    def show(self, path: str) -> _Page:
+    def answer(
+        self, method: str, path: str, *, query: str, accept: str, accept_encoding: str
+    ) -> _Page:
+        """Answer a request, whose body is for all methods but HEAD."""
+        if method == "OPTIONS":
+            return _Page(HTTPStatus.OK, b"", more_headers=_ALLOW)
+        if method not in {"GET", "HEAD"}:
+            return _Page(HTTPStatus.METHOD_NOT_ALLOWED, _NOT_ALLOWED, more_headers=_ALLOW)
+        try:
+            page = self._scrape(query, accept) if path == "/metrics" else self._show(path)
+        except MetricsError as error:
+            return _Page(HTTPStatus.SERVICE_UNAVAILABLE, f"{error}\n".encode())
+        return page.compressed() if gzip_accepted(accept_encoding) else page
+
+    def _scrape(self, query: str, accept: str) -> _Page:
+        encoder, content_type = choose_encoder(accept)
+        names = parse_qs(query).get("name[]")
+        if names:
+            body = encoder(self._registry.restricted_registry(names))
+        else:
+            body = self._collector.text(encoder, content_type)
+        return _Page(HTTPStatus.OK, body, content_type)
+
+    def _show(self, path: str) -> _Page:
         if path == "/healthz":
             return _Page(HTTPStatus.OK, b"ok\n")
         if path not in {"", "/", "/status.json"}:
             return _Page(HTTPStatus.NOT_FOUND, _NOT_FOUND)
-        try:
-            report = self._collector.report()
-        except MetricsError as error:
-            return _Page.failed(error)
+        report = self._collector.report()
         if path == "/status.json":
             body = json.dumps(report.as_dict()).encode()
             return _Page(HTTPStatus.OK, body, "application/json")
         policy = status.policy()
         return _Page(HTTPStatus.OK, status.show(report), "text/html; charset=utf-8", policy)
-
-
-def _send(page: _Page, start_response: Callable[..., Any]) -> list[bytes]:
-    start_response(f"{page.status} {HTTPStatus(page.status).phrase}", page.headers)
-    return [page.body]
 
 
 async def _live(receive: Any, send: Any) -> None:

@@ -95,7 +95,7 @@ def as_nobody(work):
 def list_of(*names, at, to=MERGED):
     """Plant a merged file that claims to hold the numbers of these files."""
     with Directory(at) as directory:
-        MergedFile({}, names).replace(directory, to)
+        MergedFile.of("counter", {}, names).replace(directory, to)
 
 
 # each puts something at `path`; `outside` is a counter file of root's, beside root's secret

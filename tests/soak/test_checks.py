@@ -85,7 +85,7 @@ class Scenario:
             for name, count in counts.items()
         }
         with Directory(self.directory) as directory:
-            MergedFile(numbers).replace(directory, merged_name("counter"))
+            MergedFile.of("counter", numbers, ()).replace(directory, merged_name("counter"))
 
     def broken(self):
         node = SimpleNamespace(metrics=self.directory, gave_up=0, worker=self.worker)
