@@ -14,6 +14,7 @@ from bufpool_workers.counters.columns import Part, Row, Shape, Shapes, check_ent
 from bufpool_workers.counters.directory import Directory, identity, open_file
 from bufpool_workers.counters.format import (
     HEADER,
+    LIVE_ONLY_KINDS,
     PER_PROCESS,
     SUMMED,
     DamagedFileError,
@@ -250,11 +251,13 @@ class _Reader:
                     file=raw,
                     counts=name.owner is not None,
                 )
-                is_living = self._has_writer(fd, name)
+                writer = self._has_writer(fd, name)
+                if writer is False and name.kind in LIVE_ONLY_KINDS:
+                    return  # compaction drops it
                 live = None
                 if name.owner:
-                    is_living &= name.owner.is_running(host_id=self._host_id) is not False
-                    live, part = self._read_gauges(name, data, part, is_living=is_living)
+                    is_living = writer and name.owner.is_running(host_id=self._host_id) is not False
+                    live, part = self._read_gauges(name, data, part, is_living=bool(is_living))
                 moment = os.fstat(fd).st_mtime_ns if name.kind.startswith("gauge") else 0
         except FileNotFoundError:
             return  # its user removed it, or a compaction did, which its commit shows
@@ -265,12 +268,12 @@ class _Reader:
         if live:
             snapshot.live.append(live)
 
-    def _has_writer(self, fd: int, name: FileName) -> bool:
+    def _has_writer(self, fd: int, name: FileName) -> bool | None:
         if name.owner is None and not self._foreign:
-            return True  # nobody asks
+            return None  # it makes no difference
         writer = has_writer(fd, owner=name.owner, host_id=self._host_id)
         self.snapshot.is_unmerged |= writer is not True
-        return bool(writer)
+        return writer
 
     def _read_gauges(
         self, name: FileName, data: bytes, part: Part, *, is_living: bool
