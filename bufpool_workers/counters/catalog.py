@@ -63,7 +63,9 @@ REUSE_EFFICIENCY: Final = MetricSpec("reuse_efficiency", "Bytes reused in 100 by
 BUILD_INFO: Final = MetricSpec(
     "build_info", "Nodes by the versions of their software and their host; always 1"
 )
-SKIPPED_FILES: Final = MetricSpec("skipped_files", "Metric files that could not be read")
+SKIPPED_FILES: Final = MetricSpec(
+    "skipped_files", "Metric files that could not be read, or not whole"
+)
 
 
 @dataclass(frozen=True, slots=True)
