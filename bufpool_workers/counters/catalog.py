@@ -66,8 +66,6 @@ BUILD_INFO: Final = MetricSpec(
 SKIPPED_FILES: Final = MetricSpec(
     "skipped_files", "Metric files that could not be read, or not whole"
 )
-    "skipped_files", "Metric files that could not be read, or not whole"
-)
 
 
 @dataclass(frozen=True, slots=True)
