@@ -40,7 +40,8 @@ def read_counters(directories: Iterable[Path]) -> Counters:
             if metric.type == "counter":
                 for sample in metric.samples:
                     field = metric.name.removeprefix("bufpool_")
-                    sums[field, sample.labels["pool"], sample.labels["size"]] += sample.value
+                    if "size" in sample.labels:  # else it is no pool's
+                        sums[field, sample.labels["pool"], sample.labels["size"]] += sample.value
     return dict(sums)
 
 
