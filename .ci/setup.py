@@ -91,9 +91,9 @@ def missing_packages(*, compiled):
     if compiled and not shutil.which(os.environ.get("CC", "cc")):
         missing.append(("a C compiler", "gcc libc6-dev"))
     if compiled and not Path(sysconfig.get_path("include"), "Python.h").exists():
-        missing.append(("the headers of this Python", "python3-dev"))
+        missing.append(("this Python's headers", "python3-dev"))
     if not VENV.exists() and not has_module("ensurepip") and not has_module("pip"):
-        missing.append(("venv or pip", "python3-venv"))
+        missing.append(("venv (or pip)", "python3-venv"))
     return missing
 
 
@@ -105,8 +105,8 @@ def install_packages(missing):
         if done.returncode == 0:
             return
     raise SetupError(
-        "%s missing; on Debian or Ubuntu: sudo apt-get install %s"
-        % (" and ".join(what for what, _ in missing), packages)
+        "missing: %s; on Debian or Ubuntu: sudo apt-get install %s"
+        % (", ".join(what for what, _ in missing), packages)
     )
 
 

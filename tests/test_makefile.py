@@ -70,7 +70,7 @@ def test_missing_compiler_is_one_line_and_nothing_is_installed_unasked(checkout)
     done = run_setup(path=checkout, CC="no-such-compiler", PATH=path)
     assert done.returncode == 1
     assert done.stderr == (
-        "bufpool_workers: a C compiler missing; "
+        "bufpool_workers: missing: a C compiler; "
         "on Debian or Ubuntu: sudo apt-get install gcc libc6-dev\n"
     )
     assert "pip install" not in done.stdout
