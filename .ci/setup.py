@@ -18,7 +18,7 @@ from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 VENV = CHECKOUT / ".venv"
-CORE = "bufpool_workers/memory/"
+PACKAGE = "bufpool_workers"
 LEAST = (3, 11)
 _BEGAN = time.monotonic()
 
@@ -71,9 +71,9 @@ def libc_is_new_enough(name):
 def has_same_core(wheel):
     """Return whether a wheel was built for this Python and machine, from the sources of here."""
     with zipfile.ZipFile(wheel) as archive:
-        names = [name for name in archive.namelist() if name.startswith(CORE)]
+        names = archive.namelist()
         built = {name: archive.read(name) for name in names if name.endswith((".pyx", ".pxd"))}
-    paths = [*(CHECKOUT / CORE).rglob("*.pyx"), *(CHECKOUT / CORE).rglob("*.pxd")]
+    paths = [*(CHECKOUT / PACKAGE).rglob("*.pyx"), *(CHECKOUT / PACKAGE).rglob("*.pxd")]
     sources = {str(path.relative_to(CHECKOUT)): path.read_bytes() for path in paths}
     suffix = sysconfig.get_config_var("EXT_SUFFIX")
     return built == sources and any(name.endswith(suffix) for name in names)

@@ -173,12 +173,6 @@ def test_sealed_login_from_key_to_answer(start_worker, tmp_path):
     assert kept == public_key != ""
     assert (tmp_path / "worker.key").stat().st_mode & 0o777 == 0o600
     app.write(tmp_path)
-    (tmp_path / "users.py").write_text(
-        "import hashlib\n"
-        "def salt_and_hash(user):\n"
-        "    known = b'correct horse battery staple'\n"
-        "    return b'salt', hashlib.scrypt(known, salt=b'salt', n=2**14, r=8, p=1)\n"
-    )
     worker = start_worker("accounts", folder=tmp_path)
     code = producer.text.replace("login.delay(", "answer = login.delay(")
     assert code != producer.text
