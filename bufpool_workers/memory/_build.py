@@ -53,6 +53,7 @@ class BuildCore(build_ext):
             # no symbol is bound late, so that no register with a part of a secret lies on the stack
             ext.extra_link_args += ["-Wl,-z,relro,-z,now"]
             ext.extra_compile_args += [
+                "-Werror=incompatible-pointer-types",  # an error by itself from GCC 14 on
                 "-fstack-protector-strong",
                 f"-ffile-prefix-map={Path.cwd()}=.",
                 *_fortify(" ".join(os.environ.get(name, "") for name in ("CFLAGS", "CPPFLAGS"))),

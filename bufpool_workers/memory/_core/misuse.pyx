@@ -1,7 +1,9 @@
 # Included by _core.pyx: how the process's owner learns of misused buffers.
 
 cdef extern from "Python.h":
-    PyObject* PyEval_GetFrame()
+    ctypedef struct PyFrameObject:
+        pass
+    PyFrameObject* PyEval_GetFrame()
     int Py_AddPendingCall(int (*call)(void*) except -1, void* argument) noexcept
 
 cdef Py_ssize_t MOST_NOTED = 1000
@@ -41,7 +43,7 @@ cdef str task_of(job):
 
 cdef str line_of(blame):
     """Return a place in the source: where a function begins, or the line that runs now."""
-    cdef PyObject* frame
+    cdef PyFrameObject* frame
     if blame is not None:
         return f"{blame.co_filename}:{blame.co_firstlineno}"
     frame = PyEval_GetFrame()
