@@ -10,7 +10,7 @@ from typing import Any
 from bufpool_workers import memory
 from bufpool_workers._wrapping import ANYTHING, form_around, wrap
 from bufpool_workers.errors import SealError
-from bufpool_workers.runtime import Job, current_runtime
+from bufpool_workers.runtime import Job, current_job, current_runtime
 from bufpool_workers.sealing.parameters import MISSING, SealedParameter
 from bufpool_workers.sealing.single_use import claim
 from bufpool_workers.signatures import name_of, signature_of
@@ -116,6 +116,12 @@ def _running_job(inner: Callable[..., Any]) -> Job:
     job = runtime.job_of(inner)
     if job is None and runtime.open_plain is not None:
         return Job(id="", name=name_of(inner))
+    if job is None and (running := current_job()) is not None:
+        raise TypeError(
+            f"{name_of(inner)}: sealed arguments are opened for the function of the task that "
+            f"runs, which is another one of {running.name}: leave `sealed` off one of the two "
+            "where a subclass calls the run of its base, or call that task itself"
+        )
     if job is None:
         raise TypeError(
             f"{name_of(inner)}: sealed arguments are opened for a task: call the task itself, "

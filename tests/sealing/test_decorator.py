@@ -221,6 +221,26 @@ class TestOpening:
         assert task.apply(args=("ada", token)).get() == ("ada", SECRET)
         assert task("ada", password=token) == ("ada", SECRET)
 
+    def test_a_subclass_that_seals_what_its_base_seals_is_told_to_seal_once(self, app):
+        class Base(Task):
+            name = "shop.sealed_base"
+
+            @bp.sealed("password")
+            def run(self, user, password):
+                return user, bytes(password)
+
+        class Audited(Base):
+            name = "shop.sealed_twice"
+
+            @bp.sealed("password")
+            def run(self, user, password):
+                return super().run(user, password)
+
+        task = app.register_task(Audited())
+        token = bp.seal(SECRET, task=task, argument="password")
+        with pytest.raises(TypeError, match=r"Base\.run: .* leave `sealed` off one of the two"):
+            task.apply(args=("ada", token)).get()
+
     def test_the_tasks_own_name_counts_whatever_it_is(self, app):
         @bp.sealed("password")
         def check(password):
