@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from itertools import pairwise
 from types import MappingProxyType
 from typing import Any
 
-from bufpool_workers import _environ
+from bufpool_workers import _checks, _environ
 from bufpool_workers.errors import SettingsError
 from bufpool_workers.pool_stats import KINDS
-from bufpool_workers.units import GiB, KiB, MiB, format_size, parse_size
+from bufpool_workers.units import GiB, KiB, MiB, format_size
 
 PREFIX = "bufpool_"
 PACKAGE = "bufpool_workers"
@@ -24,162 +22,10 @@ _PAGE = 4 * KiB
 WarmLevels = Mapping[str, Mapping[int, int]]
 
 
-def _meant(name: str, known: Iterable[str]) -> str:
-    from difflib import get_close_matches  # noqa: PLC0415 - for mistakes only
-
-    near = get_close_matches(name, list(known), n=1)
-    return f", did you mean {near[0]}?" if near else ""
-
-
 def _meant_key(key: str, known: Iterable[str]) -> str:
     """Return the setting that a key was meant for, spelled as the key is."""
     prefix = PREFIX if key.lower().startswith(PREFIX) else ""
-    return _meant(key.lower(), [prefix + name for name in known])
-
-
-def _size(least: int, most: int) -> Callable[[object], int]:
-    def check(value: object) -> int:
-        size = parse_size(value)
-        if not least <= size <= most:
-            raise ValueError(f"outside {format_size(least)} to {format_size(most)}")
-        return size
-
-    return check
-
-
-def _number(least: float, most: float) -> Callable[[object], float]:
-    def check(value: object) -> float:
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise TypeError(f"a number from {least:g} to {most:g} is needed")
-        if not least <= value <= most:
-            raise ValueError(f"outside {least:g} to {most:g}")
-        return float(value)
-
-    return check
-
-
-def _flag(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise TypeError("True or False is needed")
-    return value
-
-
-def _choice(*choices: str) -> Callable[[object], str]:
-    def check(value: object) -> str:
-        if value not in choices:
-            raise ValueError(f"one of {', '.join(choices)} is needed")
-        return str(value)
-
-    return check
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str) or not value:
-        raise TypeError("non-empty text is needed")
-    return value
-
-
-def _optional(check: Callable[[object], Any]) -> Callable[[object], Any]:
-    return lambda value: None if value is None else check(value)
-
-
-def _port(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError("None or a port from 0 to 65535 is needed (0 takes a free one)")
-    if not 0 <= value <= 65535:  # noqa: PLR2004 - the range of ports
-        raise ValueError("outside 0 to 65535")
-    return value
-
-
-def _hosts(value: object) -> tuple[str, ...]:
-    if not isinstance(value, list | tuple) or not all(isinstance(name, str) for name in value):
-        raise TypeError('a list of host names is needed, such as ["metrics.example.com"]')
-    for name in value:
-        if not re.fullmatch(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+", name):
-            raise ValueError(f"{name!r} is not a host's name alone, without port and brackets")
-    return tuple(value)
-
-
-def _tls(value: object) -> Mapping[str, Any]:
-    paths = ("certfile", "keyfile", "client_cafile", "client_capath")
-    known: dict[str, type] = {**dict.fromkeys(paths, str), "client_auth_required": bool}
-    if not isinstance(value, Mapping) or not all(
-        key in known and isinstance(value[key], known[key]) for key in value
-    ):
-        raise TypeError(f"a mapping with some of {', '.join(known)} is needed")
-    if value and not {"certfile", "keyfile"} <= set(value):
-        raise ValueError("certfile and keyfile are both needed")
-    has_authority = not value.keys().isdisjoint({"client_cafile", "client_capath"})
-    if has_authority != value.get("client_auth_required", False):
-        raise ValueError(
-            "client_cafile or client_capath lets in known clients only together with "
-            "client_auth_required=True, and neither goes without the other"
-        )
-    return MappingProxyType(dict(value))
-
-
-def _namespace(value: object) -> str:
-    if not isinstance(value, str) or not re.fullmatch(r"[a-zA-Z_][a-zA-Z0-9_]*", value):
-        raise ValueError("a Prometheus name is needed: letters, digits and _, no digit first")
-    return value
-
-
-def _paths(value: object) -> tuple[str, ...]:
-    paths = (value,) if isinstance(value, str) else value
-    if not isinstance(paths, list | tuple) or not all(isinstance(p, str) and p for p in paths):
-        raise TypeError("a file path or a list of file paths is needed")
-    if any("\n" in path or path.startswith("-----BEGIN") for path in paths):
-        raise ValueError("file paths are needed, never the text of a key")
-    return tuple(paths)
-
-
-def _redis_url(value: object) -> str:
-    schemes = ("redis://", "rediss://", "unix://")
-    if not isinstance(value, str) or not value.startswith(schemes):
-        raise ValueError(f"the URL of a Redis is needed: {', '.join(schemes)}...")
-    return value
-
-
-def _keys(value: object) -> tuple[str, ...]:
-    keys = (value,) if isinstance(value, str) else value
-    if not isinstance(keys, list | tuple) or not all(isinstance(key, str) and key for key in keys):
-        raise TypeError("public keys are needed: the text or the file path of one, or a list")
-    return tuple(keys)
-
-
-def _classes(value: object) -> tuple[int, ...]:
-    if not isinstance(value, list | tuple) or not 1 <= len(value) <= 32:  # noqa: PLR2004
-        raise TypeError("a list of 1 to 32 sizes is needed")
-    sizes = tuple(map(_size(64, GiB), value))
-    if any(a >= b for a, b in pairwise(sizes)):
-        raise ValueError("sizes must increase, without repetition")
-    return sizes
-
-
-def _by_kind(check: Callable[[object], Any], what: str) -> Callable[[object], dict[str, Any]]:
-    kinds = ", ".join(KINDS)
-
-    def by_kind(value: object) -> dict[str, Any]:
-        if not isinstance(value, Mapping):
-            raise TypeError(f"a mapping from {kinds} to {what} is needed")
-        for kind in value:
-            if kind not in KINDS:
-                meant = _meant(str(kind), KINDS) or f", only {kinds}"
-                raise ValueError(f"there is no kind {kind!r}{meant}")
-        return {kind: check(value[kind]) for kind in value}
-
-    return by_kind
-
-
-def _levels(value: object) -> dict[int, int]:
-    if not isinstance(value, Mapping):
-        raise TypeError('a mapping from size class to count is needed, such as {"1MiB": 4}')
-    levels: dict[int, int] = {}
-    for size, count in value.items():
-        if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= 100_000:  # noqa: PLR2004
-            raise ValueError(f"the count for {size} must be an int from 0 to 100000")
-        levels[parse_size(size)] = count
-    return dict(sorted(levels.items()))
+    return _checks.meant(key.lower(), [prefix + name for name in known])
 
 
 def _freeze(levels: Mapping[str, Mapping[int, int]]) -> WarmLevels:
@@ -218,33 +64,35 @@ class Settings:
     `Settings.read` is the one place where they are checked.
     """
 
-    size_classes: tuple[int, ...] = _setting(SIZE_CLASSES, _classes)
-    warm: WarmLevels = _setting(WARM, _by_kind(_levels, "{size: count}"))
-    max_bytes: Mapping[str, int] = _setting(MAX_BYTES, _by_kind(_size(0, 1 << 44), "a size"))
-    max_buffer_bytes: int = _setting(GiB, _size(64, 1 << 44))
-    at_limit: str = _setting("lend", _choice("lend", "raise"), text=True)
-    trim_after_seconds: float = _setting(60.0, _number(0, 86400))
-    warm_seconds: float = _setting(2.0, _number(0, 3.5))
-    secure_level: str = _setting("any", _choice("memfd", "mlock", "any"), text=True)
-    debug: bool = _setting(default=False, check=_flag)
-    tune_malloc: bool = _setting(default=False, check=_flag)
-    metrics_port: int | None = _setting(None, _optional(_port))
-    metrics_host: str = _setting("127.0.0.1", _text, text=True)
-    metrics_hosts: tuple[str, ...] = _setting((), _hosts)
-    metrics_dir: str | None = _setting(None, _optional(_text), text=True)
-    metrics_namespace: str = _setting("bufpool", _namespace, text=True)
-    metrics_tls: Mapping[str, Any] = _setting(MappingProxyType({}), _tls)
-    compact_foreign: bool = _setting(default=False, check=_flag)
-    public_key: str | None = _setting(None, _optional(_text), shown=False, text=True)
-    private_keys: tuple[str, ...] = _setting((), _paths, shown=False)
-    result_public_keys: tuple[str, ...] = _setting((), _keys, shown=False)
-    result_private_keys: tuple[str, ...] = _setting((), _paths, shown=False)
-    single_use_url: str | None = _setting(None, _optional(_redis_url), shown=False)
+    size_classes: tuple[int, ...] = _setting(SIZE_CLASSES, _checks.classes)
+    warm: WarmLevels = _setting(WARM, _checks.by_kind(_checks.levels, "{size: count}"))
+    max_bytes: Mapping[str, int] = _setting(
+        MAX_BYTES, _checks.by_kind(_checks.size(0, 1 << 44), "a size")
+    )
+    max_buffer_bytes: int = _setting(GiB, _checks.size(64, 1 << 44))
+    at_limit: str = _setting("lend", _checks.choice("lend", "raise"), text=True)
+    trim_after_seconds: float = _setting(60.0, _checks.number(0, 86400))
+    warm_seconds: float = _setting(2.0, _checks.number(0, 3.5))
+    secure_level: str = _setting("any", _checks.choice("memfd", "mlock", "any"), text=True)
+    debug: bool = _setting(default=False, check=_checks.flag)
+    tune_malloc: bool = _setting(default=False, check=_checks.flag)
+    metrics_port: int | None = _setting(None, _checks.optional(_checks.port))
+    metrics_host: str = _setting("127.0.0.1", _checks.text, text=True)
+    metrics_hosts: tuple[str, ...] = _setting((), _checks.hosts)
+    metrics_dir: str | None = _setting(None, _checks.optional(_checks.text), text=True)
+    metrics_namespace: str = _setting("bufpool", _checks.namespace, text=True)
+    metrics_tls: Mapping[str, Any] = _setting(MappingProxyType({}), _checks.tls)
+    compact_foreign: bool = _setting(default=False, check=_checks.flag)
+    public_key: str | None = _setting(None, _checks.optional(_checks.text), shown=False, text=True)
+    private_keys: tuple[str, ...] = _setting((), _checks.paths, shown=False)
+    result_public_keys: tuple[str, ...] = _setting((), _checks.keys, shown=False)
+    result_private_keys: tuple[str, ...] = _setting((), _checks.paths, shown=False)
+    single_use_url: str | None = _setting(None, _checks.optional(_checks.redis_url), shown=False)
 
     def in_force(self) -> dict[str, Any]:
         """Return all settings by their full names, ready for JSON, and nothing of a key.
 
-        Sizes are text, as they are given; of key files there is only whether there are some.
+        Sizes are text, as they are given; of keys there is only how many there are.
         """
         shown = {f.name: getattr(self, f.name) for f in fields(self) if f.metadata["shown"]}
         shown["size_classes"] = [format_size(size) for size in self.size_classes]
@@ -257,7 +105,8 @@ class Settings:
         shown["metrics_hosts"] = list(self.metrics_hosts)
         shown["metrics_tls"] = bool(self.metrics_tls)
         shown["public_key"] = self.public_key is not None
-        shown["private_keys"] = len(self.private_keys)
+        for name in ("private_keys", "result_public_keys", "result_private_keys"):
+            shown[name] = len(getattr(self, name))
         return {PREFIX + name: value for name, value in shown.items()}
 
     @classmethod

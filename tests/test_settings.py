@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bufpool_workers import GiB, KiB, MiB, Settings, SettingsError
-from bufpool_workers.settings import PREFIX, format_size, parse_size
+from bufpool_workers.settings import PREFIX
+from bufpool_workers.units import format_size, parse_size
 
 PAIR = {"certfile": "a", "keyfile": "b"}
 

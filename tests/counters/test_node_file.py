@@ -109,9 +109,16 @@ def test_report_carries_it_to_other_hosts():
 
 def test_settings_in_force_show_no_key():
     private = "bps1-private-" + "ab" * 32
-    settings = Settings(private_keys=(private, "b"), public_key="bps1-public-" + "cd" * 32)
+    public = "bps1-public-" + "cd" * 32
+    settings = Settings(
+        private_keys=(private, "b"),
+        public_key=public,
+        result_public_keys=(public,),
+        single_use_url="redis://:abab@localhost",
+    )
     shown = settings.in_force()
     assert (shown["bufpool_private_keys"], shown["bufpool_public_key"]) == (2, True)
+    assert (shown["bufpool_result_public_keys"], shown["bufpool_result_private_keys"]) == (1, 0)
     text = json.dumps(shown)
     assert "abab" not in text
     assert "cdcd" not in text
