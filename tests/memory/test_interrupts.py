@@ -15,6 +15,7 @@ from tests.interrupts.harness import Storm
 from tests.memory.pools import KINDS, make_pool, run_script
 
 INTERRUPTS = 5000
+ROUNDS = 100
 
 
 @pytest.fixture(autouse=True)
@@ -50,11 +51,11 @@ def test_without_interrupts_a_pool_in_python_is_clean_however_often_it_is_audite
 @pytest.mark.parametrize("pool", in_python.POOLS, ids=lambda pool: pool.__name__)
 def test_the_same_storm_takes_buffers_from_a_pool_in_python(pool):
     storm, lost = Storm(pool()), 0
-    for _ in range(20):  # how often it hits the gap is chance
+    for _ in range(ROUNDS):  # how often it hits the gap is chance
         lost += storm.run(INTERRUPTS).lost
         if lost:
             return
-    pytest.fail(f"{20 * INTERRUPTS} interrupts took no buffer from {pool.name}")
+    pytest.fail(f"{ROUNDS * INTERRUPTS} interrupts took no buffer from {pool.name}")
 
 
 def test_pool_that_failed_to_be_made_leaves_the_process_usable():
