@@ -152,7 +152,7 @@ def read_commands(block: Block) -> list[Command]:
             commands.append([line[2:]])
             outputs.append([])
         elif line.startswith("    ") and not outputs[-1]:
-            commands[-1].append(line.strip())
+            commands[-1].append(line)
         else:
             outputs[-1].append(line)
     return [

@@ -51,7 +51,7 @@ def test_blocks_of_a_section_share_folder_and_names(tmp_path):
 
 def test_command_ends_where_its_output_begins():
     block = Block("page", "heading", "console", "$ one &&\n    two\nsaid\n    more\n$ three\n")
-    assert read_commands(block) == [("one &&\ntwo", "said\n    more\n"), ("three", "")]
+    assert read_commands(block) == [("one &&\n    two", "said\n    more\n"), ("three", "")]
 
 
 @pytest.mark.parametrize(
