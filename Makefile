@@ -121,8 +121,7 @@ libraries: .venv/.libraries
 neighbours: build/neighbours/.installed
 	build/neighbours/bin/python -m pytest -n 2 --dist loadfile -p no:ddtrace tests/neighbours
 
-build/neighbours/.installed: $(SOURCES)
-	@PYTHON=$(PYTHON) sh .ci/host
+build/neighbours/.installed: $(SOURCES) | .venv/.test
 	$(PYTHON) -m venv build/neighbours
 	build/neighbours/bin/pip install --quiet --disable-pip-version-check \
 	    --editable ".[neighbours]"
