@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     )
     from bufpool_workers.counters.compaction import MAX_UNMERGED_FILES, compact, compact_above
     from bufpool_workers.counters.counterfile import CounterFile
+    from bufpool_workers.counters.forgetting import forget
     from bufpool_workers.counters.report import (
         EscapePlace,
         ProcessReport,
@@ -38,6 +39,7 @@ __all__ = [  # noqa: RUF022 - grouped by topic
     "MAX_UNMERGED_FILES",
     "compact",
     "compact_above",
+    "forget",
     # reading
     "EscapePlace",
     "ProcessReport",
@@ -53,6 +55,7 @@ __all__ = [  # noqa: RUF022 - grouped by topic
 _HOMES = {
     "CounterFile": "counterfile",
     "ask_to_trim": "trim_request",
+    "forget": "forgetting",
     **dict.fromkeys(("MAX_UNMERGED_FILES", "compact", "compact_above"), "compaction"),
     **dict.fromkeys(
         ("EscapePlace", "ProcessReport", "Report", "make_report", "read_report"), "report"

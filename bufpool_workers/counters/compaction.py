@@ -69,8 +69,8 @@ def compact(directory: str | os.PathLike[str], *, foreign: bool = False) -> Comp
     `live*` are dropped. Raises OSError when the directory can't be written.
     """
     run = Compaction()
-    with Directory(directory) as opened, _locked(opened) as locked:
-        if locked:
+    with Directory(directory) as opened, locked(opened) as is_locked:
+        if is_locked:
             _remove_leftovers(opened)
             _Run(opened, run, foreign=foreign).compact()
     return run
@@ -111,7 +111,7 @@ class _Run:
                 self._result.unmerged[merged_name(kind)] = str(error)
 
     def _compact_kind(self, kind: str, names: list[FileName]) -> None:
-        merged = self._finish(kind, _read_merged(self._directory, kind))
+        merged = finish(self._directory, kind, read_merged(self._directory, kind))
         numbers = defaultdict(list, {key: [*parts] for key, parts in merged.numbers.items()})
         sources = []
         for name in names:
@@ -125,17 +125,8 @@ class _Run:
             sums = {key: merge_numbers(kind, parts) for key, parts in numbers.items()}
             merged = MergedFile.of(kind, sums, sources)
             merged.replace(self._directory, merged_name(kind))
-            self._finish(kind, merged)
+            finish(self._directory, kind, merged)
             self._result.merged += len(sources)
-
-    def _finish(self, kind: str, merged: MergedFile) -> MergedFile:
-        if not merged.sources:
-            return merged
-        for name in merged.sources:
-            self._directory.unlink(name)
-        settled = merged._replace(sources=())
-        settled.replace(self._directory, merged_name(kind))
-        return settled
 
     def _merge(self, name: FileName, numbers: dict[bytes, list[Number]]) -> list[str]:
         try:
@@ -191,8 +182,20 @@ class _Run:
         return True
 
 
+def finish(directory: Directory, kind: str, merged: MergedFile) -> MergedFile:
+    """Remove the files that a merged one was made of, and commit that there are none any more."""
+    if not merged.sources:
+        return merged
+    for name in merged.sources:
+        directory.unlink(name)
+    settled = merged._replace(sources=())
+    settled.replace(directory, merged_name(kind))
+    return settled
+
+
 @contextmanager
-def _locked(directory: Directory) -> Iterator[bool]:
+def locked(directory: Directory) -> Iterator[bool]:
+    """Hold the lock for the block, which gets False while another process holds it."""
     with ExitStack() as stack:
         try:
             with suppress(FileExistsError):
@@ -217,7 +220,8 @@ def _read(fd: int, name: FileName) -> dict[bytes, Sequence[Number]]:
     return read_entries(data, used=used, name=name)
 
 
-def _read_merged(directory: Directory, kind: str) -> MergedFile:
+def read_merged(directory: Directory, kind: str) -> MergedFile:
+    """Read a merged file to replace it; raises DamagedFileError unless all of it makes sense."""
     try:
         with MergedFile.opened(directory, kind=kind) as merged:
             if merged.part.problem:  # it would be lost

@@ -17,6 +17,7 @@ _SHORT_HELPS = {
     "top": "Show pools and processes, live.",
     "doctor": "Look for what is wrong with host, app and workers.",
     "serve": "Serve this node's scrape from a process of its own.",
+    "forget": "Drop a metric that the code no longer has.",
     "keygen": "Make a key pair for sealed arguments.",
     "rules": "Print recording and alert rules for Prometheus.",
     "dashboard": "Print a dashboard for Grafana, as JSON to import.",

@@ -1,0 +1,33 @@
+"""`bufpool forget`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from bufpool_workers._environ import VARIABLE, configured_directory
+from bufpool_workers.console.commands.common import Host, directory_argument, errors_as_messages
+from bufpool_workers.counters import forget as forget_metric
+from bufpool_workers.errors import MetricsError
+
+
+@click.command()
+@click.argument("name")
+@directory_argument
+@click.pass_obj
+def forget(host: Host, /, *, name: str, directory: Path | None) -> None:
+    """Drop the metric NAME, which the code no longer has, from the numbers of dead processes.
+
+    It looks in DIR, else in PROMETHEUS_MULTIPROC_DIR or bufpool_metrics_dir. No file of a living
+    process is touched: while one has the metric, nothing is dropped.
+    """
+    settings = host.settings
+    with errors_as_messages():
+        where = directory or configured_directory(settings.metrics_dir)
+        if where is None:
+            raise MetricsError(
+                f"no metrics directory: give DIR, or set {VARIABLE} or bufpool_metrics_dir"
+            )
+        series = forget_metric(where, name, namespace=settings.metrics_namespace)
+    click.echo(f"forgot {name}: {series} series of dead processes")
