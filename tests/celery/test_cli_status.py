@@ -156,7 +156,7 @@ def test_top_on_a_terminal_ends_with_q_and_leaves_it_as_it_was(worker):
             seen += os.read(terminal, 65536)
             return re.search(pattern, seen)
 
-        wait_until(lambda: shows(rb"(?s)misses_s.*4kb +6 +\d"), what="a second frame")
+        wait_until(lambda: shows(rb"(?s)misses_s.*4kb +\d[^\n]* 6\b"), what="a second frame")
         os.write(terminal, b"q")
         seen += read_rest(terminal)
     assert seen.index(b"q ends") < seen.index(b"misses_s")

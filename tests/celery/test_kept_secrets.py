@@ -57,7 +57,7 @@ def test_beat_starts_with_a_token(beat, tmp_path):
 
 
 def test_a_plain_argument_of_an_eager_call_is_not_stored():
-    app = Celery("eager", broker="memory://", backend="cache+memory://", set_as_current=False)
+    app = Celery("eager", broker="memory://kept", backend="cache+memory://", set_as_current=False)
     app.conf.update(task_always_eager=True, task_store_eager_result=True, result_extended=True)
     bp.setup(app)
 
