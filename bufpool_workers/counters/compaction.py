@@ -27,9 +27,11 @@ from bufpool_workers.counters.format import (
     LIVE_ONLY_KINDS,
     DamagedFileError,
     Number,
+    OtherVersionError,
     merge_numbers,
     read_used,
 )
+from bufpool_workers.counters.layout import check_live_version
 from bufpool_workers.counters.liveness import current_host_id, has_writer
 from bufpool_workers.counters.mergedfile import MergedFile
 from bufpool_workers.counters.names import (
@@ -105,10 +107,10 @@ class _Run:
         for kind, names in sources.items():
             try:
                 self._compact_kind(kind, names)
+            except (OtherVersionError, PermissionError) as error:
+                self._result.unmerged[merged_name(kind)] = str(error)
             except DamagedFileError as error:
                 self._result.unmerged[merged_name(kind)] = f"{error}; remove it to begin again at 0"
-            except PermissionError as error:
-                self._result.unmerged[merged_name(kind)] = str(error)
 
     def _compact_kind(self, kind: str, names: list[FileName]) -> None:
         merged = finish(self._directory, kind, read_merged(self._directory, kind))
@@ -216,7 +218,9 @@ def locked(directory: Directory) -> Iterator[bool]:
 
 
 def _read(fd: int, name: FileName) -> dict[bytes, Sequence[Number]]:
-    data, used = read_used(fd, whole=False)
+    data, used = read_used(fd, whole=name.owner is not None)
+    if name.owner:
+        check_live_version(data)
     return read_entries(data, used=used, name=name)
 
 

@@ -20,6 +20,7 @@ from bufpool_workers.counters.format import (
     HEADER,
     DamagedFileError,
     Number,
+    OtherVersionError,
     pack_entry,
     parse_key,
     read_used,
@@ -158,6 +159,8 @@ class _Forgetting:
     def _named(self, name: FileName) -> Iterator[None]:
         try:
             yield
+        except OtherVersionError as error:
+            raise MetricsError(f"{self._shown}: {name.name}: {error}") from error
         except DamagedFileError as error:
             raise MetricsError(
                 f"{self._shown}: {name.name} is damaged: {error}; move it away"

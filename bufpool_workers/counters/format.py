@@ -33,6 +33,10 @@ class DamagedFileError(ValueError):
     """A file's content can't be what a counting process wrote."""
 
 
+class OtherVersionError(DamagedFileError):
+    """A file is whole, but of a version of the format that this release doesn't know."""
+
+
 class Number(NamedTuple):
     """A value and the time at which it was set (0 for all but gauges of mode mostrecent)."""
 
@@ -75,6 +79,14 @@ def _read_exactly(fd: int, count: int) -> bytes:
         chunks.append(chunk)
         count -= len(chunk)
     return b"".join(chunks)
+
+
+def check_version(mark: bytes, known: bytes) -> None:
+    """Raise OtherVersionError where a mark is `known`'s but for the version, its last byte."""
+    if len(mark) == len(known) and mark[:-1] == known[:-1] and mark != known:
+        raise OtherVersionError(
+            f"it is of the format's version {mark[-1]}, and this release knows {known[-1]}"
+        )
 
 
 def pack_entry(key: bytes, number: Number = ZERO) -> bytes:

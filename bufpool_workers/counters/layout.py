@@ -9,6 +9,7 @@ from bufpool_workers.counters.format import (
     ZERO,
     DamagedFileError,
     Number,
+    check_version,
     pack_entry,
 )
 
@@ -76,3 +77,9 @@ def gauges_start(data: bytes) -> int:
     if live < LIVE_HEADER.size or data[live:start] != _LIVE:
         raise DamagedFileError("the gauges of its process are missing")
     return start
+
+
+def check_live_version(data: bytes) -> None:
+    """Raise OtherVersionError for a file of ours that another version of the format rules."""
+    live = LIVE_HEADER.unpack_from(data)[1] if len(data) >= LIVE_HEADER.size else 0
+    check_version(data[live : live + len(_LIVE)] if live >= LIVE_HEADER.size else b"", _LIVE)

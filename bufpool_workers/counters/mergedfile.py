@@ -15,6 +15,7 @@ from bufpool_workers.counters.format import (
     SUMMED,
     DamagedFileError,
     Number,
+    check_version,
     pack_entry,
     read_used,
 )
@@ -81,6 +82,7 @@ class MergedFile(NamedTuple):
         """
         data, used = read_used(fd, whole=True)
         status = os.fstat(fd)
+        check_version(data[used : used + len(_DEAD)], _DEAD)
         try:
             if data[used : used + len(_DEAD)] != _DEAD:
                 raise DamagedFileError("the list of the files merged into it is missing")

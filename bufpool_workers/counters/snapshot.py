@@ -25,7 +25,7 @@ from bufpool_workers.counters.format import (
     read_used,
     unpack_entries,
 )
-from bufpool_workers.counters.layout import gauges_start
+from bufpool_workers.counters.layout import check_live_version, gauges_start
 from bufpool_workers.counters.liveness import ProcessIdentity, current_host_id, has_writer
 from bufpool_workers.counters.mergedfile import MergedFile
 from bufpool_workers.counters.names import SUFFIX, FileName, is_leftover, merged_name
@@ -244,6 +244,8 @@ class _Reader:
             name = FileName.parse(raw)
             with opened as fd:
                 data, used = read_used(fd, whole=name.owner is not None)
+                if name.owner:
+                    check_live_version(data)
                 part = self._shapes.read(
                     data,
                     (HEADER.size, used),

@@ -8,8 +8,8 @@ from contextlib import ExitStack
 
 from bufpool_workers.counters.catalog import DEFAULT_NAMESPACE, Catalog
 from bufpool_workers.counters.directory import Directory
-from bufpool_workers.counters.format import DamagedFileError, read_used
-from bufpool_workers.counters.layout import DOUBLE, TRIM_ASKED, gauge_place
+from bufpool_workers.counters.format import DamagedFileError, OtherVersionError, read_used
+from bufpool_workers.counters.layout import DOUBLE, TRIM_ASKED, check_live_version, gauge_place
 from bufpool_workers.counters.liveness import current_host_id
 from bufpool_workers.counters.names import FileName
 from bufpool_workers.errors import MetricsError
@@ -58,5 +58,9 @@ def _ask(directory: Directory, name: str, key: bytes, unix_seconds: float) -> bo
         except (PermissionError, DamagedFileError):  # another user's, who named it as if it were
             return False
         data, used = read_used(fd, whole=True)
+        try:
+            check_live_version(data)
+        except OtherVersionError:  # another release's, which knows where its gauges lie
+            return False
         os.pwrite(fd, DOUBLE.pack(unix_seconds), gauge_place(data, key, used=used))
     return True
