@@ -139,7 +139,7 @@ def test_what_does_not_open_is_not_retried(worker, client, seal, given, said):
     wait_until(lambda: client.dead() == dead + 1, what="the message given up")
     assert client.waiting() == 0
     assert client.noted().get("logins") == logins
-    assert "bufpool: login, argument 'password'" in worker.log()
+    worker.wait_for_log("bufpool: login, argument 'password'")
     assert "plain-from-elsewhere" not in worker.log()
 
 

@@ -17,9 +17,9 @@ from bufpool_workers.errors import MetricsError
 @directory_argument
 @click.pass_obj
 def forget(host: Host, /, *, name: str, directory: Path | None) -> None:
-    """Drop the metric NAME, which the code no longer has, from the numbers of dead processes.
+    """Drop a metric that the code no longer has.
 
-    It looks in DIR, else in PROMETHEUS_MULTIPROC_DIR or bufpool_metrics_dir. No file of a living
+    NAME goes from the numbers of dead processes in DIR, else in PROMETHEUS_MULTIPROC_DIR or bufpool_metrics_dir. No file of a living
     process is touched: while one has the metric, nothing is dropped.
     """
     settings = host.settings
