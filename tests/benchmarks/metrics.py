@@ -104,8 +104,8 @@ def scrape(living: int, gone: int, *, stock: bool) -> Names:
     else:
         registry = make_registry(directory)
         generate_latest(registry)  # merges the last hundred
-        there = sum(1 for _ in directory.iterdir())
-        if there > living + 2:
+        there = sum(1 for _ in directory.glob("*.db"))
+        if there > living + 1:
             raise AssertionError(f"{there} files for {living} processes")
     return {"generate_latest": generate_latest, "registry": registry, "living": files}
 
