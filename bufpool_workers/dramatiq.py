@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from functools import partial
 from importlib.metadata import version
 from threading import Event
 from typing import Any
 from uuid import uuid4
 
-from bufpool_workers.errors import (
-    BufpoolError,
-    DamagedToken,
-    NotSealed,
-    ReplayStoreError,
-    SealError,
-)
+from bufpool_workers.errors import DamagedToken, NotSealed, ReplayStoreError, SealError
 from bufpool_workers.runtime import Job, PlainHost, current_job, current_runtime, startup
 from bufpool_workers.runtime.shared_node import SharedNode
 from bufpool_workers.sealing.calls import CallCheck
@@ -65,7 +59,7 @@ class BufpoolMiddleware(Middleware):
         self._runtime = current_runtime()
         self._node: SharedNode | None = None
         pid = _command_pid()
-        with _startup_errors(is_worker=pid is not None):
+        with nullcontext() if pid is None else startup.errors_as_exit():
             if isinstance(settings, Broker):
                 raise TypeError(
                     "BufpoolMiddleware takes settings, not a broker: "
@@ -150,7 +144,7 @@ class BufpoolMiddleware(Middleware):
     def after_process_boot(self, broker: Broker) -> None:  # noqa: ARG002 - Dramatiq's signature
         """Check what a worker needs, and warm up; end a worker process that can't serve."""
         runtime = self._runtime
-        with _startup_errors(is_worker=True):
+        with startup.errors_as_exit():
             settings = runtime.settings
             runtime.load_late_imports()
             if settings.private_keys:
@@ -234,23 +228,12 @@ def _command_pid() -> int | None:
     return parent.pid if parent is not None and is_commands else None
 
 
-@contextmanager
-def _startup_errors(*, is_worker: bool) -> Iterator[None]:
-    """End a worker process with the line of an error that its user can mend, and no traceback."""
-    try:
-        yield
-    except BufpoolError as error:
-        if not is_worker:
-            raise
-        raise SystemExit(f"Error: {error}") from None
-
-
 def serve_metrics() -> int:
     """Serve the scrape of the node; the command runs this in a process that imports no actor."""
     pid = _command_pid()
     if pid is None:
         raise RuntimeError("the command `dramatiq` runs this, in a process of its own")
-    with _startup_errors(is_worker=True):
+    with startup.errors_as_exit():
         node = SharedNode(pid)
         try:
             settings = node.endpoint_settings()

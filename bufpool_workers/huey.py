@@ -11,7 +11,7 @@ from typing import Any
 from uuid import uuid4
 from weakref import WeakKeyDictionary
 
-from bufpool_workers.errors import BufpoolError, ReplayStoreError
+from bufpool_workers.errors import ReplayStoreError
 from bufpool_workers.runtime import Job, PlainHost, current_job, current_runtime, startup
 from bufpool_workers.sealing.calls import CallCheck
 from bufpool_workers.sealing.parameters import called_parameters, innermost, is_any_recorded
@@ -134,7 +134,7 @@ class HueyHost(PlainHost):
         """Prepare the node in the consumer's main process, before it has workers."""
         runtime, self._main = current_runtime(), os.getpid()
         has_processes = options.get("worker_type") == WORKER_PROCESS
-        try:
+        with startup.errors_as_exit():
             settings = runtime.settings
             if runtime.directory.path is None:
                 runtime.join_node(private=True)
@@ -146,8 +146,6 @@ class HueyHost(PlainHost):
             runtime.start_node(node=name, app=self.huey.name, software={"huey": version("huey")})
             startup.check(settings)
             endpoint = None if settings.metrics_port is None else runtime.serve_metrics()
-        except BufpoolError as error:
-            raise SystemExit(f"Error: {error}") from None
         if has_processes:
             runtime.keep_keys_out()
         runtime.share_metrics()

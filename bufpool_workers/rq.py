@@ -8,14 +8,14 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from functools import partial
 from importlib.metadata import version
 from threading import Event, Thread
 from typing import Any, Final
 
-from bufpool_workers.errors import BufpoolError, MetricsError
+from bufpool_workers.errors import MetricsError
 from bufpool_workers.runtime import Job as RunningJob
 from bufpool_workers.runtime import PlainHost, current_job, current_runtime, startup
 from bufpool_workers.runtime.shared_node import SharedNode
@@ -127,7 +127,7 @@ class _PooledWorker(rq.worker.BaseWorker):
         """Prepare the node and serve its scrape; work; say what was counted."""
         runtime = current_runtime()
         with ExitStack() as ends:
-            with _startup_errors():
+            with startup.errors_as_exit():
                 settings = _configure()
                 self._join(settings, ends)
                 startup.check(settings)
@@ -246,12 +246,3 @@ def _note_use(connection: Any, key: str, holder: str, seconds: int) -> bool:
     from bufpool_workers import redis_store  # noqa: PLC0415 - not in producers
 
     return redis_store.note_use(connection, f"rq:{key}", holder, seconds)
-
-
-@contextmanager
-def _startup_errors() -> Iterator[None]:
-    """End the worker with the line of an error that its user can mend, and no traceback."""
-    try:
-        yield
-    except BufpoolError as error:
-        raise SystemExit(f"Error: {error}") from None

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from bufpool_workers import memory
 from bufpool_workers.diagnostics.capacity import check_locking, is_below, level_when_warm
 from bufpool_workers.diagnostics.finding import Finding
 from bufpool_workers.diagnostics.limits import Process
-from bufpool_workers.errors import SettingsError
+from bufpool_workers.errors import BufpoolError, SettingsError
 from bufpool_workers.settings import Settings
 
 logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def errors_as_exit() -> Iterator[None]:
+    """End a worker with the line of an error that its user can mend, and no traceback."""
+    try:
+        yield
+    except BufpoolError as error:
+        raise SystemExit(f"Error: {error}") from None
 
 
 def check(settings: Settings) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+import bufpool_workers as bp
 from bufpool_workers.sealing import generate_key
 from tests.support.host_process import HostProcess
 from tests.support.redis_server import RedisServer
@@ -18,6 +19,17 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     path = tmp_path_factory.mktemp("keys") / "private.key"
     public = generate_key(path)
     return {"private_keys": [str(path)], "public_key": str(public)}
+
+
+@pytest.fixture
+def seal(keys: dict[str, Any]) -> Callable[..., str]:
+    """Seal a secret for those keys, as the argument `password` unless another one is named."""
+
+    def seal(secret: str | bytes, **options: Any) -> str:
+        key = keys["public_key"]
+        return bp.seal(secret, **{"argument": "password", "public_key": key, **options})
+
+    return seal
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,6 @@ import psutil
 import pytest
 from dramatiq.results import ResultFailure
 
-import bufpool_workers as bp
 from tests.support.dramatiq_client import DramatiqClient
 from tests.support.scrape import total, value
 from tests.support.waiting import wait_until
@@ -35,15 +34,6 @@ def client(worker):
     with client_of(worker) as client:
         client.run("pid")
         yield client
-
-
-@pytest.fixture
-def seal(keys):
-    def seal(secret, **options):
-        key = keys["public_key"]
-        return bp.seal(secret, **{"argument": "password", "public_key": key, **options})
-
-    return seal
 
 
 def check_totals(host, client):

@@ -126,15 +126,6 @@ def sealed_host(start, request):
     return start(request.param)
 
 
-@pytest.fixture
-def seal(keys):
-    def seal(secret, **options):
-        key = keys["public_key"]
-        return bp.seal(secret, **{"argument": "password", "public_key": key, **options})
-
-    return seal
-
-
 def test_sealed_argument_is_opened_and_shows_nowhere(sealed_host, seal):
     with connected(sealed_host) as client:
         assert client.run("login", "ada", seal(SECRET, task="huey_app.login")) == ["ada", 21, True]

@@ -14,7 +14,6 @@ from redis import Redis
 from rq import Queue, Retry
 from rq.job import Job as StockJob
 
-import bufpool_workers as bp
 from bufpool_workers.rq import Job
 from tests.support.host_process import FOLDER
 from tests.support.scrape import total, value
@@ -166,15 +165,6 @@ def test_job_that_can_not_be_looked_up_fails_alone(start, name):
 
 
 # sealed arguments
-
-
-@pytest.fixture
-def seal(keys):
-    def seal(secret, **options):
-        key = keys["public_key"]
-        return bp.seal(secret, **{"argument": "password", "public_key": key, **options})
-
-    return seal
 
 
 @pytest.fixture(scope="module", params=["SimpleWorker", "Worker"])
