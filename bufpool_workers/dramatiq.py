@@ -146,9 +146,7 @@ class BufpoolMiddleware(Middleware):
         runtime = self._runtime
         with startup.errors_as_exit():
             settings = runtime.settings
-            runtime.load_late_imports()
-            if settings.private_keys:
-                from bufpool_workers import redis_store  # noqa: F401, PLC0415 - not under a signal
+            runtime.load_late_imports(store="bufpool_workers.redis_store")
             if self._node is not None:
                 self._node.start(name="dramatiq", software={"dramatiq": version("dramatiq")})
             runtime.check_warm(processes=1)

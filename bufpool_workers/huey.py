@@ -138,9 +138,7 @@ class HueyHost(PlainHost):
             settings = runtime.settings
             if runtime.directory.path is None:
                 runtime.join_node(private=True)
-            runtime.load_late_imports()
-            if settings.private_keys:
-                from bufpool_workers import redis_store  # noqa: F401, PLC0415 - not under a signal
+            runtime.load_late_imports(store="bufpool_workers.redis_store")
             runtime.check_warm(processes=options.get("workers", 1) if has_processes else 1)
             name = f"huey-{self.huey.name}@{os.uname().nodename}"
             runtime.start_node(node=name, app=self.huey.name, software={"huey": version("huey")})

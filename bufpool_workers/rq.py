@@ -139,9 +139,7 @@ class _PooledWorker(rq.worker.BaseWorker):
 
     def _join(self, settings: Settings, ends: ExitStack) -> None:
         runtime, name = current_runtime(), f"rq-{self.name}"
-        runtime.load_late_imports()
-        if settings.private_keys:
-            from bufpool_workers import redis_store  # noqa: F401, PLC0415 - not under a signal
+        runtime.load_late_imports(store="bufpool_workers.redis_store")
         if self.warms:
             runtime.check_warm(processes=1)
         else:

@@ -61,10 +61,7 @@ class PoolStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ships n
             if issubclass(parent.pool_cls, PreforkPool)
             else 1
         )
-        runtime.load_late_imports()
-        if settings.private_keys or settings.result_private_keys:
-            # loads redis, before a fork and outside any signal
-            from bufpool_workers.celery import single_use  # noqa: F401, PLC0415
+        runtime.load_late_imports(store="bufpool_workers.celery.single_use")
         startup.check(settings)
         if issubclass(parent.pool_cls, PreforkPool):
             runtime.keep_keys_out()

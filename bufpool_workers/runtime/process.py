@@ -235,15 +235,18 @@ class Runtime:
         if pools is not None:
             pools.close()
 
-    def load_late_imports(self) -> None:
-        """Import what is else imported at its first use; for main processes, before they fork."""
+    def load_late_imports(self, *, store: str | None = None) -> None:
+        """Import what is else imported at its first use; for main processes, before they fork.
+
+        `store` is the module with the host's own store of single-use tokens.
+        """
         _loading.load(*_COUNTING, _MISUSE)
         if self.settings.warm["random"]:
             load_keystream()
         if self.settings.tune_malloc:
             _loading.load("bufpool_workers.runtime.malloc")
-        if self.settings.private_keys:
-            _loading.load("bufpool_workers.sealing.keyring")
+        if self.settings.private_keys or self.settings.result_private_keys:
+            _loading.load("bufpool_workers.sealing.keyring", *([store] if store else []))
         if self.settings.single_use_url is not None:
             _loading.load("bufpool_workers.redis_store")
         if self.settings.metrics_port is not None:
