@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Callable
 from importlib import import_module
-from threading import RLock, Thread
+from threading import Event, RLock, Thread
 
 # Handlers run in the reverse of the order in which they were registered. Ours runs before that of
 # logging, which would else hold its lock while ours waits for an import that makes a logger.
@@ -29,17 +29,21 @@ def run(work: Callable[[], object]) -> None:
     a signal can still interrupt it). A fork waits for it, as for the locks of logging.
     """
     errors: list[BaseException] = []
+    done = Event()
 
     def in_thread() -> None:
-        with _lock:
-            try:
+        try:
+            with _lock:
                 work()
-            except BaseException as error:  # noqa: BLE001 - raised below
-                errors.append(error)
+        except BaseException as error:  # noqa: BLE001 - raised below
+            errors.append(error)
+        finally:
+            done.set()
 
-    thread = Thread(target=in_thread, name="bufpool-import")
-    thread.start()
-    thread.join()
+    # no daemon, even if a daemon asks: an exit must wait for the import's end
+    Thread(target=in_thread, name="bufpool-import", daemon=False).start()
+    # not join: before Python 3.13, a join that is interrupted takes the thread for ended
+    done.wait()
     if errors:
         raise errors.pop()
 

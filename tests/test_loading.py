@@ -64,12 +64,50 @@ def run(script, **values):
     command = [sys.executable, "-c", script.format(**values)]
     done = subprocess.run(command, timeout=100, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 @pytest.mark.parametrize("load", LATE.values(), ids=LATE)
 def test_an_interrupted_import_can_be_made_up_for(load):
     for seconds in (0.0005, 0.005, 0.02):
         run(BEGIN + INTERRUPTED, load=load, seconds=seconds)
+
+
+EXIT = """
+import os, signal, threading, time
+from bufpool_workers import _loading
+class Strike(Exception):
+    pass
+def strike(*_):
+    raise Strike
+signal.signal(signal.SIGALRM, strike)
+begun = threading.Event()
+def work():
+    begun.set()
+    time.sleep(0.5)
+    os.write(1, b"ended")
+def load():
+    _loading.run(work)
+"""
+
+
+def test_an_exit_waits_for_an_import_that_was_interrupted():
+    stdout = run(EXIT + """
+try:
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
+    load()
+except Strike:
+    pass
+""")
+    assert stdout == "ended"
+
+
+def test_an_exit_waits_for_an_import_that_a_daemon_asked_for():
+    stdout = run(EXIT + """
+threading.Thread(target=load, daemon=True).start()
+begun.wait()
+""")
+    assert stdout == "ended"
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of a fork beside a thread
