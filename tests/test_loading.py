@@ -92,21 +92,27 @@ def load():
 
 
 def test_an_exit_waits_for_an_import_that_was_interrupted():
-    stdout = run(EXIT + """
+    stdout = run(
+        EXIT
+        + """
 try:
     signal.setitimer(signal.ITIMER_REAL, 0.2)
     load()
 except Strike:
     pass
-""")
+"""
+    )
     assert stdout == "ended"
 
 
 def test_an_exit_waits_for_an_import_that_a_daemon_asked_for():
-    stdout = run(EXIT + """
+    stdout = run(
+        EXIT
+        + """
 threading.Thread(target=load, daemon=True).start()
 begun.wait()
-""")
+"""
+    )
     assert stdout == "ended"
 
 

@@ -93,6 +93,45 @@ def test_a_call_is_found_in_any_container(wrap):
     assert found(wrap(CALL)) == [CALL]
 
 
+class Name(str):
+    """A string of the user's, as an enum's members may be."""
+
+
+class Equal:
+    """Equal to a string that it is not."""
+
+    def __eq__(self, other):
+        return other == "kwargs"
+
+    def __hash__(self):
+        return hash("kwargs")
+
+
+@pytest.mark.parametrize("key", ["args", Name("args"), Equal()], ids=["str", "subclass", "equal"])
+@pytest.mark.parametrize("others", [(), ("a", "area", "key", "kwarg"), (1, (2, 3))])
+def test_a_call_is_found_by_any_key_that_is_equal(key, others):
+    call = dict.fromkeys(others, 1) | {key: ["ada", "plain"]}
+    assert found([call]) == [call]
+
+
+@given(st.dictionaries(st.text(max_size=7) | st.integers() | st.tuples(st.integers()), leaves))
+def test_other_keys_are_plain(value):
+    value.pop("args", None), value.pop("kwargs", None)
+    assert is_plain(value)
+
+
+def test_containers_that_shrink_in_the_middle_do_no_harm():
+    def empty(_):
+        for container in (items, mapping):
+            container.clear()
+        return True
+
+    items, mapping = [object(), *map(str, range(1000))], {}
+    assert not may_hold_calls(items, empty)
+    mapping.update({"a": object()}, **{str(n): str(n) for n in range(1000)})
+    assert not may_hold_calls(mapping, empty)
+
+
 def test_an_iterator_becomes_a_list_wherever_it_stands():
     value = {"a": [1, {"b": iter([1, 2])}]}
     assert Looker().look(value) == {"a": [1, {"b": [1, 2]}]}
