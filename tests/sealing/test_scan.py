@@ -96,6 +96,8 @@ def test_a_call_is_found_in_any_container(wrap):
 class Name(str):
     """A string of the user's, as an enum's members may be."""
 
+    __slots__ = ()
+
 
 class Equal:
     """Equal to a string that it is not."""
