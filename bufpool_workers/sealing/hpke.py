@@ -39,6 +39,16 @@ _NONCE_BYTES = 12
 _BASE_MODE, _AUTH_MODE = b"\x00", b"\x02"
 
 
+def _begun(text: bytes) -> HMAC:
+    """Return an HMAC without a salt, begun with a public text: to copy it is quicker."""
+    mac = HMAC(_NO_SALT, _SHA256)
+    mac.update(text)
+    return mac
+
+
+_EXTRACT = _begun(_KEM_LABEL + b"eae_prk")
+
+
 class KeyPair(NamedTuple):
     """A private key, and the raw public key that belongs to it."""
 
@@ -70,6 +80,7 @@ class Suite:
     key_bytes: int
     cipher: Callable[[bytes], _Cipher]
     _label: bytes = field(init=False, repr=False)
+    _unsalted: HMAC = field(init=False, repr=False, compare=False)
     _psk_id_hash: bytes = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -77,6 +88,7 @@ class Suite:
         aead = self.aead_id.to_bytes(2, "big")
         label = b"HPKE-v1" + b"HPKE" + _KEM_ID + _KDF_ID + aead
         object.__setattr__(self, "_label", label)
+        object.__setattr__(self, "_unsalted", _begun(label))
         object.__setattr__(self, "_psk_id_hash", self._hash(b"psk_id_hash"))
 
     def seal(  # noqa: PLR0913 - RFC 9180's own parameters, all but one by keyword
@@ -141,8 +153,7 @@ class Suite:
         RFC 9180, sections 4.1 and 5.1, with no pre-shared key. Raises ValueError if a public key
         is one of the points that yield nothing.
         """
-        mac = HMAC(_NO_SALT, _SHA256)
-        mac.update(_KEM_LABEL + b"eae_prk")
+        mac = _EXTRACT.copy()
         mac.update(exchange.first[0].exchange(exchange.first[1]))
         if exchange.second is not None:
             mac.update(exchange.second[0].exchange(exchange.second[1]))
@@ -157,8 +168,8 @@ class Suite:
         return self.cipher(key.finalize()[: self.key_bytes]), nonce
 
     def _hash(self, text: bytes) -> bytes:
-        mac = HMAC(_NO_SALT, _SHA256)
-        mac.update(self._label + text)
+        mac = self._unsalted.copy()
+        mac.update(text)
         return mac.finalize()
 
 
