@@ -41,9 +41,12 @@ def run(work: Callable[[], object]) -> None:
             done.set()
 
     # no daemon, even if a daemon asks: an exit must wait for the import's end
-    Thread(target=in_thread, name="bufpool-import", daemon=False).start()
-    # not join: before Python 3.13, a join that is interrupted takes the thread for ended
+    thread = Thread(target=in_thread, name="bufpool-import", daemon=False)
+    thread.start()
+    # Before Python 3.13, a join that is interrupted takes the thread for ended: none does so before
+    # the import's end. Then a join, since a caller may fork, and no thread must be left by then.
     done.wait()
+    thread.join()
     if errors:
         raise errors.pop()
 

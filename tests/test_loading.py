@@ -122,6 +122,16 @@ def test_the_child_of_a_fork_during_an_import_goes_on(load):
     run(BEGIN + FORKED, load=load)
 
 
+def test_no_thread_is_left_that_a_fork_would_copy_the_locks_of():
+    run("""
+import threading
+from bufpool_workers import _loading
+for _ in range(1000):
+    _loading.run(lambda: None)
+    assert threading.active_count() == 1
+""")
+
+
 def test_an_import_that_fails_raises_what_it_raised():
     run("""
 from bufpool_workers import _loading
