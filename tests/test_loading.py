@@ -124,11 +124,17 @@ def test_the_child_of_a_fork_during_an_import_goes_on(load):
 
 def test_no_thread_is_left_that_a_fork_would_copy_the_locks_of():
     run("""
-import threading
+import threading, time
 from bufpool_workers import _loading
-for _ in range(1000):
-    _loading.run(lambda: None)
-    assert threading.active_count() == 1
+class Last:
+    def __del__(self):
+        time.sleep(0.2)
+        ended.append(True)
+ended, local = [], threading.local()
+def work():
+    local.last = Last()  # goes with the thread
+_loading.run(work)
+assert ended
 """)
 
 
