@@ -29,7 +29,7 @@ help:
 	@echo "make storm          100,000 asynchronous exceptions over each pool, and what they cost it"
 	@echo "make storm-metrics  10,000 writers and 500 compactors killed; the totals have to be exact"
 	@echo "make model          a million random steps of the core against a model in Python"
-	@echo "make fuzz           hostile counter files for SECONDS=120; settings, tokens, EXAMPLES=10000"
+	@echo "make fuzz           hostile counter files for SECONDS=120; settings, tokens, canvases, EXAMPLES=20000"
 	@echo "make debug          all tests under the debug modes of allocator and interpreter"
 	@echo "make asan           the core's tests under the address and undefined-behaviour sanitizers"
 	@echo "make clean          removes .venv, build and what was compiled"
@@ -103,12 +103,13 @@ model: .venv/.test
 	BUFPOOL_MODEL_STEPS=1000000 $(BIN)/python -m pytest -s --timeout 7200 \
 	    tests/memory/test_state_machine.py
 
-EXAMPLES ?= 10000
+EXAMPLES ?= 20000
 
 fuzz: .venv/.fuzz
 	$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
 	BUFPOOL_FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -n 2 --timeout 1800 tests/fuzz \
-	    tests/test_settings.py tests/sealing tests/counters/test_format.py
+	    tests/test_settings.py tests/sealing tests/counters/test_format.py \
+	    tests/celery/test_published_secrets.py
 
 leaks: .venv/.test
 	$(BIN)/python -m tests.leaks
