@@ -52,6 +52,11 @@ def _count(meaning: str, *, kind: str = "counter", suffix: str = "") -> Any:
     return field(default=0, metadata={"kind": kind, "suffix": suffix, "meaning": meaning})
 
 
+def hit_rate(hits: int, gets: int) -> float | None:
+    """Return the percentage of gets that found memory in the pool; None before the first."""
+    return 100 * hits / gets if gets else None
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PoolStats:
     """The numbers of a pool, or of one of its size classes, all of the same moment.
@@ -88,7 +93,7 @@ class PoolStats:
     @property
     def hit_rate(self) -> float | None:
         """Percentage of gets that found memory in the pool; None before the first."""
-        return 100 * self.hits / self.gets if self.gets else None
+        return hit_rate(self.hits, self.gets)
 
     @property
     def reuse_efficiency(self) -> float | None:

@@ -7,7 +7,7 @@ original, which a namespace of `shockwave_buffer_pool` gives exactly.
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -99,3 +99,7 @@ class Catalog:
         family = self.name(spec)
         sample = f"{family}_total" if spec in _TOTALS else family
         return json.dumps([family, sample, labels, spec.help], sort_keys=True).encode()
+
+    def keys(self, spec: MetricSpec, sizes: Iterable[tuple[str, str]]) -> tuple[bytes, ...]:
+        """Make the key of a number of each pool and size."""
+        return tuple(self.key(spec, pool=pool, size=size) for pool, size in sizes)

@@ -6,6 +6,9 @@ time. Where they are other ones, or an entry makes no sense, the file is read en
 
 import math
 import struct
+import sys
+from collections import defaultdict
+from collections.abc import Iterable
 from typing import Any, NamedTuple, Self
 
 from bufpool_workers.counters.format import (
@@ -13,6 +16,7 @@ from bufpool_workers.counters.format import (
     DamagedFileError,
     Number,
     check_key,
+    parse_key,
     unpack_entries,
 )
 
@@ -23,20 +27,26 @@ Row = tuple[Any, ...]
 class Shape:
     """The keys of files of one layout; `keys` of two that are equal are one object."""
 
-    __slots__ = ("__weakref__", "_between", "_struct", "_timed", "keys")
+    __slots__ = ("__weakref__", "_between", "_families", "_struct", "_timed", "keys")
 
-    def __init__(self, keys: tuple[bytes, ...], *, timed: bool) -> None:
+    def __init__(self, keys: tuple[bytes, ...], *, families: Iterable[str] | None = None) -> None:
         self.keys = keys
+        self._families = None if families is None else frozenset(families)
+
+    @property
+    def families(self) -> frozenset[str]:
+        """The metrics that its keys are of."""
+        if self._families is None:
+            self._families = frozenset(parse_key(key).family for key in self.keys)
+        return self._families
+
+    def learn(self, data: bytes, start: int, *, timed: bool) -> Self:
+        """Keep what lies between the values of a file of this shape, whose entries begin there."""
         self._timed = timed
         value = "dd" if timed else "d8x"
-        entries = (f"{4 + len(key) + 8 - (len(key) + 4) % 8}s{value}" for key in keys)
+        entries = (f"{4 + len(key) + 8 - (len(key) + 4) % 8}s{value}" for key in self.keys)
         self._struct = struct.Struct("=" + "".join(entries))
-        self._between: Row = ()
-
-    def learn(self, data: bytes, start: int) -> Self:
-        """Keep what lies between the values of a file of this shape."""
-        step = 3 if self._timed else 2
-        self._between = self._struct.unpack_from(data, start)[::step]
+        self._between: Row = self._struct.unpack_from(data, start)[:: 3 if timed else 2]
         return self
 
     def read(self, data: bytes, *, start: int, end: int) -> Row | None:
@@ -67,6 +77,7 @@ class Shapes:
         self._of_keys: dict[tuple[str, tuple[bytes, ...]], Shape] = {}
         self._latest: dict[tuple[str, int], Shape] = {}
         self._used_files: dict[tuple[str, str], Shape] = {}
+        self._families: dict[str, dict[bytes, str]] = defaultdict(dict)
 
     def read(
         self, data: bytes, between: tuple[int, int], *, kind: str, file: str, counts: bool = False
@@ -89,27 +100,40 @@ class Shapes:
         return Part(shape, row)
 
     def _find(self, data: bytes, *, start: int, end: int, kind: str) -> Shape | None:
+        checked = self._families[kind]  # a file that grows has all its keys but the last here
         try:
             keys = tuple(key for key, _ in unpack_entries(data, start=start, end=end))
             known = self._of_keys.get((kind, keys))
             if known:  # its bytes between may differ, in padding
                 return known
             for key in keys:
-                check_key(key, kind=kind)
+                if key not in checked:
+                    checked[key] = sys.intern(check_key(key, kind=kind).family)
         except DamagedFileError:
             return None
         if len(set(keys)) != len(keys):
             return None
-        shape = Shape(keys, timed=kind not in SUMMED).learn(data, start)
-        self._of_keys[kind, keys] = shape
+        shape = Shape(keys, families=map(checked.__getitem__, keys))
+        self._of_keys[kind, keys] = shape.learn(data, start, timed=kind not in SUMMED)
         return shape
 
     def forget_unused(self) -> None:
         """Forget what was not met since the last call."""
         self._of_file, self._used_files = self._used_files, {}
         used = set(self._of_file.values())
-        self._of_keys = {at: shape for at, shape in self._of_keys.items() if shape in used}
         self._latest = {at: shape for at, shape in self._latest.items() if shape in used}
+        kept = {at: shape for at, shape in self._of_keys.items() if shape in used}
+        if len(kept) < len(self._of_keys):
+            self._of_keys = kept
+            self._forget_keys()
+
+    def _forget_keys(self) -> None:
+        used: dict[str, set[bytes]] = defaultdict(set)
+        for kind, keys in self._of_keys:
+            used[kind].update(keys)
+        for kind, checked in self._families.items():
+            if len(checked) > 2 * len(used[kind]):  # seldom, for it takes a while
+                self._families[kind] = {key: checked[key] for key in used[kind]}
 
 
 def _are_counts(row: Row) -> bool:
@@ -130,9 +154,8 @@ def salvage(data: bytes, *, start: int, end: int, kind: str, counts: bool = Fals
                 entries[key] = number
     except DamagedFileError as error:  # what follows can't be told apart
         problems.append(str(error))
-    timed = kind not in SUMMED
-    row = tuple(entries.values()) if timed else tuple(each.value for each in entries.values())
-    return Part(Shape(tuple(entries), timed=timed), row, _summary(problems))
+    row = tuple(each.value if kind in SUMMED else each for each in entries.values())
+    return Part(Shape(tuple(entries)), row, _summary(problems))
 
 
 def check_entry(key: bytes, number: Number, *, kind: str, counts: bool) -> None:

@@ -10,6 +10,7 @@ import re
 import struct
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from itertools import chain
 from typing import Final, NamedTuple
 
 HEADER: Final = struct.Struct("=i4x")
@@ -20,9 +21,9 @@ _LARGEST_BYTES: Final = 256 * 1024 * 1024
 SUMMED: Final = frozenset({"counter", "histogram", "summary", "gauge_sum", "gauge_livesum"})
 _LOWEST: Final = frozenset({"gauge_min", "gauge_livemin"})
 _HIGHEST: Final = frozenset({"gauge_max", "gauge_livemax"})
-_LATEST: Final = frozenset({"gauge_mostrecent", "gauge_livemostrecent"})
+LATEST: Final = frozenset({"gauge_mostrecent", "gauge_livemostrecent"})
 PER_PROCESS: Final = frozenset({"gauge_all", "gauge_liveall"})
-FILE_KINDS: Final = SUMMED | _LOWEST | _HIGHEST | _LATEST | PER_PROCESS
+FILE_KINDS: Final = SUMMED | _LOWEST | _HIGHEST | LATEST | PER_PROCESS
 """The kinds of numbers, as the beginning of a file's name tells them."""
 
 LIVE_ONLY_KINDS: Final = frozenset(kind for kind in FILE_KINDS if "_live" in kind) | PER_PROCESS
@@ -57,8 +58,7 @@ ZERO: Final = Number(0.0)
 
 # prometheus_client's rules as its writers may apply them: legacy names are a part of its UTF-8
 # mode's. JSON can spell half of a surrogate pair, which no scrape could be written with.
-_METRIC_NAME: Final = re.compile(r"[^\ud800-\udfff]+")
-_TEXT: Final = re.compile(r"[^\ud800-\udfff]*")
+_HALF_OF_A_PAIR: Final = re.compile(r"[\ud800-\udfff]")
 
 
 def read_used(fd: int, *, whole: bool) -> tuple[bytes, int]:
@@ -113,28 +113,29 @@ def unpack_entries(data: bytes, *, start: int, end: int) -> Iterator[tuple[bytes
         position = value_at + 16
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=16384)  # of a first scrape; later ones know what they made of each key
 def parse_key(key: bytes) -> Key:
     """Read the key of an entry; raises DamagedFileError when it isn't one."""
     try:
         family, sample, labels, text = json.loads(key.decode())
         pairs = tuple(sorted(labels.items()))
-        texts = all(_TEXT.fullmatch(word) for word in (text, *(w for pair in pairs for w in pair)))
-        if texts and _METRIC_NAME.fullmatch(family) and _METRIC_NAME.fullmatch(sample):
+        words = "\n".join([family, sample, text, *chain.from_iterable(pairs)])
+        if family and sample and not _HALF_OF_A_PAIR.search(words):
             return Key(family, sample, pairs, text)
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise DamagedFileError(f"{key[:80]!r} is no metric's key") from error
     raise DamagedFileError(f"{key[:80]!r} is no metric's key")
 
 
-def check_key(key: bytes, *, kind: str) -> None:
-    """Raise DamagedFileError unless a file of this kind can have an entry of this key."""
-    labels = parse_key(key).labels
+def check_key(key: bytes, *, kind: str) -> Key:
+    """Read a key; raises DamagedFileError unless a file of this kind can have it."""
+    parsed = parse_key(key)
     if kind == "histogram":
         try:
-            float(dict(labels).get("le", 0))
+            float(dict(parsed.labels).get("le", 0))
         except ValueError as error:
             raise DamagedFileError(f"{key[:80]!r} is no histogram's key") from error
+    return parsed
 
 
 def merge_numbers(kind: str, numbers: Sequence[Number]) -> Sequence[Number]:
@@ -150,7 +151,7 @@ def merge_numbers(kind: str, numbers: Sequence[Number]) -> Sequence[Number]:
         return [min(numbers, key=lambda number: number.value)]
     if kind in _HIGHEST:
         return [max(numbers, key=lambda number: number.value)]
-    if kind in _LATEST:
+    if kind in LATEST:
         return [max(numbers, key=lambda number: number.timestamp)]
     return numbers
 

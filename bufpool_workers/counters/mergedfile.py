@@ -63,7 +63,7 @@ class MergedFile(NamedTuple):
         rest = {
             key: [each.value for each in parts[1:]] for key, parts in numbers.items() if parts[1:]
         }
-        return cls(Part(Shape(tuple(numbers), timed=not is_summed), row), rest, sources)
+        return cls(Part(Shape(tuple(numbers)), row), rest, sources)
 
     @property
     def numbers(self) -> dict[bytes, list[Number]]:
@@ -99,7 +99,7 @@ class MergedFile(NamedTuple):
         part = (shapes or Shapes()).read(
             data, (HEADER.size, used), kind=kind, file=merged_name(kind)
         )
-        if not remainders.keys() <= set(part.shape.keys):
+        if remainders and not remainders.keys() <= set(part.shape.keys):
             raise DamagedFileError("the list of the files merged into it can't be read")
         return cls(part, remainders, sources, identity(status), status.st_mtime_ns)
 

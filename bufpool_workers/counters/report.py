@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import compress
 from math import isnan
+from types import MappingProxyType
 from typing import Any, NamedTuple, Self
 from weakref import WeakKeyDictionary
 
@@ -191,13 +192,27 @@ def read_report(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Totals:
-    """The numbers of a node that its scrape derives from: its report without each process."""
+    """The numbers of a node that its scrape derives from: its report without each process.
 
-    pools: Mapping[str, PoolStats]
+    `numbers` has, by name, one for each pool and size of `sizes`, in that order.
+    """
+
+    sizes: tuple[tuple[str, str], ...]
+    numbers: Mapping[str, Sequence[int]]
     processes: int
     secure_level: str | None
     locked_bytes: int
     warmed_processes: int
+
+    @property
+    def total(self) -> PoolStats:
+        """The numbers of all pools together."""
+        sums: dict[str, Any] = {name: sum(each) for name, each in self.numbers.items()}
+        return PoolStats(**sums)
+
+    def column(self, name: str) -> Sequence[int]:
+        """Return a number of each pool and size."""
+        return self.numbers.get(name) or (0,) * len(self.sizes)
 
 
 class Reporter:
@@ -210,7 +225,7 @@ class Reporter:
         self._keys = [catalog.key(spec) for spec in names.PROCESS_GAUGES]
         self._start = f'["{catalog.namespace}_'.encode()
         self._numbers: WeakKeyDictionary[Shape, list[_Place | None]] = WeakKeyDictionary()
-        self._held: WeakKeyDictionary[Shape, list[tuple[_Place, int]]] = WeakKeyDictionary()
+        self._held: WeakKeyDictionary[Shape, tuple[list[_Place], list[bool]]] = WeakKeyDictionary()
         self._indexed: _Index | None = None
         self._process_gauges: WeakKeyDictionary[Shape, list[int]] = WeakKeyDictionary()
 
@@ -219,8 +234,10 @@ class Reporter:
         lives = self._ours(snapshot)
         gauges = [self._gauges(files) for files in lives.values()]
         levels = [level for each in gauges for level in each.levels]
+        sizes, numbers = self._numbers_of_sizes(lives, columns)
         return Totals(
-            pools=self._pools(lives, columns),
+            sizes=sizes,
+            numbers=numbers,
             processes=len(lives),
             secure_level=LEVELS[min(levels)] if levels else None,
             locked_bytes=sum(each.locked_bytes for each in gauges),
@@ -281,19 +298,30 @@ class Reporter:
     def _pools(
         self, lives: Mapping[Any, Sequence[LiveProcess]], columns: Iterable[Column]
     ) -> dict[str, PoolStats]:
+        sizes, numbers = self._numbers_of_sizes(lives, columns)
+        rows = zip(*numbers.values(), strict=True)
+        stats = (PoolStats(**dict(zip(numbers, row, strict=True))) for row in rows)
+        return _by_pool(dict(zip(sizes, stats, strict=bool(numbers))))
+
+    def _numbers_of_sizes(
+        self, lives: Mapping[Any, Sequence[LiveProcess]], columns: Iterable[Column]
+    ) -> tuple[tuple[tuple[str, str], ...], dict[str, list[int]]]:
+        """Return all pools and sizes, and by name the numbers of each."""
+        counters = next((column for column in columns if column.kind == "counter"), None)
+        if counters is None:
+            return (), {}
+        index, values = self._index(counters.keys), counters.values
+        numbers: dict[str, list[int]] = {}
+        for name, places in index.numbers.items():
+            numbers[name] = found = [0] * len(index.sizes)
+            for slot, at in places:  # twice, where releases have other help texts
+                found[slot] += _whole(values[at])
         living = self._living(lives)
-        pools: dict[tuple[str, str], PoolStats] = {}
-        for column in columns:
-            if column.kind == "counter":
-                for where, places in self._index(column.keys).sizes.items():
-                    counts: dict[str, Any] = {}
-                    for name, at in places:  # twice, where releases have other help texts
-                        counts[name] = counts.get(name, 0) + _whole(column.values[at])
-                    held = living.get(where, {})
-                    in_use = held.get("gets", 0) - held.get("puts", 0)
-                    counts.update((name, held.get(name, 0)) for name in _HELD)
-                    pools[where] = PoolStats(**counts, in_use=in_use)
-        return _by_pool(pools)
+        held = [living.get(where, _NOTHING) for where in index.sizes]
+        numbers["in_use"] = [each.get("gets", 0) - each.get("puts", 0) for each in held]
+        for name in _HELD:
+            numbers[name] = [each.get(name, 0) for each in held]
+        return index.sizes, numbers
 
     def _living(self, lives: Mapping[Any, Sequence[LiveProcess]]) -> _Sums:
         """Add up what living processes hold, and how often they took and gave."""
@@ -304,34 +332,45 @@ class Reporter:
                 groups[live.gauge_shape].append(live.gauge_row)
         living: _Sums = defaultdict(lambda: defaultdict(int))
         for shape, rows in groups.items():
-            for (where, name), at in self._places_of_held(shape):
-                living[where][name] += _whole_sum([row[at] for row in rows])
+            places, are_held = self._places_of_held(shape)
+            values = zip(*(compress(row, are_held) for row in rows), strict=True)
+            for (where, name), column in zip(places, values, strict=True):
+                living[where][name] += _whole_sum(column)
         return living
 
-    def _places_of_held(self, shape: Shape) -> list[tuple[_Place, int]]:
+    def _places_of_held(self, shape: Shape) -> tuple[list[_Place], list[bool]]:
         found = self._held.get(shape)
         if found is None:
-            places = enumerate(self._places_of_numbers(shape))
-            found = self._held[shape] = [
-                (place, at)
-                for at, place in places
-                if place and place[1] in {"gets", "puts", *_HELD}
-            ]
+            places = self._places_of_numbers(shape)
+            are_held = [bool(place and place[1] in _OF_LIVING) for place in places]
+            held = [place for place in places if place and place[1] in _OF_LIVING]
+            found = self._held[shape] = held, are_held
         return found
 
     def _index(self, keys: Sequence[bytes]) -> _Index:
         """Return where ours lie among the counters of all processes."""
         if self._indexed is None or self._indexed.keys != keys:
-            self._indexed = index = _Index(keys, {}, defaultdict(list))
-            for at, key in enumerate(keys):
-                if place := self._place(key):
-                    index.sizes.setdefault(place[0], []).append((place[1], at))
-                elif key.startswith(self._start):
-                    family, _, labels, _ = parse_key(key)
-                    named = dict(labels)
-                    pool = named.pop("pool", "")
-                    index.others[family].append(((pool, "".join(named.values())), at))
+            self._indexed = self._indexed_anew(keys)
         return self._indexed
+
+    def _indexed_anew(self, keys: Sequence[bytes]) -> _Index:
+        found: list[tuple[_Place, int]] = []
+        others: dict[str, list[tuple[tuple[str, str], int]]] = defaultdict(list)
+        for at, key in enumerate(keys):
+            if place := self._place(key):
+                found.append((place, at))
+            elif key.startswith(self._start):
+                family, _, labels, _ = parse_key(key)
+                named = dict(labels)
+                pool = named.pop("pool", "")
+                others[family].append(((pool, "".join(named.values())), at))
+        pools = _by_pool({where: PoolStats() for (where, _), _ in found})
+        sizes = tuple((pool, size) for pool, stats in pools.items() for size in stats.sizes)
+        slots = {where: slot for slot, where in enumerate(sizes)}
+        numbers: dict[str, list[tuple[int, int]]] = defaultdict(list)
+        for (where, name), at in found:
+            numbers[name].append((slots[where], at))
+        return _Index(keys, sizes, {name: sorted(at) for name, at in numbers.items()}, others)
 
     def _counts(
         self, columns: Iterable[Column], spec: names.MetricSpec
@@ -399,11 +438,14 @@ class _Gauges(NamedTuple):
 
 class _Index(NamedTuple):
     keys: Sequence[bytes]
-    sizes: dict[tuple[str, str], list[tuple[str, int]]]
+    sizes: tuple[tuple[str, str], ...]
+    numbers: dict[str, list[tuple[int, int]]]  # by name: which of the sizes, and where
     others: dict[str, list[tuple[tuple[str, str], int]]]
 
 
 _HELD = tuple(spec.field for spec in names.POOL_GAUGES)
+_OF_LIVING = frozenset({"gets", "puts", *_HELD})
+_NOTHING: Mapping[str, int] = MappingProxyType({})
 _Place = tuple[tuple[str, str], str]  # pool and size, and the field of PoolStats
 _Sums = dict[tuple[str, str], dict[str, int]]
 

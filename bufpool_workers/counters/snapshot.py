@@ -21,7 +21,6 @@ from bufpool_workers.counters.format import (
     Number,
     add_up,
     merge_numbers,
-    parse_key,
     read_used,
     unpack_entries,
 )
@@ -109,8 +108,7 @@ class Snapshot:
         newest: dict[str, tuple[int, str]] = {}
         for (kind, shape), moment in self.moments.items():
             if kind in kinds:
-                for key in shape.keys:
-                    family = parse_key(key).family
+                for family in shape.families:
                     newest[family] = max(newest.get(family, (moment, kind)), (moment, kind))
         return {family: kind for family, (_, kind) in newest.items()}
 
@@ -233,7 +231,7 @@ class _Reader:
         self.snapshot.is_unmerged |= bool(file.sources)
         # none where all sums were exact
         parts = zip_longest(*file.remainders.values(), fillvalue=0.0)
-        shape = Shape(tuple(file.remainders), timed=False)
+        shape = Shape(tuple(file.remainders))
         for row in parts:
             self.snapshot.add(name, Part(shape, row))
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import count
-from operator import attrgetter
 from pathlib import Path
 from threading import Lock
 
@@ -19,18 +18,20 @@ from bufpool_workers.counters import catalog as names
 from bufpool_workers.counters.catalog import Catalog
 from bufpool_workers.counters.columns import Shapes
 from bufpool_workers.counters.compaction import compact
-from bufpool_workers.counters.format import SUMMED, DamagedFileError, parse_key
+from bufpool_workers.counters.format import DamagedFileError
 from bufpool_workers.counters.history import INTERVAL_SECONDS, Sample, read_history, record
 from bufpool_workers.counters.node_file import NodeInfo, read_nodes
 from bufpool_workers.counters.report import Report, Reporter, Totals
 from bufpool_workers.counters.snapshot import Column, Snapshot, read_directory, read_files
 from bufpool_workers.errors import MetricsError
-from bufpool_workers.metrics.text import Format, UnusualMetricsError
-from bufpool_workers.pool_stats import LEVELS, PoolStats
+from bufpool_workers.metrics.merging import to_metrics
+from bufpool_workers.metrics.text import Format
+from bufpool_workers.pool_stats import LEVELS, hit_rate
 
 logger = logging.getLogger(__name__)
 
 _MOST_FORMATS = 8  # a client asks for any version
+_DERIVED = "gauge_sum"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,7 @@ class Collector(MultiProcessCollector):
         self._catalog = catalog or Catalog()
         self._compact_foreign = compact_foreign
         self._key = lru_cache(maxsize=1024)(self._catalog.key)
+        self._keys = lru_cache(maxsize=16)(self._catalog.keys)
         self._named: set[str] = set()
         self._shapes = Shapes()
         self._reporter = Reporter(self._catalog)
@@ -80,7 +82,7 @@ class Collector(MultiProcessCollector):
     def merge(files: Iterable[str | os.PathLike[str]], accumulate: bool = True) -> list[Metric]:  # noqa: FBT001, FBT002 - prometheus_client's signature
         """Merge the files given; `accumulate` makes histogram buckets cumulative."""
         snapshot = read_files([Path(file) for file in files])
-        return _to_metrics(snapshot, snapshot.columns(), accumulate=accumulate)
+        return to_metrics(snapshot.columns(), snapshot.newest_modes(), accumulate=accumulate)
 
     def collect(self) -> Iterator[Metric]:
         """Yield everything as it is at this moment."""
@@ -132,32 +134,24 @@ class Collector(MultiProcessCollector):
         return self._last
 
     def _write(self, reading: _Reading, written: Format) -> bytes:
-        counters = [column for column in reading.columns if column.kind == "counter"]
-        others = [column for column in reading.columns if column.kind != "counter"]
-        rest = _to_metrics(reading.snapshot, others, accumulate=True)
-        keys, values = self._derive(reading)
-        try:
-            text = "".join(written.counters.text(each.keys, each.values) for each in counters)
-            derived = written.gauges.text(keys, values)
-        except UnusualMetricsError:
-            return written.whole(self._metrics(reading))
-        if counters and not written.counters.families.isdisjoint(metric.name for metric in rest):
-            return written.whole(self._metrics(reading))
-        builds = written.metrics(self._build_info(reading.nodes))
-        return written.joined(text, written.metrics(rest), derived, builds)
+        return written.joined(
+            written.merged.text(reading.columns, reading.snapshot.newest_modes()),
+            written.derived.text([self._derive(reading)], {}),
+            written.metrics(self._build_info(reading.nodes)),
+        )
 
     def _metrics(self, reading: _Reading) -> list[Metric]:
-        merged = _to_metrics(reading.snapshot, reading.columns, accumulate=True)
-        derived = _gauges(*self._derive(reading))
+        merged = to_metrics(reading.columns, reading.snapshot.newest_modes())
+        derived = to_metrics([self._derive(reading)], {})
         return [*merged, *derived, *self._build_info(reading.nodes)]
 
     def _record(self, node: Totals) -> None:
         """Write a sample for the history, if it is time; where it can't be, there is no history."""
         now = time.time()
-        if now < self._sample_at or not node.pools:
+        if now < self._sample_at or not node.sizes:
             return
         self._sample_at = now + INTERVAL_SECONDS / 2
-        total = sum(node.pools.values(), PoolStats())
+        total = node.total
         sample = Sample(now, total.gets, total.hits, total.held_bytes)
         try:
             record(self._path, sample, lambda name: getattr(total, name))
@@ -188,35 +182,31 @@ class Collector(MultiProcessCollector):
                 logger.warning("bufpool: metrics: %s: %s", where, reason)
         self._named = set(reasons)
 
-    def _derive(self, reading: _Reading) -> tuple[tuple[bytes, ...], list[float]]:
-        """Return what follows from the numbers: keys, as files have them, and values."""
+    def _derive(self, reading: _Reading) -> Column:
+        """Return what follows from the numbers, as if a file had it."""
         node = reading.totals
-        total = sum(node.pools.values(), PoolStats())
-        level = node.secure_level
+        total, level = node.total, node.secure_level
         found: dict[bytes, float | None] = {}
 
         def add(spec: names.MetricSpec, value: float | None) -> None:
             found[self._key(spec)] = value
 
-        def add_sizes(spec: names.MetricSpec, number: Callable[[PoolStats], float | None]) -> None:
-            for pool, stats in node.pools.items():
-                for size, numbers in stats.sizes.items():
-                    found[self._key(spec, pool=pool, size=size)] = number(numbers)
-
-        add_sizes(names.HIT_RATE, attrgetter("hit_rate"))
+        rates = map(hit_rate, node.column("hits"), node.column("gets"))
+        found.update(zip(self._keys(names.HIT_RATE, node.sizes), rates, strict=True))
         add(names.GLOBAL_HIT_RATE, total.hit_rate)
         add(names.MEMORY_ALLOCATED, total.bytes_allocated)
         add(names.MEMORY_REUSED, total.bytes_reused)
         add(names.REUSE_EFFICIENCY, total.reuse_efficiency)
         for spec in (*names.DERIVED, *names.POOL_GAUGES):
-            add_sizes(spec, attrgetter(spec.field))
+            keys = self._keys(spec, node.sizes)
+            found.update(zip(keys, node.column(spec.field), strict=True))
         add(names.SECURE_LEVEL, None if level is None else LEVELS.index(level))
         add(names.LOCKED_BYTES, node.locked_bytes)
         add(names.WARMED, node.warmed_processes)
         add(names.PROCESSES, node.processes)
         add(names.SKIPPED_FILES, len(reading.snapshot.unreadable))
         known = {key: float(value) for key, value in found.items() if value is not None}
-        return tuple(known), list(known.values())
+        return Column(_DERIVED, "", tuple(known), list(known.values()))
 
     def _build_info(self, nodes: Iterable[NodeInfo]) -> list[Metric]:
         spec, labels = names.BUILD_INFO, ("version", "python", "celery", "host")
@@ -229,15 +219,6 @@ class Collector(MultiProcessCollector):
         return [metric] if metric.samples else []
 
 
-def _gauges(keys: Iterable[bytes], values: Iterable[float]) -> list[Metric]:
-    metrics: dict[str, Metric] = {}
-    for key, value in zip(keys, values, strict=True):
-        family, sample, labels, text = parse_key(key)
-        metric = metrics.setdefault(family, GaugeMetricFamily(family, text))
-        metric.add_sample(sample, dict(labels), value)
-    return list(metrics.values())
-
-
 def make_registry(
     directory: str | os.PathLike[str],
     *,
@@ -248,33 +229,3 @@ def make_registry(
     registry = CollectorRegistry(support_collectors_without_names=True)
     Collector(registry, os.fspath(directory), catalog=catalog, compact_foreign=compact_foreign)
     return registry
-
-
-def _to_metrics(snapshot: Snapshot, columns: Iterable[Column], *, accumulate: bool) -> list[Metric]:
-    modes = snapshot.newest_modes()
-    metrics: dict[str, Metric] = {}
-    for kind, process, raw, value, moment in _samples(columns):
-        family, sample, labels, text = parse_key(raw)
-        type_, _, mode = kind.partition("_")
-        metric = metrics.get(family)
-        if metric is None:
-            metric = metrics[family] = Metric("_", text, type_)
-            metric.name = family  # checked by its writer, whose rules may not be this process's
-        if metric.type == "histogram" != type_:
-            continue  # another program's metric of the same name, whose `le` may be any text
-        if type_ == "gauge":
-            if modes.get(family, kind) != kind:
-                continue  # of a deployment before
-            metric._multiprocess_mode = mode  # type: ignore[attr-defined]  # noqa: SLF001 - its collector's own mark
-            pid = ("pid", process)
-            metric.add_sample(sample, (*labels, pid), value, moment)  # type: ignore[arg-type]
-        else:
-            metric.add_sample(sample, labels, value)  # type: ignore[arg-type]
-    accumulated = MultiProcessCollector._accumulate_metrics(metrics, accumulate)  # type: ignore[no-untyped-call]  # noqa: SLF001 - its semantics, whatever they become
-    return list(accumulated)
-
-
-def _samples(columns: Iterable[Column]) -> Iterator[tuple[str, str, bytes, float, float]]:
-    for kind, process, keys, values in columns:
-        for key, value in zip(keys, values, strict=True):
-            yield (kind, process, key, *(value if kind not in SUMMED else (value, 0.0)))

@@ -35,12 +35,19 @@ def key(family, sample, help="help", **labels):  # noqa: A002 - as in a key
     return json.dumps([family, sample, labels, help]).encode()
 
 
-def both(directory, accept=""):
-    """The text by lines known before, and by prometheus_client from the same reading's metrics."""
+def both(collector, accept=""):
+    """The text by lines known before, and by prometheus_client from the same numbers."""
     encoder, content_type = choose_encoder(accept)
-    collector = Collector(None, str(directory))
-    first = collector.text(encoder, content_type)
-    return first, encoder(collector)
+    return collector.text(encoder, content_type), encoder(collector)
+
+
+def make(directory, made):
+    """Write files of these kinds, entries and bytes that are cut off their ends."""
+    for number, (kind, entries, cut) in enumerate(made):
+        name = f"{kind}_{number}.db"
+        write(directory, name, *entries)
+        if cut > 20:
+            os.truncate(directory / name, max(0, (directory / name).stat().st_size - cut))
 
 
 values = st.floats(allow_subnormal=True) | st.sampled_from([0.0, -0.0, 1.0, 1e7, 1e300])
@@ -53,22 +60,34 @@ counter_keys = st.builds(
     st.sampled_from(["_total", "_total", "_total", "_created", ""]),
 )
 gauge_keys = st.builds(
-    lambda family, label: key(family, family, label=label),
+    lambda family, name, label, text: key(family, family, text, **{name: label}),
     st.sampled_from(["depth", "jobs"]),
+    st.sampled_from(["label", "label", "pid"]),
     texts,
+    st.sampled_from(["help", "help", "other"]),
 )
 bucket_keys = st.builds(
-    lambda le: key("seconds", "seconds_bucket", le=le), st.sampled_from(["1", "2.5", "+Inf", "x"])
+    lambda of, le: key("seconds", "seconds_bucket", of=of, le=le),
+    st.sampled_from(["a", "b"]),
+    st.sampled_from(["1", "1.0", "2.5", "+Inf", "x"]),
+)
+sum_keys = st.builds(
+    lambda of, sample: key("seconds", f"seconds_{sample}", of=of),
+    st.sampled_from(["a", "b", "c"]),
+    st.sampled_from(["sum", "sum", "count", "created"]),
 )
 rubbish = st.binary(max_size=24)
 files = st.lists(
     st.tuples(
-        st.sampled_from(["counter", "gauge_max", "gauge_all", "gauge_mostrecent", "histogram"]),
+        st.sampled_from(
+            ["counter", "gauge_max", "gauge_all", "gauge_mostrecent", "histogram", "summary"]
+        ),
         st.lists(
             st.tuples(
-                counter_keys | gauge_keys | bucket_keys | rubbish, st.builds(Number, values, values)
+                counter_keys | gauge_keys | bucket_keys | sum_keys | rubbish,
+                st.builds(Number, values, values),
             ),
-            max_size=6,
+            max_size=8,
         ),
         st.integers(0, 40),  # bytes that are cut off
     ),
@@ -77,17 +96,14 @@ files = st.lists(
 
 
 @settings(deadline=None)
-@given(files, st.sampled_from(ACCEPTED))
-def test_text_is_prometheus_clients_whatever_lies_in_the_files(made, accept):
+@given(st.lists(files, min_size=1, max_size=3), st.sampled_from(ACCEPTED))
+def test_text_is_prometheus_clients_whatever_lies_in_the_files(states, accept):
     with tempfile.TemporaryDirectory() as folder:
-        directory = Path(folder)
-        for number, (kind, entries, cut) in enumerate(made):
-            name = f"{kind}_{number}.db"
-            write(directory, name, *entries)
-            if cut > 20:
-                os.truncate(directory / name, max(0, (directory / name).stat().st_size - cut))
-        fast, slow = both(directory, accept)
-        assert fast == slow
+        collector = Collector(None, folder)
+        for made in states:  # the lines of one are known when the next one is written
+            make(Path(folder), made)
+            fast, slow = both(collector, accept)
+            assert fast == slow
 
 
 @settings(deadline=None)
