@@ -1,6 +1,7 @@
 """Fixtures for every test: a real Redis, and real workers on it."""
 
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
@@ -21,6 +22,11 @@ from tests.support.failures import pytest_configure  # noqa: F401 - a hook of py
 from tests.support.redis_server import RedisServer, find_redis
 
 LOOPBACK: Final = IPv4Address("127.0.0.1")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # a shell without job control starts what runs in its background so, and all that is started
+    # from there inherits it: no process of a test would end on Ctrl-C
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 if examples := os.environ.get("BUFPOOL_FUZZ_EXAMPLES"):
     hypothesis.settings.register_profile("fuzz", max_examples=int(examples), deadline=None)
