@@ -30,6 +30,7 @@ SECTIONS = (
     "scale",
     "hosts",
     "through_worker",
+    "monitors",
 )
 OPTIONAL = {"go_original": "needs Go", "pythons": "needs other Pythons"}
 

@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.benchmarks import record
+from tests.benchmarks.others import OTHERS
 from tests.benchmarks.report import UNITS, Row, Table
 from tests.support.pages import read_pages
 
 RECORD = Path(__file__).with_name("record")
 _FEW = 0.2  # below, a ratio reads better as 1 : n
+_HEADS = "pooled | otherwise | ratio | middle half"
+_MONITOR_HEADS = "with it | worker alone | ratio | spread"
 _PLACE = re.compile(r"(<!-- figures: (\w+) -->\n).*?(<!-- end of figures -->)", re.DOTALL)
 
 
@@ -134,7 +137,30 @@ _GO = (
     Figure("secure", "go", "secure", "Go, secure"),
     Figure("random", "go", "random", "Go, random"),
 )
-FIGURES: Mapping[str, Sequence[Figure]] = {"short": _SHORT, "more": (*_MORE, *_GO)}
+_MONITORS = (
+    *(
+        Figure(f"a task, {label}", "monitors", what, "worker alone")
+        for label, what in (
+            ("and a pooled buffer in it", "plugin, one pooled buffer"),
+            ("events on, nobody listens", "events, nobody listens"),
+            ("and Flower", "events, and Flower"),
+            ("and celery-prometheus-exporter", "events, and celery-prometheus-exporter"),
+        )
+    ),
+    *(
+        Figure(f"memory of the worker, {label}", "monitor_memory", what, "worker alone")
+        for label, what in (
+            ("and the plugin's warm buffers", "plugin"),
+            ("and Flower", "events, and Flower"),
+            ("and celery-prometheus-exporter", "events, and celery-prometheus-exporter"),
+        )
+    ),
+)
+FIGURES: Mapping[str, Sequence[Figure]] = {
+    "short": _SHORT,
+    "more": (*_MORE, *_GO),
+    "monitors": _MONITORS,
+}
 
 
 def main() -> None:
@@ -153,15 +179,38 @@ def filled(text: str, tables: Sequence[Table]) -> str:
     """Return a page's text with its tables as the record has them."""
     return _PLACE.sub(
         lambda found: (
-            f"{found[1]}\n" + "\n".join(lines(FIGURES[found[2]], tables)) + f"\n\n{found[3]}"
+            f"{found[1]}\n" + "\n".join(table_lines(found[2], tables)) + f"\n\n{found[3]}"
         ),
         text,
     )
 
 
-def lines(figures: Sequence[Figure], tables: Sequence[Table]) -> Iterator[str]:
+def table_lines(name: str, tables: Sequence[Table]) -> Iterator[str]:
     """Return the lines of a table; LookupError names a row that the record does not have."""
-    yield "| | pooled | otherwise | ratio | middle half |"
+    if name == "others":
+        return compared(tables)
+    heads = _MONITOR_HEADS if name == "monitors" else _HEADS
+    return lines(FIGURES[name], tables, heads=heads)
+
+
+def compared(tables: Sequence[Table]) -> Iterator[str]:
+    """Return the lines of the table that says what others do, with a figure each where one fits."""
+    yield "| beside | what only it does | what only this package does | this package : it |"
+    yield "|---|---|---|---|"
+    for other in OTHERS:
+        cells = []
+        for label, *place in other.figures:
+            row = find(Figure(label, *place), tables)
+            show = UNITS[row.unit]
+            cells.append(f"{label}: {show(row.value)} : {show(row.rival_value)}")
+        yield f"| {other.name} | {other.theirs} | {other.ours} | {'; '.join(cells)} |"
+
+
+def lines(
+    figures: Sequence[Figure], tables: Sequence[Table], *, heads: str = _HEADS
+) -> Iterator[str]:
+    """Return the lines of a table of figures."""
+    yield f"| | {heads} |"
     yield "|---|---|---|---|---|"
     for figure in figures:
         row = find(figure, tables)

@@ -10,6 +10,7 @@ import psutil
 
 from tests.benchmarks.app_parts import GATE
 from tests.support.celery_worker import CeleryWorker
+from tests.support.processes import LocalProcess
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import wait_until
 
@@ -22,16 +23,19 @@ Workers = Mapping[str, CeleryWorker]
 
 @contextmanager
 def workers(*arguments: str, apps: tuple[str, ...] = ("pooled", "plain")) -> Iterator[Workers]:
-    """A worker for each app, all at work at the same time, so that they can take turns."""
+    """A worker for each app, all at work at the same time, so that they can take turns.
+
+    An app may have options of its own behind its name: "plain --task-events".
+    """
     with RedisServer() as redis, tempfile.TemporaryDirectory() as folder, ExitStack() as running:
         yield {
             app: running.enter_context(
                 CeleryWorker(
-                    f"{_PACKAGE}.{app}_app:app",
+                    f"{_PACKAGE}.{app.split()[0]}_app:app",
                     broker=redis.celery_url(),
                     folder=_ROOT,
                     log=Path(folder, app),
-                    arguments=["--loglevel=WARNING", *arguments],
+                    arguments=["--loglevel=WARNING", *arguments, *app.split()[1:]],
                 )
             )
             for app in apps
@@ -66,19 +70,21 @@ class Gate:
         return results
 
 
-def family(process: CeleryWorker) -> list[psutil.Process]:
+def family(process: LocalProcess) -> list[psutil.Process]:
     parent = psutil.Process(process.pid)
     return [parent, *parent.children(recursive=True)]
 
 
-def processor_seconds(process: CeleryWorker) -> float:
-    """What all processes of a worker got of the processors so far, to the nanosecond."""
+def processor_seconds(process: LocalProcess) -> float:
+    """What all threads of all its processes got of the processors so far, to the nanosecond."""
     spent = [
-        Path(f"/proc/{each.pid}/schedstat").read_text(encoding="ascii") for each in family(process)
+        file.read_text(encoding="ascii")
+        for each in family(process)
+        for file in Path(f"/proc/{each.pid}/task").glob("*/schedstat")
     ]
     return sum(int(each.split()[0]) for each in spent) * 1e-9
 
 
-def proportional_bytes(process: CeleryWorker) -> float:
+def proportional_bytes(process: LocalProcess) -> float:
     """What all its processes hold in memory, shared pages divided among them (PSS)."""
     return float(sum(each.memory_full_info().pss for each in family(process)))
