@@ -96,10 +96,10 @@ def _open(token: Any, job: Job, name: str, opened: list[memory.Buffer]) -> memor
     if runtime.open_plain is not None and (plain := runtime.open_plain(token)) is not None:
         opened.append(plain)
         return plain
-    store = runtime.use_store(job)
+    store = runtime.keys.use_store(job)
     use = functools.partial(claim, store=store, holder=job.id) if store else None
     try:
-        buffer = runtime.keyring.unseal(token, task=job.name, argument=name, claim=use)
+        buffer = runtime.keys.private.unseal(token, task=job.name, argument=name, claim=use)
     except SealError as error:
         runtime.counters.count_unseal(error.reason)
         if job.give_up is not None:

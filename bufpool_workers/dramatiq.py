@@ -149,13 +149,13 @@ class BufpoolMiddleware(Middleware):
             runtime.load_late_imports(store="bufpool_workers.redis_store")
             if self._node is not None:
                 self._node.start(name="dramatiq", software={"dramatiq": version("dramatiq")})
-            runtime.check_warm(processes=1)
+            runtime.node.check_warm(processes=1)
             startup.check(settings)
         runtime.start_process()
 
     def before_worker_boot(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002
         """Take prometheus_client's metrics along: Dramatiq's own middleware has moved them."""
-        self._runtime.share_metrics()
+        self._runtime.node.share_metrics()
 
     def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002
         """Close the pools."""

@@ -47,11 +47,11 @@ def start_node(settings: Settings | Mapping[str, Any] | None = None) -> Endpoint
     """
     host = ExecutorHost(_HOST, settings)
     runtime = current_runtime()
-    runtime.join_node(private=True)
+    runtime.node.join(private=True)
     _add(host)
     runtime.load_late_imports()
-    runtime.start_node(node=f"executor-{os.getpid()}@{os.uname().nodename}", app=None)
-    return None if runtime.settings.metrics_port is None else runtime.serve_metrics()
+    runtime.node.start(node=f"executor-{os.getpid()}@{os.uname().nodename}", app=None)
+    return None if runtime.settings.metrics_port is None else runtime.node.serve()
 
 
 def start_process(settings: Settings | Mapping[str, Any] | None = None) -> None:

@@ -136,17 +136,17 @@ class HueyHost(PlainHost):
         has_processes = options.get("worker_type") == WORKER_PROCESS
         with startup.errors_as_exit():
             settings = runtime.settings
-            if runtime.directory.path is None:
-                runtime.join_node(private=True)
+            if runtime.node.directory.path is None:
+                runtime.node.join(private=True)
             runtime.load_late_imports(store="bufpool_workers.redis_store")
-            runtime.check_warm(processes=options.get("workers", 1) if has_processes else 1)
+            runtime.node.check_warm(processes=options.get("workers", 1) if has_processes else 1)
             name = f"huey-{self.huey.name}@{os.uname().nodename}"
-            runtime.start_node(node=name, app=self.huey.name, software={"huey": version("huey")})
+            runtime.node.start(node=name, app=self.huey.name, software={"huey": version("huey")})
             startup.check(settings)
-            endpoint = None if settings.metrics_port is None else runtime.serve_metrics()
+            endpoint = None if settings.metrics_port is None else runtime.node.serve()
         if has_processes:
-            runtime.keep_keys_out()
-        runtime.share_metrics()
+            runtime.keys.keep_out()
+        runtime.node.share_metrics()
         consumer = make(**options)
         consumer.run = functools.partial(self._run, consumer.run, endpoint)
         return consumer
@@ -155,7 +155,7 @@ class HueyHost(PlainHost):
         try:
             run()
         finally:
-            current_runtime().log_totals()
+            current_runtime().node.log_totals()
             current_runtime().stop_process()
             if endpoint is not None:
                 endpoint.close()

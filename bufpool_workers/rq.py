@@ -134,24 +134,24 @@ class _PooledWorker(rq.worker.BaseWorker):
             if self.warms:
                 runtime.start_process()
                 ends.callback(runtime.stop_process)
-            ends.callback(runtime.log_totals)
+            ends.callback(runtime.node.log_totals)
             return bool(super().work(*args, **options))
 
     def _join(self, settings: Settings, ends: ExitStack) -> None:
         runtime, name = current_runtime(), f"rq-{self.name}"
         runtime.load_late_imports(store="bufpool_workers.redis_store")
         if self.warms:
-            runtime.check_warm(processes=1)
+            runtime.node.check_warm(processes=1)
         else:
             runtime.compacts = False
-            runtime.keep_keys_out()
+            runtime.keys.keep_out()
             _warn_of_warm_levels(settings)
         pid, software = _pool_pid(), {"rq": version("rq")}
         if pid is None:
-            runtime.join_node(private=True)
-            runtime.start_node(node=name, app=None, software=software)
+            runtime.node.join(private=True)
+            runtime.node.start(node=name, app=None, software=software)
             if settings.metrics_port is not None:
-                ends.callback(runtime.serve_metrics().close)
+                ends.callback(runtime.node.serve().close)
         else:
             node = SharedNode(pid)
             ends.callback(node.leave)
@@ -161,7 +161,7 @@ class _PooledWorker(rq.worker.BaseWorker):
                 stop = Event()
                 ends.callback(stop.set)
                 Thread(target=_serve, args=(node, stop), daemon=True).start()
-        runtime.share_metrics()
+        runtime.node.share_metrics()
 
     def execute_job(self, job: rq.job.Job, queue: rq.Queue) -> None:
         """Execute a job; merge the files of horses, which do not."""
@@ -170,8 +170,8 @@ class _PooledWorker(rq.worker.BaseWorker):
         if self._horses >= _HORSES_TO_MERGE:
             self._horses = 0
             runtime = current_runtime()
-            if runtime.metrics_directory is not None:
-                runtime.counters.compact(runtime.metrics_directory)
+            if runtime.node.metrics_directory is not None:
+                runtime.counters.compact(runtime.node.metrics_directory)
 
     def perform_job(self, job: rq.job.Job, *more: Any) -> bool:
         """Perform a job; take back what it still holds."""

@@ -54,18 +54,18 @@ def keys_in_memory() -> Iterator[str]:
     from bufpool_workers.sealing.keyring import Keyring  # noqa: PLC0415 - loads cryptography
 
     runtime = current_runtime()
-    before, runtime.test_keys = runtime.test_keys, Keyring.in_memory()
+    before, runtime.keys.of_test = runtime.keys.of_test, Keyring.in_memory()
     try:
-        yield runtime.test_keys[1]
+        yield runtime.keys.of_test[1]
     finally:
-        runtime.test_keys = before
+        runtime.keys.of_test = before
 
 
 def seal_for_test(secret: Any, *, task: Any, argument: str) -> str:
     """Return a token of `seal` for the keys of `keys_in_memory`; RuntimeError outside of it."""
     from bufpool_workers.runtime.keys import seal  # noqa: PLC0415 - loads cryptography
 
-    if current_runtime().test_keys is None:
+    if current_runtime().keys.of_test is None:
         raise RuntimeError(
             "seal_for_test needs keys: `with bufpool_workers.testing.keys_in_memory():`, or the "
             "fixture bufpool_keys"

@@ -93,7 +93,7 @@ def test_keys_in_memory_stand_in_for_those_of_the_settings(task, tmp_path):
         task("ada", token)
     with pytest.raises(RuntimeError, match="keys_in_memory"):
         testing.seal_for_test(SECRET, task=task, argument="password")
-    assert current_runtime().test_keys is None
+    assert current_runtime().keys.of_test is None
 
 
 def leak(how, kept):

@@ -31,9 +31,9 @@ class MetricsStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ship
         runtime = current_runtime()
         settings = runtime.settings  # raises ImproperlyConfigured, which ends the worker
         software = {"celery": celery.__version__}
-        runtime.start_node(node=parent.hostname, app=parent.app.main, software=software)
+        runtime.node.start(node=parent.hostname, app=parent.app.main, software=software)
         environment.share_metrics(runtime)
-        self._endpoint = None if settings.metrics_port is None else runtime.serve_metrics()
+        self._endpoint = None if settings.metrics_port is None else runtime.node.serve()
 
     def stop(self, parent: Any) -> None:  # noqa: ARG002 - Celery's signature
         """Stop listening."""
@@ -56,7 +56,7 @@ class PoolStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ships n
             check_schedule(parent.app)
         runtime = current_runtime()
         settings = runtime.settings
-        runtime.check_warm(
+        runtime.node.check_warm(
             processes=(getattr(parent, "max_concurrency", None) or parent.concurrency)
             if issubclass(parent.pool_cls, PreforkPool)
             else 1
@@ -64,7 +64,7 @@ class PoolStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ships n
         runtime.load_late_imports(store="bufpool_workers.celery.single_use")
         startup.check(settings)
         if issubclass(parent.pool_cls, PreforkPool):
-            runtime.keep_keys_out()
+            runtime.keys.keep_out()
         startup.report(
             (
                 check_recycling(

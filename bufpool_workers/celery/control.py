@@ -49,7 +49,7 @@ def bufpool_trim(state: Any) -> dict[str, Any]:
 
 
 def _directory() -> Path:
-    directory = current_runtime().metrics_directory
+    directory = current_runtime().node.metrics_directory
     if directory is None:
         raise MetricsError(
             f"this node counts in no metrics directory; start it with `celery worker`, or set "

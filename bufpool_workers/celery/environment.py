@@ -34,15 +34,15 @@ class Environment:
         # --detach: it ends here and goes on as another process, whose directory is to be its own
         if command[:1] != ["worker"] or {"-D", "--detach"} & set(command):
             return
-        if runtime.directory.path is None:
+        if runtime.node.directory.path is None:
             try:
-                runtime.join_node(private=True)
+                runtime.node.join(private=True)
             except MetricsError as error:
                 # Celery shows any other exception of an app's module with a traceback
                 raise SystemExit(f"Error: {error}") from None
-            if runtime.directory.is_private and _CLIENT in sys.modules:
+            if runtime.node.directory.is_private and _CLIENT in sys.modules:
                 _share_values()
-            self._prepared = runtime.directory.path
+            self._prepared = runtime.node.directory.path
 
     def share_metrics(self, runtime: Runtime) -> None:
         """Make the metrics of the worker's modules count in its directory, before it has children.
@@ -50,8 +50,8 @@ class Environment:
         They were made in a directory that has changed since, or before there was one. With none
         to this day, a warning names them.
         """
-        directory = runtime.directory.path
-        has_moved = runtime.directory.hold() or directory != self._prepared
+        directory = runtime.node.directory.path
+        has_moved = runtime.node.directory.hold() or directory != self._prepared
         if _CLIENT not in sys.modules:
             return
         if directory is not None:

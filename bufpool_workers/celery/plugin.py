@@ -166,7 +166,7 @@ def _process_ends(**_: Any) -> None:
 
 
 def _worker_ends(**_: Any) -> None:
-    current_runtime().log_totals()
+    current_runtime().node.log_totals()
 
 
 def _task_begins(task_id: str, task: Any, **_: Any) -> None:

@@ -43,7 +43,7 @@ class CounterBinding:
 
         Raises MetricsError that says what to do when the directory is missing, full or read-only.
         """
-        directory = self._runtime.metrics_directory
+        directory = self._runtime.node.metrics_directory
         if directory is not None:
             labels = self._runtime.pools.regular.labels
             self._allocate(directory, labels=labels).publish().remove()
@@ -55,7 +55,7 @@ class CounterBinding:
         Is called before the pool's first store in a process. A file that can't be made is
         logged, not raised: it costs numbers, while an exception here would cost tasks.
         """
-        directory = self._runtime.metrics_directory if self._runtime.hosts else None
+        directory = self._runtime.node.metrics_directory if self._runtime.hosts else None
         if directory is None:
             return
         with self._lock:
@@ -86,7 +86,7 @@ class CounterBinding:
             self._publish(self._file)
 
     def _publish(self, file: counters.CounterFile) -> None:
-        self._runtime.directory.recreate()
+        self._runtime.node.directory.recreate()
         try:
             file = file.publish()
         except MetricsError as error:

@@ -50,7 +50,7 @@ def seal(  # noqa: PLR0913 - a call reads as one sentence, all but the secret by
         public_key=public_key,
         single_use=single_use,
         wipe=wipe,
-        default_key=lambda: current_runtime().public_key_for(task),
+        default_key=lambda: current_runtime().keys.public_for(task),
     )
 
 

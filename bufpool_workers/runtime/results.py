@@ -88,7 +88,7 @@ def _sender() -> KeyPair:
         known_id = None if known is None else read_public(known).key_id
     except KeyFileError:  # a worker that seals no arguments may do without the file
         known_id = None
-    return runtime.keyring.sender(known_id)
+    return runtime.keys.private.sender(known_id)
 
 
 def reply_to(public_key: str | os.PathLike[str] | PublicKey) -> dict[str, str]:
@@ -135,7 +135,7 @@ def unseal_result(
             "no public key to check the sender with: set bufpool_public_key, or give "
             "unseal_result() a public_key"
         )
-    keyring = current_runtime().result_keyring(settings)
+    keyring = current_runtime().keys.for_results(settings)
     return keyring.unseal_result(result, task=name, task_id=task_id, senders=[_public_key(source)])
 
 

@@ -44,15 +44,15 @@ class SharedNode:
             raise no_private_directory(error) from error
 
     def join(self, settings: Settings) -> None:
-        """Choose the metrics directory of this process; raise MetricsError as `join_node` does."""
+        """Choose the metrics directory of this process; raise MetricsError as `Node.join` does."""
         runtime = current_runtime()
-        runtime.join_node(private=self.path)
-        runtime.directory.apply_setting(settings.metrics_dir)
+        runtime.node.join(private=self.path)
+        runtime.node.directory.apply_setting(settings.metrics_dir)
 
     def start(self, *, name: str, software: Mapping[str, str]) -> None:
         """Prepare the directory, as a main process does, before this process counts."""
         node = f"{name}@{os.uname().nodename}"
-        current_runtime().start_node(node=node, app=None, pid=self._leader.pid, software=software)
+        current_runtime().node.start(node=node, app=None, pid=self._leader.pid, software=software)
 
     def leave(self, *, last: bool = False) -> None:
         """Let the directory go, at the end of this process; with `last`, of its node."""
@@ -109,7 +109,7 @@ class SharedNode:
         last = time.monotonic() + _PATIENCE_SECONDS
         while True:
             try:
-                return current_runtime().serve_metrics()
+                return current_runtime().node.serve()
             except MetricsError as error:
                 if not _is_taken(error) or time.monotonic() > last or not self._is_on(stop):
                     raise

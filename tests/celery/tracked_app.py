@@ -107,7 +107,7 @@ def interrupt(token, times, *, keys=()):
             try:
                 signal.setitimer(signal.ITIMER_REAL, 1e-6 * (1 + number % 200) * (4 if keys else 1))
                 while True:
-                    keyring = bp.Keyring(keys) if keys else current_runtime().keyring
+                    keyring = bp.Keyring(keys) if keys else current_runtime().keys.private
                     keyring.unseal(token, task=login.name, argument="password").release()
             except SoftTimeLimitExceeded as error:
                 report(error)

@@ -125,6 +125,6 @@ def test_reading_the_keys_counts_as_nobodys_use(tmp_path, monkeypatch, level):
         Settings(private_keys=(str(tmp_path / "key"),), secure_level=level, warm_seconds=0.0)
     )
     current_runtime().start_process()
-    assert current_runtime().keyring.key_ids
+    assert current_runtime().keys.private.key_ids
     assert bp.stats().total.gets == total(tmp_path) == 0
     testing.reset()

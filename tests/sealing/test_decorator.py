@@ -547,15 +547,15 @@ class TestKeyring:
     @pytest.mark.usefixtures("app")
     def test_it_is_loaded_once_in_a_process(self):
         runtime = current_runtime()
-        before = runtime.keyring
-        assert runtime.keyring is before
+        before = runtime.keys.private
+        assert runtime.keys.private is before
         assert run_forked(lambda: check_is_another(before)) == 0
-        assert runtime.keyring is before
+        assert runtime.keys.private is before
 
 
 def check_is_another(keyring):
-    assert current_runtime().keyring is not keyring
-    assert current_runtime().keyring.key_ids == keyring.key_ids
+    assert current_runtime().keys.private is not keyring
+    assert current_runtime().keys.private.key_ids == keyring.key_ids
 
 
 class TestTwoApps:
@@ -578,7 +578,7 @@ class TestTwoApps:
         first = self.make("one", bufpool_warm_seconds=1)
         with bp.buffer(10):
             second = self.make("two", BUFPOOL_WARM_SECONDS=2, bufpool_debug=True)
-            for use in (lambda: bp.buffer(10), bp.stats, lambda: current_runtime().keyring):
+            for use in (lambda: bp.buffer(10), bp.stats, lambda: current_runtime().keys.private):
                 with pytest.raises(bp.SettingsError, match=r"'one' and .*'two' .* differ in") as e:
                     use()
                 assert "bufpool_warm_seconds" in str(e.value)

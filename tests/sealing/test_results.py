@@ -79,7 +79,7 @@ def settings(app, monkeypatch):
         keys = {f"bufpool_{name}": value for name, value in changed.items()}
         read = bp.Settings.from_conf({**app.conf, **keys})
         monkeypatch.setattr(runtime, "_settings", read)
-        monkeypatch.setattr(runtime, "_keyring", None)
+        monkeypatch.setattr(runtime.keys, "_private", None)
 
     return differ
 
