@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 from bufpool_workers._environ import VARIABLE
-from bufpool_workers.errors import MetricsError
 from bufpool_workers.runtime import Runtime
 
 logger = logging.getLogger(__name__)
@@ -35,11 +34,10 @@ class Environment:
         if command[:1] != ["worker"] or {"-D", "--detach"} & set(command):
             return
         if runtime.node.directory.path is None:
-            try:
+            from bufpool_workers.runtime.startup import errors_as_exit  # noqa: PLC0415 - workers'
+
+            with errors_as_exit():
                 runtime.node.join(private=True)
-            except MetricsError as error:
-                # Celery shows any other exception of an app's module with a traceback
-                raise SystemExit(f"Error: {error}") from None
             if runtime.node.directory.is_private and _CLIENT in sys.modules:
                 _share_values()
             self._prepared = runtime.node.directory.path
