@@ -2,6 +2,13 @@ import pytest
 from prometheus_client import values
 
 from tests.support.counters import Workers, close_metric_files, values_of_process
+from tests.support.folders import open_folder
+
+
+@pytest.fixture
+def tmp_path():
+    with open_folder() as folder:
+        yield folder
 
 
 @pytest.fixture

@@ -26,7 +26,6 @@ from tests.support.counters import (
     names,
     total,
 )
-from tests.support.folders import open_to_all
 from tests.support.forked import run_forked
 
 MERGED = "counter_bufpool-merged.db"
@@ -441,7 +440,6 @@ def test_another_users_dead_files_are_not_merged_without_a_word(client, tmp_path
         result = compact(tmp_path, foreign=True)
         assert (result.merged, result.dropped, list(result.unmerged)) == (0, 0, [""])
 
-    open_to_all(tmp_path)
     tmp_path.chmod(0o777)
     assert run_forked(work) == 0
     result = compact(tmp_path, foreign=True)
@@ -502,7 +500,6 @@ def test_a_directory_that_may_not_be_written_is_still_read(workers, tmp_path):
             compact(tmp_path)
         assert total(tmp_path) == 4
 
-    open_to_all(tmp_path)
     try:
         assert run_forked(work) == 0
     finally:
@@ -522,7 +519,6 @@ def test_another_users_file_in_a_sticky_directory_is_named_not_absorbed(workers,
         assert "another user" in result.unmerged[path.name]
         assert total(tmp_path) == 4
 
-    open_to_all(tmp_path)
     assert run_forked(work) == 0
     assert path.exists()
 

@@ -18,7 +18,6 @@ from bufpool_workers.errors import UNSEAL_FAILURES, MetricsError
 from bufpool_workers.pool_stats import FIELDS
 from bufpool_workers.runtime import current_runtime
 from tests.support.counters import POOLS, killed_at, make_file, names, total
-from tests.support.folders import open_to_all
 from tests.support.forked import run_forked
 
 
@@ -233,7 +232,6 @@ def test_a_read_only_directory_is_named_with_what_to_do(tmp_path):
             refused(tmp_path, "may not be written", "65534")
 
         tmp_path.chmod(0o555)
-        open_to_all(tmp_path)
         assert run_forked(work) == 0
     else:
         refused(tmp_path, "may not be written")

@@ -23,7 +23,6 @@ from bufpool_workers.counters.private_directory import NodeManifest
 from bufpool_workers.counters.snapshot import read_directory
 from bufpool_workers.errors import MetricsError
 from tests.support.counters import POOLS, Workers, killed_at, make_file, total
-from tests.support.folders import open_to_all
 from tests.support.forked import run_forked
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="two users are needed: root and nobody")
@@ -69,7 +68,6 @@ def make_shared(tmp_path, *, mode):
     folder = tmp_path / "metrics"
     folder.mkdir()
     folder.chmod(mode)
-    open_to_all(folder)
     return folder
 
 
@@ -450,7 +448,6 @@ def place(tmp_path):
     folder = tmp_path / "shm"
     folder.mkdir()
     folder.chmod(0o1777)
-    open_to_all(folder)
     return folder
 
 

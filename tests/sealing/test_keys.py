@@ -11,7 +11,13 @@ from bufpool_workers.errors import KeyFileError
 from bufpool_workers.sealing import Keyring, generate_key, read_public, seal
 from bufpool_workers.sealing.keys import check_private, check_public, key_id, read_private
 from tests.sealing.lender import Lender
-from tests.support.folders import open_to_all
+from tests.support.folders import open_folder
+
+
+@pytest.fixture
+def tmp_path():
+    with open_folder() as folder:
+        yield folder
 
 
 @pytest.fixture
@@ -99,7 +105,6 @@ class TestOwnership:
         os.setegid(before[1])
 
     def give(self, key_file, *, user, group, mode):
-        open_to_all(key_file)
         key_file.chmod(mode)
         os.chown(key_file, user, group)
 

@@ -1,12 +1,19 @@
 """Temporary folders that another user may enter."""
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
-def open_to_all(folder: Path) -> None:
-    """Let every user pass through the folders above, up to the system's temporary one."""
-    for parent in folder.parents:
-        if parent == Path(tempfile.gettempdir()):
-            return
-        parent.chmod(0o755)
+@contextmanager
+def open_folder() -> Iterator[Path]:
+    """Make a folder that every user may enter, and remove it afterwards.
+
+    pytest's `tmp_path` lies in one that each pytest closes to other users when it begins, also
+    while another one runs.
+    """
+    with tempfile.TemporaryDirectory(prefix="bufpool-test-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
