@@ -6,9 +6,11 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tomllib
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -30,6 +32,32 @@ def test_build_without_a_compiler_names_the_packages(tmp_path):
     assert done.returncode != 0
     assert "bufpool_workers: no C compiler that works" in done.stdout + done.stderr
     assert "apt-get install gcc libc6-dev python3-dev" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("patched", "name", "value", "said"),
+    [
+        (sys, "platform", "win32", "Windows has no prefork workers; use Linux or macOS"),
+        (sys, "implementation", SimpleNamespace(name="pypy"), "pypy is not supported; use CPython"),
+        (
+            sysconfig,
+            "get_config_var",
+            {"Py_GIL_DISABLED": 1}.get,
+            "a free-threaded build of Python is not supported; use one with the GIL",
+        ),
+    ],
+    ids=["windows", "pypy", "free-threaded"],
+)
+def test_build_refuses_unsupported_platform(monkeypatch, patched, name, value, said):
+    setuptools = pytest.importorskip("setuptools", reason="no setuptools: pip install setuptools")
+    from bufpool_workers.memory._build import BuildCore  # noqa: PLC0415 - it needs setuptools
+
+    build = BuildCore(setuptools.Distribution())
+    with monkeypatch.context() as patch:
+        patch.setattr(patched, name, value)
+        with pytest.raises(SystemExit) as ended:
+            build.run()
+    assert str(ended.value) == f"bufpool_workers: {said}"
 
 
 def sources(folder):

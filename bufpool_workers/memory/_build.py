@@ -23,6 +23,18 @@ _HELP = (
 )
 
 
+def _unsupported() -> str | None:
+    """Return why the core can't work on this system or Python; None where it can."""
+    if sys.platform == "win32":
+        return "Windows has no prefork workers; use Linux or macOS"
+    if sys.implementation.name != "cpython":
+        return f"{sys.implementation.name} is not supported; use CPython"
+    if sysconfig.get_config_var("Py_GIL_DISABLED"):
+        # the core relies on it: a change of state inside one C call is atomic
+        return "a free-threaded build of Python is not supported; use one with the GIL"
+    return None
+
+
 def _fortify(flags: str) -> list[str]:
     """Return what checks the lengths of copies, unless the builder's own flags decide about it.
 
@@ -38,8 +50,8 @@ class BuildCore(build_ext):
 
     def run(self) -> None:
         """Refuse a system that the core can't work on, before anything is compiled."""
-        if sys.platform == "win32":
-            raise SystemExit("bufpool_workers: Windows has no prefork workers; use Linux or macOS")
+        if unsupported := _unsupported():
+            raise SystemExit(f"bufpool_workers: {unsupported}")
         if WHEEL not in os.environ and not Path(sysconfig.get_path("include"), "Python.h").exists():
             raise SystemExit(f"bufpool_workers: no Python.h, the headers of this Python; {_HELP}")
         super().run()
