@@ -8,11 +8,13 @@ from pathlib import Path
 
 import bufpool_workers as bp
 from tests.celery import escaping_tasks
+from tests.support.scrape import port_of
 
 
 def ask(worker, path):
-    (found,) = worker.wait_for_log(r"bufpool: metrics at http://(127\.0\.0\.1:\d+)")
-    with urllib.request.urlopen(f"http://{found[1]}/{path}", timeout=30) as response:
+    with urllib.request.urlopen(
+        f"http://127.0.0.1:{port_of(worker)}/{path}", timeout=30
+    ) as response:
         return response.read().decode()
 
 

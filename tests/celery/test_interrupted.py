@@ -5,7 +5,7 @@ from celery.exceptions import SoftTimeLimitExceeded, TaskRevokedError, TimeLimit
 
 from bufpool_workers import KiB
 from tests.celery.pool_tasks import numbers, spin, spin_decorated
-from tests.support.celery_worker import run
+from tests.support.celery_worker import run, wait_told
 
 SIZE = 16 * KiB
 INTERRUPTIONS = 25
@@ -48,9 +48,9 @@ def test_soft_time_limit_in_a_decorated_function_loses_no_buffer():
 def test_revocations_that_the_child_survives_lose_no_buffer(start_worker):
     worker = start_worker("plugin_app:app", arguments=["--concurrency=1"])
     before = worker.run("pool_tasks.numbers")
-    for count in range(1, INTERRUPTIONS + 1):
+    for _ in range(INTERRUPTIONS):
         running = worker.send("pool_tasks.spin", SIZE)
-        worker.wait_for_log(r": spinning$", count=count)
+        wait_told(worker.client, "spinning")
         running.revoke(terminate=True, signal="SIGUSR1")  # what a soft time limit sends
         with pytest.raises(INTERRUPTED):
             worker.result(running)
@@ -79,7 +79,7 @@ def test_child_after_a_hard_time_limit_is_warm_and_exact(celery_setup):
 def test_child_after_revocation_with_terminate_is_warm_and_exact(celery_setup):
     before = run(numbers)
     running = spin.delay(SIZE)
-    celery_setup.worker.wait_for_log("spinning")
+    wait_told(celery_setup.app, "spinning")
     running.revoke(terminate=True)
     with pytest.raises(TaskRevokedError):
         running.get(timeout=20)

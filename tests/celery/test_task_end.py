@@ -14,7 +14,7 @@ from tests.celery.pool_tasks import (
     kept_view_is_intact,
     numbers,
 )
-from tests.support.celery_worker import run
+from tests.support.celery_worker import run, wait_told
 
 SIZE = 4 * KiB
 
@@ -63,7 +63,7 @@ def test_eager_task_inside_another_loses_its_own_buffer_only():
 
 def assert_neighbour_keeps_its_buffer(setup):
     holder = hold_until_released.delay(SIZE, "gate")
-    setup.worker.wait_for_log("holding gate")
+    wait_told(setup.app, "holding")
     run(keep_buffer, SIZE)
     beside = run(numbers)["regular"]
     assert (beside["in_use"], beside["reclaims"]) == (1, 1)

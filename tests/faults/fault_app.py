@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 from celery import Celery
+from celery.signals import worker_shutting_down
 
 import bufpool_workers as bp
 from bufpool_workers import KiB
@@ -21,6 +22,12 @@ from prometheus_client import Counter  # noqa: E402 (after setup, as it has to b
 
 JOBS = Counter("jobs", "Tasks that counted themselves with prometheus_client")
 _kept = []
+
+
+@worker_shutting_down.connect
+def tell_of_shutdown(**_):
+    if told := os.environ.get("TEST_SHUTTING_DOWN"):
+        Path(told).touch()
 
 
 def note(buffers):

@@ -44,6 +44,7 @@ class Node:
         os.mkfifo(self.gate)
         self._truth = folder / "truth"
         self._truth.touch()
+        self.shutting_down = folder / "shutting-down"
         self._start = start
         self._arguments = [f"--concurrency={concurrency}", *arguments]
         self._broker = redis.celery_url()
@@ -51,6 +52,7 @@ class Node:
 
     def start(self) -> None:
         """Start a worker; the one before has ended."""
+        self.shutting_down.unlink(missing_ok=True)
         self.worker = self._start(
             "fault_app:app",
             broker=self._broker,
@@ -61,7 +63,11 @@ class Node:
                 # a child that replaces another is not slow on a busy machine, but lost
                 "worker_proc_alive_timeout": 30,
             },
-            env={"TEST_TRUTH": str(self._truth), "PROMETHEUS_MULTIPROC_DIR": str(self.directory)},
+            env={
+                "TEST_TRUTH": str(self._truth),
+                "TEST_SHUTTING_DOWN": str(self.shutting_down),
+                "PROMETHEUS_MULTIPROC_DIR": str(self.directory),
+            },
         )
 
     def work(self, tasks: int = 4, *, task: str = "work") -> set[int]:

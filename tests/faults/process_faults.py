@@ -71,7 +71,7 @@ def main_killed(node: Node) -> None:
 def warm_shutdown(node: Node) -> None:
     held, pid = node.hold()
     node.worker.send_signal(signal.SIGTERM)
-    node.worker.wait_for_log("Warm shutdown")
+    wait_until(node.shutting_down.exists, what="the shutdown's begin")
     node.release()
     assert node.worker.result(held) == pid
     node.wait_for_end()
@@ -90,8 +90,11 @@ def redis_restarted(node: Node) -> None:
     # kombu 5.7 ends the worker when it can't give back what it has not acknowledged yet
     wait_until(lambda: not node.unacknowledged(), what="the task's acknowledgement")
     node.redis.restart()
-    node.worker.wait_for_log(r"Connected to redis", count=2)
+    node.worker.wait_ready()
     node.release()
+    # what is told between a client's look at the results and its subscription to those to come, as
+    # it connects again, reaches it never (celery.backends.redis: _reconnect_pubsub): so it asks
+    wait_until(held.ready, what="the result", timeout_seconds=60)
     assert node.worker.result(held) == pid
 
 

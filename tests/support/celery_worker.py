@@ -211,4 +211,10 @@ def run(task: Task, *args: Any) -> Any:
     return task.delay(*args).get(timeout=_RESULT_SECONDS)
 
 
+def wait_told(client: Celery, word: str) -> None:
+    """Wait until a task has told this word, once for each call (`tell` in `pool_tasks`)."""
+    told = client.backend.client.blpop([f"told-{word}"], timeout=_RESULT_SECONDS)
+    assert told, f"no task told {word!r}"
+
+
 StartWorker = Callable[..., CeleryWorker]
