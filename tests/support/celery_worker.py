@@ -124,7 +124,12 @@ class CeleryWorker(LocalProcess):
         )
 
     def stop(self, number: int) -> int:
-        """Signal the worker and wait for its end; return its exit status."""
+        """Signal the worker when it is idle and wait for its end; return its exit status.
+
+        Celery shuts down in the signal's handler, inside of whatever the main process does just
+        then: where that still reads a task's result, its child or itself may wait for long.
+        """
+        wait_until(lambda: not self.inspect("active"), what="the end of its tasks")
         self.send_signal(number)
         return self.wait(timeout_seconds=STOP_SECONDS)
 
