@@ -75,7 +75,7 @@ bench-go: .venv/.bench-go
 	$(BIN)/python -m tests.benchmarks go_original --record $(RECORD)/go
 
 bench-metrics: .venv/.bench
-	$(BIN)/python -m tests.benchmarks metrics --record $(RECORD)/metrics
+	$(BIN)/python -m tests.benchmarks metrics scrape --record $(RECORD)/metrics
 
 # needs valgrind
 bench-instructions: .venv/.bench

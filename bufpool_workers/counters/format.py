@@ -17,6 +17,7 @@ HEADER: Final = struct.Struct("=i4x")
 _LENGTH: Final = struct.Struct("=i")
 _VALUES: Final = struct.Struct("=dd")
 _LARGEST_BYTES: Final = 256 * 1024 * 1024
+_MOST_AT_ONCE: Final = 128 * 1024  # most files are smaller, or have less in use
 
 SUMMED: Final = frozenset({"counter", "histogram", "summary", "gauge_sum", "gauge_livesum"})
 _LOWEST: Final = frozenset({"gauge_min", "gauge_livemin"})
@@ -64,20 +65,21 @@ _HALF_OF_A_PAIR: Final = re.compile(r"[\ud800-\udfff]")
 def read_used(fd: int, *, whole: bool) -> tuple[bytes, int]:
     """Read the content up to what readers may see (all of it if `whole`), and where that ends."""
     size = os.fstat(fd).st_size
-    header = os.pread(fd, HEADER.size, 0)
-    if len(header) < HEADER.size:  # its owner is about to write the first entry
+    data = os.pread(fd, min(size, _MOST_AT_ONCE), 0)
+    if len(data) < HEADER.size:  # its owner is about to write the first entry
         return b"", 0
-    (used,) = HEADER.unpack(header)
+    (used,) = HEADER.unpack_from(data)
     if not 0 <= used <= size or (whole and size > _LARGEST_BYTES) or used > _LARGEST_BYTES:
         raise DamagedFileError(f"{used} bytes used of {size}")
-    return _read_exactly(fd, size if whole else used), used
+    end = size if whole else used
+    return (data[:end] if len(data) >= end else _read_rest(fd, data, end)), used
 
 
-def _read_exactly(fd: int, count: int) -> bytes:
-    chunks: list[bytes] = []
-    while count > 0 and (chunk := os.pread(fd, count, sum(map(len, chunks)))):
+def _read_rest(fd: int, data: bytes, end: int) -> bytes:
+    chunks, at = [data], len(data)
+    while at < end and (chunk := os.pread(fd, end - at, at)):
         chunks.append(chunk)
-        count -= len(chunk)
+        at += len(chunk)
     return b"".join(chunks)
 
 

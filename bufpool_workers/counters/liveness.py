@@ -13,6 +13,7 @@ import os
 import re
 import signal
 import time
+from functools import lru_cache
 from pathlib import Path
 from typing import Final, NamedTuple, Self
 
@@ -71,11 +72,15 @@ class ProcessIdentity(NamedTuple):
 def current_host_id() -> str:
     """Make a short name of this boot and this pid namespace."""
     try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        namespace = str(Path("/proc/self/ns/pid").stat().st_ino)
+        boot, namespace = _boot_id(), str(Path("/proc/self/ns/pid").stat().st_ino)
     except OSError:  # no Linux, or a /proc that hides it: the host's name has to do
         boot, namespace = os.uname().nodename, ""
     return hashlib.sha256(f"{boot} {namespace}".encode()).hexdigest()[:8]
+
+
+@lru_cache(maxsize=1)  # no process outlives it, and a scrape waits for the kernel to write it
+def _boot_id() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
 
 def user_of(pid: int) -> int | None:

@@ -312,10 +312,13 @@ class Reporter:
             return (), {}
         index, values = self._index(counters.keys), counters.values
         numbers: dict[str, list[int]] = {}
-        for name, places in index.numbers.items():
-            numbers[name] = found = [0] * len(index.sizes)
-            for slot, at in places:  # twice, where releases have other help texts
-                found[slot] += _whole(values[at])
+        for name, (slots, places) in index.numbers.items():
+            found = _whole_numbers([values[at] for at in places])
+            if slots is not None:
+                several, found = found, [0] * len(index.sizes)
+                for slot, number in zip(slots, several, strict=True):
+                    found[slot] += number
+            numbers[name] = found
         living = self._living(lives)
         held = [living.get(where, _NOTHING) for where in index.sizes]
         numbers["in_use"] = [each.get("gets", 0) - each.get("puts", 0) for each in held]
@@ -367,10 +370,14 @@ class Reporter:
         pools = _by_pool({where: PoolStats() for (where, _), _ in found})
         sizes = tuple((pool, size) for pool, stats in pools.items() for size in stats.sizes)
         slots = {where: slot for slot, where in enumerate(sizes)}
-        numbers: dict[str, list[tuple[int, int]]] = defaultdict(list)
+        members: dict[str, list[tuple[int, int]]] = defaultdict(list)
         for (where, name), at in found:
-            numbers[name].append((slots[where], at))
-        return _Index(keys, sizes, {name: sorted(at) for name, at in numbers.items()}, others)
+            members[name].append((slots[where], at))
+        numbers: dict[str, tuple[Sequence[int] | None, Sequence[int]]] = {}
+        for name, several in members.items():
+            of, places = zip(*sorted(several), strict=True)
+            numbers[name] = (None if of == tuple(range(len(sizes))) else of), places
+        return _Index(keys, sizes, numbers, others)
 
     def _counts(
         self, columns: Iterable[Column], spec: names.MetricSpec
@@ -439,7 +446,9 @@ class _Gauges(NamedTuple):
 class _Index(NamedTuple):
     keys: Sequence[bytes]
     sizes: tuple[tuple[str, str], ...]
-    numbers: dict[str, list[tuple[int, int]]]  # by name: which of the sizes, and where
+    # by name: which of the sizes they are of, None for each once, and where they lie; several are
+    # of one size where releases have other help texts
+    numbers: dict[str, tuple[Sequence[int] | None, Sequence[int]]]
     others: dict[str, list[tuple[tuple[str, str], int]]]
 
 
@@ -460,6 +469,11 @@ def _add_up(sums: _Sums, places: Iterable[_Place | None], values: Iterable[float
 def _whole_sum(values: Sequence[float]) -> int:
     total = sum(values)
     return int(total) if abs(total) <= 2**53 else sum(map(_whole, values))
+
+
+def _whole_numbers(values: Sequence[float]) -> list[int]:
+    is_exact = min(values) >= 0 and sum(values) <= 2**53
+    return list(map(int if is_exact else _whole, values))
 
 
 def _by_pool(sizes: Mapping[tuple[str, str], PoolStats]) -> dict[str, PoolStats]:

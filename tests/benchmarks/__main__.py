@@ -25,6 +25,7 @@ SECTIONS = (
     "workloads",
     "tune_malloc",
     "metrics",
+    "scrape",
     "task_cost",
     "imports",
     "scale",

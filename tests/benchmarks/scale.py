@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
@@ -11,16 +11,18 @@ import psutil
 
 import bufpool_workers as bp
 from bufpool_workers import MiB, testing
-from bufpool_workers.metrics import compact, wsgi_app
+from bufpool_workers.metrics import compact
+from tests.benchmarks.directories import create, many_series, new_directory
 from tests.benchmarks.live_workers import WAIT_SECONDS, workers
-from tests.benchmarks.metrics import create, new_directory
 from tests.benchmarks.prepared import Names
 from tests.benchmarks.report import Row, Table
+from tests.benchmarks.scrape import STOCK, Answer, endpoint, stock_registry
 from tests.benchmarks.timing import Case, Timing, in_process, measure
 from tests.support.celery_worker import CeleryWorker
 from tests.support.redis_server import RedisServer
 
 LIVING = 20, 200
+SERIES, FILES = 200_000, 4
 GONE = 2_000, 20_000
 PLACES = 1, 1_000
 WARM = 128, 1024
@@ -34,6 +36,7 @@ ROOT = Path(__file__).parents[2]
 
 def tables() -> Iterator[Table]:
     yield living()
+    yield series()
     yield gone()
     yield places()
     yield warm()
@@ -61,16 +64,32 @@ def living() -> Table:
 def answering(path: str, count: int) -> Names:
     directory = new_directory()
     files = [create(directory) for _ in range(count)]
-    app = wsgi_app(directory)
-    environ = {"REQUEST_METHOD": "GET", "PATH_INFO": path, "QUERY_STRING": "", "SCRIPT_NAME": ""}
+    return {"get": endpoint(directory, at=path), "living": files}
 
-    def get() -> None:
-        answers: list[str] = []
-        body = b"".join(app(dict(environ), lambda status, _headers: answers.append(status)))
-        if not body or not answers[0].startswith("200"):
-            raise AssertionError(f"{path}: {answers}")
 
-    return {"get": get, "living": files}
+def series() -> Table:
+    """Compare scrapes of very many series of the user's, the first one too, with the stock one."""
+    table = Table("scale_series", f"{SERIES:,} different series of the user's, in {FILES} files")
+    ours, first, stock = (
+        Timing(name, [in_process(partial(scraping, answers, times)) for _ in range(3)])
+        for name, answers, times in (
+            ("later scrapes", endpoint, 2),
+            ("the first scrape", endpoint, 1),
+            (STOCK, stock_registry, 1),
+        )
+    )
+    table.add(ours, stock, reach=0.5)
+    table.add(first, stock)
+    return table
+
+
+def scraping(answers: Callable[[Path], Answer], times: int) -> float:
+    answer = answers(many_series(SERIES, files=FILES))
+    for _ in range(times):
+        began = time.process_time()
+        answer()
+        spent = time.process_time() - began
+    return spent
 
 
 def gone() -> Table:
