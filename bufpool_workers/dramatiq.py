@@ -14,6 +14,7 @@ from uuid import uuid4
 
 from bufpool_workers.errors import DamagedToken, NotSealed, ReplayStoreError, SealError
 from bufpool_workers.runtime import Job, PlainHost, current_job, current_runtime, startup
+from bufpool_workers.runtime.job import REPLY_HEADER, Reply
 from bufpool_workers.runtime.shared_node import SharedNode
 from bufpool_workers.sealing.calls import CallCheck
 from bufpool_workers.sealing.parameters import called_parameters, innermost, is_any_recorded
@@ -111,6 +112,7 @@ class BufpoolMiddleware(Middleware):
                 self._functions.get(name),
                 self._stores.get(broker) or self._store(broker),
                 partial(_give_up, message),
+                partial(_reply, broker, fields),
             )
         )
 
@@ -210,6 +212,16 @@ def _note_use(broker: Broker, key: str, holder: str, seconds: int) -> bool:
             "bufpool_single_use_url names"
         )
     return redis_store.note_use(client, f"{namespace}:{key}", holder, seconds)
+
+
+def _reply(broker: Broker, message: Message[Any]) -> Reply:
+    actor = broker.actors.get(message.actor_name)
+    options = {**(actor.options if actor else {}), **message.options}
+    # of dramatiq.results.Results, or what stands in for it
+    stores = any(getattr(each, "store_results", False) for each in broker.middleware)
+    stores = options.get("store_results", stores)
+    is_kept = stores or any(options.get(name) for name in ("pipe_target", "on_success"))
+    return Reply(bool(is_kept), message.options.get(REPLY_HEADER))
 
 
 def _give_up(message: MessageProxy) -> None:

@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary
 
 from bufpool_workers.errors import ReplayStoreError
 from bufpool_workers.runtime import Job, PlainHost, current_job, current_runtime, startup
+from bufpool_workers.runtime.job import REPLY_HEADER, Reply
 from bufpool_workers.sealing.calls import CallCheck
 from bufpool_workers.sealing.parameters import called_parameters, innermost, is_any_recorded
 from bufpool_workers.settings import Settings
@@ -77,6 +78,8 @@ class HueyHost(PlainHost):
 
     def serialize(self, make: Callable[[Task], bytes], task: Task) -> bytes:
         """Make a task's message, unless it has a sealed argument that is not sealed."""
+        if hasattr(task, REPLY_HEADER):  # it ran, and is stored again
+            task.kwargs[REPLY_HEADER] = getattr(task, REPLY_HEADER)
         if is_any_recorded():
             message = self.huey._registry.create_message(task)  # noqa: SLF001 - as `make` does
             looked = _MessageCheck(self._name(type(task)), self._parameters).look(message)
@@ -105,11 +108,19 @@ class HueyHost(PlainHost):
             name, function = self._jobs[cls]
         except KeyError:
             name, function = self._jobs[cls] = self._name(cls), innermost(self._function(cls))
+        if REPLY_HEADER in task.kwargs:  # which its function does not take
+            setattr(task, REPLY_HEADER, task.kwargs.pop(REPLY_HEADER))
         job = Job(task.id, name, function)
         job.note_use = self._note_use
         job.give_up = functools.partial(setattr, task, "retries", 0)
+        job.reply = functools.partial(self._reply, task)
         # immediate mode: a task that another one calls
         current_runtime().begin_job(job, nested=self.huey.immediate and current_job() is not None)
+
+    def _reply(self, task: Task) -> Reply:
+        is_periodic = hasattr(task, "validate_datetime")  # Huey keeps no result of such a task
+        is_kept = (self.huey.results and not is_periodic) or task.on_complete or task.chord_config
+        return Reply(bool(is_kept), getattr(task, REPLY_HEADER, None))
 
     def end(self, task: Task, task_value: Any, exception: Any) -> None:  # noqa: ARG002 - Huey's signature
         """End the job: take back what it still holds."""

@@ -18,6 +18,7 @@ from typing import Any, Final
 from bufpool_workers.errors import MetricsError
 from bufpool_workers.runtime import Job as RunningJob
 from bufpool_workers.runtime import PlainHost, current_job, current_runtime, startup
+from bufpool_workers.runtime.job import REPLY_HEADER, Reply
 from bufpool_workers.runtime.shared_node import SharedNode
 from bufpool_workers.sealing.calls import CallCheck
 from bufpool_workers.sealing.parameters import called_parameters, innermost
@@ -179,6 +180,7 @@ class _PooledWorker(rq.worker.BaseWorker):
         _configure()  # in a horse that was spawned
         running = RunningJob(job.id, job.id, note_use=partial(_note_use, self.connection))
         running.give_up = getattr(job, "give_up", None)
+        running.reply = partial(_reply, job, self.default_result_ttl)
         runtime.begin_job(running)
         try:
             return bool(super().perform_job(job, *more))
@@ -238,6 +240,11 @@ def _serve(node: SharedNode, stop: Event) -> None:
         node.serve(stop)
     except MetricsError as error:
         logger.error("bufpool: no scrape of this node: %s", error)  # noqa: TRY400 - one line
+
+
+def _reply(job: rq.job.Job, default_ttl: int) -> Reply:
+    is_kept = job.get_result_ttl(default_ttl) != 0 or job.success_callback is not None
+    return Reply(is_kept, job.meta.get(REPLY_HEADER))
 
 
 def _note_use(connection: Any, key: str, holder: str, seconds: int) -> bool:

@@ -122,7 +122,13 @@ def test_wrapper_below_that_returns_a_coroutine_is_refused_at_the_call():
 @pytest.fixture
 def keys(tmp_path):
     public_key = bp.generate_key(tmp_path / "key")
-    bp.configure(public_key=public_key, private_keys=[str(tmp_path / "key")])
+    paths = [str(tmp_path / "key")]
+    bp.configure(
+        public_key=public_key,
+        private_keys=paths,
+        result_public_keys=[public_key],
+        result_private_keys=paths,
+    )
 
 
 @pytest.mark.usefixtures("keys")
@@ -144,6 +150,27 @@ def test_sealed_coroutine_has_its_argument_open_until_it_was_awaited(runtime):
     *result, password = asyncio.run(main())
     assert result == ["ada", b"secret", "secure", 8]
     assert password.released
+
+
+@pytest.mark.usefixtures("keys")
+def test_result_of_a_coroutine_is_sealed_when_it_was_awaited(runtime, tmp_path):
+    @bp.sealed_result
+    @bp.pooled_buffer(16, kind="secure")
+    async def mint(*, buf):
+        buf[:] = bytes(16)
+        await asyncio.sleep(0)
+        return buf
+
+    async def main():
+        assert isinstance(await mint(), bp.Buffer)  # a call that is no job is a plain one
+        job = Job("1", "shop.mint", function=inspect.unwrap(mint))
+        runtime.begin_job(job)
+        result = await asyncio.ensure_future(mint())
+        assert runtime.end_job(job) == 0
+        return result
+
+    with bp.unseal_result(asyncio.run(main()), task="shop.mint", task_id="1") as secret:
+        assert bytes(secret) == bytes(16)
 
 
 class TestCelery:

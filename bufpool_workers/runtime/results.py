@@ -11,7 +11,8 @@ from bufpool_workers.errors import KeyFileError, UnknownKey
 from bufpool_workers.memory import Buffer
 from bufpool_workers.runtime.job import REPLY_HEADER, Job, Reply, current_job
 from bufpool_workers.runtime.process import current_runtime
-from bufpool_workers.sealing.result_token import Returned
+from bufpool_workers.sealing.host_objects import outcome, task_name
+from bufpool_workers.sealing.result_token import ResultToken, Returned
 
 if TYPE_CHECKING:
     from bufpool_workers.sealing.hpke import KeyPair
@@ -94,9 +95,12 @@ def _sender() -> KeyPair:
 def reply_to(public_key: str | os.PathLike[str] | PublicKey) -> dict[str, str]:
     """Return the message header that names the key which a result shall be sealed to.
 
-    For `task.apply_async(args, headers=reply_to("web.pub"))`. Only the key's id travels: the worker
-    must list the key in `bufpool_result_public_keys`, since who can write to the broker could put
-    another one in its place.
+    Celery takes it as `task.apply_async(args, headers=reply_to("web.pub"))`, Dramatiq as an option,
+    `actor.send_with_options(args=args, **reply_to("web.pub"))`, RQ as `meta=` of `enqueue`, Huey
+    with the arguments, `task(*args, **reply_to("web.pub"))`.
+
+    Only the key's id travels: the worker must list the key in `bufpool_result_public_keys`, since
+    who can write to the broker could put another one in its place.
     """
     return {REPLY_HEADER: _public_key(public_key).key_id}
 
@@ -110,19 +114,21 @@ def unseal_result(
 ) -> Buffer:
     """Return a secure buffer with what a `sealed_result` task returned; release it after use.
 
-    `result` is an AsyncResult, which is waited for, or the token that it gives, with the
-    `task_id` that it must be of. `task` is the task or its name. The token proves that a worker
+    `result` is what a job system calls one, and is waited for: an AsyncResult of Celery, a message
+    of Dramatiq, a job of RQ, a Result of Huey, the future of an executor. Or it is the token, with
+    the `task_id` that it must be of. `task` is the task or its name. The token proves that a worker
     with the private key of `public_key` made it; without one the setting `bufpool_public_key`
     counts. `bufpool_result_private_keys` open it.
 
-    Raises what the task raised, and a SealError that names the task and never content.
+    Raises what the job system raises for a task that failed (RuntimeError for RQ), and a SealError
+    that names the task and never content.
     """
-    name = task if isinstance(task, str) else getattr(task, "name", None)
-    if not isinstance(name, str) or not name:
-        raise TypeError(f"task must be a task or its name, got {type(task).__name__}")
-    if callable(getattr(result, "get", None)) and hasattr(result, "id"):
-        task_id = result.id if task_id is None else task_id
-        result = result.get()
+    name = task_name(task)
+    if (known := outcome(result, task=name)) is not None:
+        its_id, result = known
+        if its_id is None:  # a future is the call's own, and no store was on the way
+            its_id = ResultToken.parse(result, where=f"result of {name}").header.task_id
+        task_id = its_id if task_id is None else task_id
     elif task_id is None:
         raise TypeError(
             "a token needs task_id, the id of the task whose result it has to be; what the token "

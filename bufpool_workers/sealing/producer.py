@@ -7,11 +7,11 @@ import os
 import time
 from collections.abc import Callable
 from datetime import timedelta
-from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
 from bufpool_workers.errors import KeyFileError
 from bufpool_workers.sealing.buffers import wipe as _wipe
+from bufpool_workers.sealing.host_objects import task_name
 from bufpool_workers.sealing.hpke import AES_256_GCM
 from bufpool_workers.sealing.keys import PublicKey, read_public
 from bufpool_workers.sealing.parameters import parameters_of
@@ -49,7 +49,7 @@ def seal(  # noqa: PLR0913 - a call reads as one sentence, all but the secret by
         try:
             key = _public_key(default_key() if public_key is None else public_key)
             header = Header(key.key_id, _expiry(expires, single_use=single_use), bool(single_use))
-            info = header.info(task=_task_name(task), argument=_argument_name(argument, task=task))
+            info = header.info(task=task_name(task), argument=_argument_name(argument, task=task))
             return Token(header, AES_256_GCM.seal(view, recipient=key.key, info=info)).text()
         finally:
             if wipe:
@@ -78,25 +78,6 @@ def _bytes_of(secret: Buffer | str, *, writable: bool) -> memoryview:
 def _check_size(nbytes: int) -> None:
     if nbytes > MAX_SECRET_BYTES:
         raise ValueError(f"secret must have at most {MAX_SECRET_BYTES} bytes, got {nbytes}")
-
-
-def _task_name(task: Any) -> str:
-    name = task if isinstance(task, str) else getattr(task, "name", None)
-    other = _name_elsewhere(task)
-    if other is not None or not isinstance(name, str) or not name:
-        hint = "" if other is None else f": pass {other!r}"
-        raise TypeError(f"task must be a task or its name, got {type(task).__name__}{hint}")
-    return name
-
-
-def _name_elsewhere(task: Any) -> str | None:
-    """Return the name that job systems other than Celery call this object by, if it is theirs."""
-    # an actor of Dramatiq; Huey's names are those of the classes that it makes; RQ's of functions
-    name = getattr(task, "actor_name", None)
-    named = getattr(task, "task_class", task)
-    if name is None and (named is not task or isinstance(task, FunctionType | MethodType)):
-        name = f"{named.__module__}.{named.__qualname__}"
-    return name if isinstance(name, str) else None
 
 
 def _argument_name(argument: object, *, task: Any) -> str:

@@ -1,12 +1,13 @@
 """A broker for `dramatiq dramatiq_app`, with actors that note what they did in Redis."""
 
+import asyncio
 import json
 import os
 import time
 
 import dramatiq
 from dramatiq.brokers.redis import RedisBroker
-from dramatiq.middleware import GroupCallbacks, default_middleware
+from dramatiq.middleware import AsyncIO, GroupCallbacks, default_middleware
 from dramatiq.middleware.prometheus import Prometheus
 from dramatiq.middleware.threading import is_gevent_active
 from dramatiq.rate_limits.backends import RedisBackend as RateLimits
@@ -20,6 +21,8 @@ URL = os.environ["TEST_BROKER_URL"]
 broker = RedisBroker(url=URL, middleware=[m() for m in default_middleware])
 redis = broker.client
 broker.add_middleware(Results(backend=RedisBackend(client=redis)))
+if not is_gevent_active():
+    broker.add_middleware(AsyncIO())
 broker.add_middleware(GroupCallbacks(RateLimits(client=redis)))
 broker.add_middleware(BufpoolMiddleware(json.loads(os.environ.get("TEST_WORKER_SETTINGS", "{}"))))
 if os.environ.get("TEST_DRAMATIQ_PROMETHEUS"):
@@ -110,3 +113,32 @@ class Session(dramatiq.GenericActor):
     @bp.sealed("password")
     def perform(self, user, password):
         return [user, len(password)]
+
+
+@dramatiq.actor(store_results=True, max_retries=3, min_backoff=1)
+@bp.sealed_result
+@bp.sealed("password")
+@bp.pooled_buffer("64KiB")
+def mint(password, tries=1, *, buf):
+    note(mints=1)
+    if int(redis.hincrby("tries of mint", bytes(password[:8]).hex(), 1)) < tries:
+        raise ConnectionError("not yet")
+    buf[: len(password)] = password
+    return bytes(buf[: len(password)])
+
+
+@dramatiq.actor(store_results=True)
+@bp.sealed_result
+@bp.sealed("password")
+@bp.pooled_buffer("64KiB", kind="secure")
+async def mint_later(password, *, buf):
+    await asyncio.sleep(0)
+    buf[: len(password)] = password
+    return bytes(buf[: len(password)])
+
+
+@dramatiq.actor
+@bp.sealed_result
+def mint_for_nobody():
+    note(ignored=1)
+    return "nobody's"

@@ -1,5 +1,6 @@
 """Jobs for RQ's workers, which note what they did in Redis."""
 
+import asyncio
 import os
 import signal
 import sys
@@ -76,6 +77,24 @@ def login_at_last(user, password):
     if int(redis.hget("noted", f"tries {user}")) < 3:
         raise ConnectionError("not yet")
     return bytes(password[:3]) == b"cor"
+
+
+@bp.sealed_result
+@bp.sealed("password")
+@bp.pooled_buffer("64KiB")
+def mint(password, tries=1, *, buf):
+    note(mints=1, runs=1)
+    if int(redis.hincrby("tries of mint", bytes(password[:8]).hex(), 1)) < tries:
+        raise ConnectionError("not yet")
+    buf[: len(password)] = password
+    return bytes(buf[: len(password)])
+
+
+@bp.sealed_result
+@bp.sealed("password")
+async def mint_later(password):
+    await asyncio.sleep(0)
+    return bytes(password)
 
 
 class Unreadable:

@@ -117,6 +117,29 @@ def test_sealed_arguments_are_opened(method, wrapped, tmp_path):
             pool.submit(function, "ada", "secret").result()
 
 
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_result_of_a_job_is_sealed_and_that_of_a_plain_call_is_not(method, tmp_path):
+    public_key = bp.generate_key(tmp_path / "key")
+    parents = bp.generate_key(tmp_path / "parents")
+    mint = futures.as_job(work.mint)
+    token = bp.seal("secret", task=mint, argument="password", public_key=public_key)
+    settings = {
+        "public_key": public_key,
+        "private_keys": [str(tmp_path / "key")],
+        "result_public_keys": [parents],
+        "result_private_keys": [str(tmp_path / "parents")],
+    }
+    testing.configure(bp.Settings.read(settings))
+    with executor(method, workers=1, settings=settings) as pool:
+        future = pool.submit(mint, token)
+        assert future.result().startswith("bpr1.")
+        with bp.unseal_result(future, task=mint) as secret:
+            assert bytes(secret) == b"secret"
+        assert pool.submit(work.mint, token).result() == b"secret"
+        with pytest.raises(bp.NotSealed):
+            bp.unseal_result(pool.submit(mint, "plain"), task=mint)
+
+
 def test_parent_serves_its_processes_with_their_own_metrics(directory):
     endpoint = futures.start_node({**SETTINGS, "metrics_port": 0, "compact_foreign": True})
     with closing(endpoint), executor("spawn", settings={**SETTINGS, "metrics_port": 0}) as pool:

@@ -4,6 +4,7 @@ from typing import Any
 
 from dramatiq import Message
 from dramatiq.brokers.redis import RedisBroker
+from dramatiq.results import Results
 from dramatiq.results.backends import RedisBackend
 
 _RESULT_MILLISECONDS = 20_000
@@ -14,14 +15,20 @@ class DramatiqClient:
 
     def __init__(self, url: str) -> None:
         # longer than any wait for a result
-        self._broker = RedisBroker(url=f"{url}&socket_timeout=60", middleware=[])
-        self.redis = self._broker.client
+        self.broker = RedisBroker(url=f"{url}&socket_timeout=60", middleware=[])
+        self.redis = self.broker.client
         self._results = RedisBackend(client=self.redis)
+        self.broker.add_middleware(Results(backend=self._results))  # where messages look for it
 
     def send(self, name: str, *args: Any, **kwargs: Any) -> Message[Any]:
         """Send a message to an actor."""
-        message = Message("default", name, args, kwargs, {})
-        return self._broker.enqueue(message)
+        return self.send_with(name, args, kwargs, {})
+
+    def send_with(
+        self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], options: dict[str, Any]
+    ) -> Message[Any]:
+        """Send a message with options to an actor."""
+        return self.broker.enqueue(Message("default", name, args, kwargs, options))
 
     def result(self, message: Message[Any]) -> Any:
         """Wait for the result of a message; raise what the actor raised."""

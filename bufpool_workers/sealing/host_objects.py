@@ -1,0 +1,59 @@
+"""The objects by which job systems name a task, or hold its result; none of them is imported."""
+
+from __future__ import annotations
+
+import inspect
+from types import FunctionType, MethodType
+from typing import Any
+
+_RQ_WAITS_SECONDS = 60  # at a time
+
+
+def task_name(task: Any) -> str:
+    """Return the name of a task, which is a task of Celery or the name itself.
+
+    Raises TypeError that has the name where the object is one of another job system.
+    """
+    name = task if isinstance(task, str) else getattr(task, "name", None)
+    other = _name_elsewhere(task)
+    if other is not None or not isinstance(name, str) or not name:
+        hint = "" if other is None else f": pass {other!r}"
+        raise TypeError(f"task must be a task or its name, got {type(task).__name__}{hint}")
+    return name
+
+
+def _name_elsewhere(task: Any) -> str | None:
+    """Return the name that job systems other than Celery call this object by, if it is theirs."""
+    # an actor of Dramatiq; Huey's names are those of the classes that it makes; RQ's of functions
+    name = getattr(task, "actor_name", None)
+    named = getattr(task, "task_class", task)
+    if name is None and (named is not task or isinstance(task, FunctionType | MethodType)):
+        name = f"{named.__module__}.{named.__qualname__}"
+    return name if isinstance(name, str) else None
+
+
+def outcome(result: Any, *, task: str) -> tuple[str | None, Any] | None:
+    """Return the id of a job and what it returned, which is waited for; None for other objects.
+
+    `result` is an AsyncResult of Celery, a message of Dramatiq, a job of RQ, a Result of Huey; or
+    the future of an executor, which has no id. Raises what the job system raises for a job that
+    failed; for one of RQ, which raises nothing, RuntimeError.
+    """
+    if callable(getattr(result, "get_result", None)) and hasattr(result, "message_id"):
+        return result.message_id, result.get_result(block=True)
+    if callable(getattr(result, "latest_result", None)):
+        return result.id, _returned_by_rq(result, task=task)
+    if callable(get := getattr(result, "get", None)) and not isinstance(result, dict):
+        waits = {"blocking": True} if "blocking" in inspect.signature(get).parameters else {}
+        return getattr(result, "id", None), get(**waits)
+    if callable(getattr(result, "result", None)):
+        return None, result.result()
+    return None
+
+
+def _returned_by_rq(job: Any, *, task: str) -> Any:
+    while (latest := job.latest_result(timeout=_RQ_WAITS_SECONDS)) is None:
+        pass
+    if latest.type != latest.Type.SUCCESSFUL:
+        raise RuntimeError(f"result of {task}: the job failed; its latest_result() says why")
+    return latest.return_value
