@@ -69,6 +69,8 @@ def read_used(fd: int, *, whole: bool) -> tuple[bytes, int]:
     if len(data) < HEADER.size:  # its owner is about to write the first entry
         return b"", 0
     (used,) = HEADER.unpack_from(data)
+    if used > size:  # unless its owner has made it larger since
+        size = os.fstat(fd).st_size
     if not 0 <= used <= size or (whole and size > _LARGEST_BYTES) or used > _LARGEST_BYTES:
         raise DamagedFileError(f"{used} bytes used of {size}")
     end = size if whole else used

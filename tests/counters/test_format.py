@@ -1,16 +1,19 @@
 import math
+import os
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bufpool_workers.counters.format import (
+    HEADER,
     DamagedFileError,
     Number,
     check_key,
     merge_numbers,
     pack_entry,
     parse_key,
+    read_used,
     unpack_entries,
 )
 
@@ -107,3 +110,22 @@ def test_bound_of_a_histograms_bucket_is_a_number(le):
     with pytest.raises(DamagedFileError):
         check_key(key, kind="histogram")
     check_key(b'["a", "a_bucket", {"le": "+Inf"}, "help"]', kind="histogram")
+
+
+@pytest.mark.parametrize("before", [0, 8, 4096])
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_file_that_grows_while_it_is_read_is_whole(tmp_path, monkeypatch, before, whole):
+    path = tmp_path / "counter_1.db"
+    path.write_bytes(HEADER.pack(min(before, 8)).ljust(before, b"\0")[:before])
+    entries = b"".join(pack_entry(str(number).encode()) for number in range(300))
+    fstat = os.fstat
+
+    def grow_after(fd):
+        status = fstat(fd)
+        path.write_bytes((HEADER.pack(8 + len(entries)) + entries).ljust(16384, b"\0"))
+        return status
+
+    monkeypatch.setattr(os, "fstat", grow_after)
+    with path.open("rb") as file:
+        data, used = read_used(file.fileno(), whole=whole)
+    assert (data[8:used], used) in {(b"", 0), (entries, 8 + len(entries))}
