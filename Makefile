@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := pyproject.toml $(wildcard bufpool_workers/memory/*.p[yx]* bufpool_workers/memory/_core/*.pyx \
-    bufpool_workers/sealing/*.pyx)
+    bufpool_workers/counters/*.pyx bufpool_workers/sealing/*.pyx)
 
 .PHONY: help demo test check check-deploy wheels bench bench-go bench-metrics bench-pythons
 .PHONY: bench-instructions figures neighbours soak storm storm-metrics faults model fuzz leaks debug

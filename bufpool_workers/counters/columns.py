@@ -1,4 +1,4 @@
-"""Many files of one layout read by columns: by one `struct` for each file, not by the entry.
+"""Many files of one layout read by columns: a file at once, not by the entry.
 
 Nothing is taken for granted: the bytes between the values, which are the keys, are compared each
 time. Where they are other ones, or an entry makes no sense, the file is read entry by entry.
@@ -9,13 +9,17 @@ import struct
 import sys
 from collections import defaultdict
 from collections.abc import Iterable
+from itertools import accumulate
 from typing import Any, NamedTuple, Self
 
+from bufpool_workers.counters._values import read_values
 from bufpool_workers.counters.format import (
     SUMMED,
+    VALUE_BYTES,
     DamagedFileError,
     Number,
     check_key,
+    entry_bytes,
     parse_key,
     unpack_entries,
 )
@@ -27,7 +31,7 @@ Row = tuple[Any, ...]
 class Shape:
     """The keys of files of one layout; `keys` of two that are equal are one object."""
 
-    __slots__ = ("__weakref__", "_between", "_families", "_struct", "_timed", "keys")
+    __slots__ = ("__weakref__", "_families", "_image", "_places", "_timed", "keys")
 
     def __init__(self, keys: tuple[bytes, ...], *, families: Iterable[str] | None = None) -> None:
         self.keys = keys
@@ -42,23 +46,20 @@ class Shape:
 
     def learn(self, data: bytes, start: int, *, timed: bool) -> Self:
         """Keep what lies between the values of a file of this shape, whose entries begin there."""
+        lengths = (entry_bytes(key) for key in self.keys)
+        ends = [0, *accumulate(lengths)]
         self._timed = timed
-        value = "dd" if timed else "d8x"
-        entries = (f"{4 + len(key) + 8 - (len(key) + 4) % 8}s{value}" for key in self.keys)
-        self._struct = struct.Struct("=" + "".join(entries))
-        self._between: Row = self._struct.unpack_from(data, start)[:: 3 if timed else 2]
+        self._image = data[start : start + ends[-1]]
+        self._places = struct.pack(f"={len(self.keys)}i", *(end - VALUE_BYTES for end in ends[1:]))
         return self
 
-    def read(self, data: bytes, *, start: int, end: int) -> Row | None:
-        """Read a file's values; None if it is of another shape."""
-        if self._struct.size != end - start:
+    def read(self, data: bytes, *, start: int, end: int, counts: bool) -> Row | None:
+        """Read a file's values; None if it is of another shape, or not all make sense."""
+        if len(self._image) != end - start:
             return None
-        words = self._struct.unpack_from(data, start)
-        if not self._timed:
-            return words[1::2] if words[::2] == self._between else None
-        if words[::3] != self._between:
-            return None
-        return tuple(map(Number, words[1::3], words[2::3]))
+        timed = self._timed
+        row = read_values(data, start, self._image, self._places, timed=timed, counts=counts)
+        return tuple(map(Number, row[::2], row[1::2])) if timed and row else row
 
 
 class Part(NamedTuple):
@@ -88,13 +89,13 @@ class Shapes:
             return salvage(data, start=start, end=end, kind=kind, counts=counts)
         size = kind, end - start
         for shape in (self._of_file.get((file, kind)), self._latest.get(size)):
-            row = shape.read(data, start=start, end=end) if shape else None
+            row = shape.read(data, start=start, end=end, counts=counts) if shape else None
             if shape and row is not None:
                 break
         else:
             shape = self._find(data, start=start, end=end, kind=kind)
-            row = shape.read(data, start=start, end=end) if shape else None
-        if shape is None or row is None or (counts and not _are_counts(row)):
+            row = shape.read(data, start=start, end=end, counts=counts) if shape else None
+        if shape is None or row is None:
             return salvage(data, start=start, end=end, kind=kind, counts=counts)
         self._latest[size] = self._used_files[file, kind] = shape
         return Part(shape, row)
@@ -134,10 +135,6 @@ class Shapes:
         for kind, checked in self._families.items():
             if len(checked) > 2 * len(used[kind]):  # seldom, for it takes a while
                 self._families[kind] = {key: checked[key] for key in used[kind]}
-
-
-def _are_counts(row: Row) -> bool:
-    return not row or (min(row) >= 0 and 0 <= sum(row) < math.inf)
 
 
 def salvage(data: bytes, *, start: int, end: int, kind: str, counts: bool = False) -> Part:

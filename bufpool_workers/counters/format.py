@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 HEADER: Final = struct.Struct("=i4x")
 _LENGTH: Final = struct.Struct("=i")
 _VALUES: Final = struct.Struct("=dd")
+VALUE_BYTES: Final = _VALUES.size
 _LARGEST_BYTES: Final = 256 * 1024 * 1024
 _MOST_AT_ONCE: Final = 128 * 1024  # most files are smaller, or have less in use
 
@@ -97,6 +98,11 @@ def pack_entry(key: bytes, number: Number = ZERO) -> bytes:
     """One entry: int32 key length, key, spaces to the next multiple of 8, value, timestamp."""
     spaces = b" " * (8 - (len(key) + 4) % 8)
     return _LENGTH.pack(len(key)) + key + spaces + _VALUES.pack(*number)
+
+
+def entry_bytes(key: bytes) -> int:
+    """Return the length of a key's entry."""
+    return 4 + len(key) + 8 - (len(key) + 4) % 8 + VALUE_BYTES
 
 
 def unpack_entries(data: bytes, *, start: int, end: int) -> Iterator[tuple[bytes, Number]]:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import compress
 from math import isnan
-from types import MappingProxyType
+from operator import sub
 from typing import Any, NamedTuple, Self
 from weakref import WeakKeyDictionary
 
@@ -320,25 +320,25 @@ class Reporter:
                     found[slot] += number
             numbers[name] = found
         living = self._living(lives)
-        held = [living.get(where, _NOTHING) for where in index.sizes]
-        numbers["in_use"] = [each.get("gets", 0) - each.get("puts", 0) for each in held]
-        for name in _HELD:
-            numbers[name] = [each.get(name, 0) for each in held]
-        return index.sizes, numbers
+        held = {
+            name: [living.get((where, name), 0) for where in index.sizes] for name in _OF_LIVING
+        }
+        numbers["in_use"] = list(map(sub, held.pop("gets"), held.pop("puts")))
+        return index.sizes, numbers | held
 
-    def _living(self, lives: Mapping[Any, Sequence[LiveProcess]]) -> _Sums:
+    def _living(self, lives: Mapping[Any, Sequence[LiveProcess]]) -> dict[_Place, int]:
         """Add up what living processes hold, and how often they took and gave."""
         groups: dict[Shape, list[Row]] = defaultdict(list)
         for files in lives.values():
             for live in files:
                 groups[live.counter_shape].append(live.counter_row)
                 groups[live.gauge_shape].append(live.gauge_row)
-        living: _Sums = defaultdict(lambda: defaultdict(int))
+        living: dict[_Place, int] = defaultdict(int)
         for shape, rows in groups.items():
             places, are_held = self._places_of_held(shape)
-            values = zip(*(compress(row, are_held) for row in rows), strict=True)
-            for (where, name), column in zip(places, values, strict=True):
-                living[where][name] += _whole_sum(column)
+            columns = list(zip(*(compress(row, are_held) for row in rows), strict=True))
+            for place, number in zip(places, _whole_sums(columns), strict=bool(columns)):
+                living[place] += number
         return living
 
     def _places_of_held(self, shape: Shape) -> tuple[list[_Place], list[bool]]:
@@ -453,8 +453,8 @@ class _Index(NamedTuple):
 
 
 _HELD = tuple(spec.field for spec in names.POOL_GAUGES)
-_OF_LIVING = frozenset({"gets", "puts", *_HELD})
-_NOTHING: Mapping[str, int] = MappingProxyType({})
+_LARGEST = 2**53  # beyond it floats can't count
+_OF_LIVING = ("gets", "puts", *_HELD)
 _Place = tuple[tuple[str, str], str]  # pool and size, and the field of PoolStats
 _Sums = dict[tuple[str, str], dict[str, int]]
 
@@ -466,14 +466,20 @@ def _add_up(sums: _Sums, places: Iterable[_Place | None], values: Iterable[float
             sums[where][name] += _whole(value)
 
 
-def _whole_sum(values: Sequence[float]) -> int:
-    total = sum(values)
-    return int(total) if abs(total) <= 2**53 else sum(map(_whole, values))
+def _whole_sums(columns: Sequence[Sequence[float]]) -> list[int]:
+    sums = list(map(sum, columns))
+    if _are_whole(sums):
+        return list(map(int, sums))
+    return [sum(map(_whole, column)) for column in columns]
 
 
 def _whole_numbers(values: Sequence[float]) -> list[int]:
-    is_exact = min(values) >= 0 and sum(values) <= 2**53
-    return list(map(int if is_exact else _whole, values))
+    return list(map(int if _are_whole(values) else _whole, values))
+
+
+def _are_whole(values: Sequence[float]) -> bool:
+    # not a look at each: files that are not damaged have no other ones
+    return not values or (min(values) >= 0 and sum(values) <= _LARGEST)
 
 
 def _by_pool(sizes: Mapping[tuple[str, str], PoolStats]) -> dict[str, PoolStats]:
@@ -484,5 +490,5 @@ def _by_pool(sizes: Mapping[tuple[str, str], PoolStats]) -> dict[str, PoolStats]
 
 
 def _whole(value: float) -> int:
-    # a damaged file may say anything; beyond 2^53 floats can't count
-    return int(value) if abs(value) <= 2**53 else 0
+    # a damaged file may say anything
+    return int(value) if abs(value) <= _LARGEST else 0

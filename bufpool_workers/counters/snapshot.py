@@ -5,8 +5,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import zip_longest
+from math import fsum
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -135,8 +135,16 @@ def _merge(kind: str, rows: Mapping[Shape, Sequence[Row]]) -> tuple[Sequence[byt
             for key, column in zip(shape.keys, zip(*several, strict=True), strict=True):
                 found[key] = found[key] + column if key in found else column
         keys, columns = tuple(found), found.values()
-    merge = add_up if kind in SUMMED else partial(_merge_one, kind)
-    return keys, list(map(merge, columns))
+    return keys, _merge_columns(kind, list(columns))
+
+
+def _merge_columns(kind: str, columns: Sequence[tuple[Any, ...]]) -> list[Any]:
+    if kind not in SUMMED:
+        return [_merge_one(kind, column) for column in columns]
+    try:
+        return list(map(fsum, columns))
+    except (OverflowError, ValueError):  # beyond the largest float, or both infinities
+        return list(map(add_up, columns))
 
 
 def _merge_one(kind: str, numbers: Sequence[Number]) -> Number:

@@ -7,7 +7,7 @@ stood before them. Metrics that are not as expected go through prometheus_client
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import accumulate, chain
+from itertools import accumulate, chain, islice
 from math import copysign
 from typing import Any, Final
 
@@ -82,13 +82,12 @@ class _Run:
         self._before[first] = ("\n" if first else "") + text + line.removeprefix("\n")
 
     def write(self, values: Sequence[float]) -> str:
+        """Write the metrics with these values of all numbers of the scrape."""
         ordered = list(map(values.__getitem__, self._order))
         for sums in self._sums:
             *buckets, last = accumulate(ordered[sums.start : sums.stop - 1])
             ordered[sums] = (*buckets, last, last)
-        texts: Iterable[str] = map(_text, ordered)
-        if self.is_signed:
-            texts = map(_signed_text, ordered)
+        texts = _signed_texts(ordered) if self.is_signed else _texts(ordered)
         return "".join(chain.from_iterable(zip(self._before, texts, strict=True))) + "\n"
 
 
@@ -204,17 +203,19 @@ def _floats(column: Column) -> Iterable[float]:
     return column.values if column.kind in SUMMED else [value for value, _ in column.values]
 
 
-_texts: dict[float, str] = {0.0: "0.0"}
+_known: dict[float, str] = {0.0: "0.0"}
 
 
-def _text(value: float) -> str:
-    text = _texts.get(value)
-    if text is None:
-        text = floatToGoString(value)  # type: ignore[no-untyped-call]  # it ships no types
-        if len(_texts) < _MOST_TEXTS:
-            _texts[value] = text
-    return text
+def _texts(values: Iterable[float]) -> list[str]:
+    texts = [_known.get(value) or floatToGoString(value) for value in values]  # type: ignore[no-untyped-call]  # it ships no types
+    if len(_known) < _MOST_TEXTS:
+        _known.update(islice(zip(values, texts, strict=True), _MOST_TEXTS - len(_known)))
+    return texts
 
 
-def _signed_text(value: float) -> str:
-    return _text(value) if value or copysign(1.0, value) > 0 else "-0.0"
+def _signed_texts(values: Sequence[float]) -> list[str]:
+    texts = _texts(values)
+    for place, value in enumerate(values):
+        if not value and copysign(1.0, value) < 0:
+            texts[place] = "-0.0"
+    return texts

@@ -9,7 +9,10 @@ import pytest
 from tests.support.checkout import CHECKOUT
 
 pytest.importorskip("mypy.stubtest", reason="the extra `check` has mypy")
-MODULES = ("memory._core", "memory._keystream", "memory._mapping", "sealing._scan")
+MODULES = (
+    *("memory._core", "memory._keystream", "memory._mapping"),
+    *("counters._values", "sealing._scan"),
+)
 CORE = "bufpool_workers.memory._core"
 EXPLAINED = [
     # Python shows them from 3.12 on
