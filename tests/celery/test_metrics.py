@@ -93,7 +93,7 @@ def test_only_who_should_be_warm_is_missed_as_unwarmed(tmp_path, script):
 def test_recycled_and_killed_children_leave_exact_totals_and_no_files(start_worker):
     worker = start(start_worker, "--max-tasks-per-child=2", bufpool_compact_foreign=True)
     done = last = 0
-    for _ in range(5):
+    for _ in range(3):
         for _ in range(4):
             worker.run("metric_tasks.work", 5)
             done += 1

@@ -26,6 +26,8 @@ _RESULT_SECONDS = 30
 # GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT), with any app
 STOP_SECONDS = 50
 _PING_SECONDS = 0.1
+# Celery's default is 10 s, in which a result of the killed child could still be read
+_SETTINGS = {"worker_lost_wait": 2.0}
 _numbers = itertools.count(1)
 
 
@@ -56,7 +58,7 @@ class CeleryWorker(LocalProcess):
         self.env = {
             "CELERY_BROKER_URL": broker,
             "CELERY_RESULT_BACKEND": broker,
-            "TEST_WORKER_SETTINGS": json.dumps(dict(settings or {})),
+            "TEST_WORKER_SETTINGS": json.dumps({**_SETTINGS, **(settings or {})}),
             **(env or {}),
         }
         super().__init__(
