@@ -43,15 +43,15 @@ _LENDERS = {
 def pooled_buffer(size: Size, *, name: str = "buf", kind: Kind = "regular") -> _KeepsResult:
     """Pass a buffer to each call of a task, as its keyword-only parameter `name`.
 
-    `size` is in bytes, as an int or text such as "64KiB", or a function that returns one: it is
-    called with those of the task's arguments that it names (all of them for `**`, defaults
-    included, the `self` of a bound task left out). The buffer is lent before the body runs and
-    given back when it returns or raises; that of a coroutine function when it was awaited. The
-    parameter is hidden from the task's signature, so callers neither see nor pass it.
+    `size` is in bytes: an int, text such as "64KiB", or a function that returns one of these. The
+    function is called with the task's arguments that it names (with `**`, all of them), defaults
+    included, without the `self` of a bound task. The buffer is lent before the body runs, and
+    given back when the body returns or raises, or when a coroutine function has been awaited.
+    Callers neither see nor pass the parameter: it is hidden from the task's signature.
 
-    Stands below `@app.task`; stack it for more than one buffer. Raises TypeError or ValueError
-    for what can't work: above `@app.task`, on a generator function, on a function without that
-    keyword-only parameter, with an invalid size.
+    Put it below `@app.task`; stack it for more than one buffer. Raises TypeError or ValueError if
+    it stands above `@app.task`, on a generator function, or on a function without that
+    keyword-only parameter, and for an invalid size.
     """
     check_size(size)
     if kind not in _LENDERS:
@@ -92,18 +92,17 @@ _LENDING = """
 
 
 def sealed(*names: str) -> _KeepsResult:
-    """Open the named arguments of a task: each comes as a token of `seal`, the body gets a Buffer.
+    """Open the named arguments of a task: callers pass tokens of `seal`, the body gets Buffers.
 
-    The buffer is secure memory of exactly the secret's length, wiped and given back when the body
-    returns or raises; that of a coroutine function when it was awaited. An argument that is left
-    out, or given as its own default, stays as it is. What does not open raises a SealError that
-    names task and argument; the body is not run, and the task fails without a retry,
-    `autoretry_for` or not. An app that `setup` was called with refuses to publish the task with
-    such an argument unsealed.
+    A buffer is secure memory of exactly the secret's length. It is wiped and given back when the
+    body returns or raises, or when a coroutine function has been awaited. An argument that is left
+    out, or given as its own default, stays as it is. A token that does not open raises a SealError
+    that names task and argument. The body does not run, and the task fails without a retry, even
+    with `autoretry_for`. After `setup` the app refuses to publish the task with a plain value.
 
-    Stands below `@app.task`; stacks with itself and with `pooled_buffer`. Raises TypeError or
-    ValueError for what can't work: above `@app.task`, on a generator function, for a name that is
-    not a parameter or can't be given by keyword.
+    Put it below `@app.task`; it stacks with itself and with `pooled_buffer`. Raises TypeError or
+    ValueError if it stands above `@app.task` or on a generator function, and for a name that is
+    no parameter or can't be given by keyword.
     """
     if not names or not all(isinstance(name, str) for name in names):
         raise TypeError('sealed needs the names of parameters: @sealed("password")')
@@ -126,17 +125,17 @@ def sealed(*names: str) -> _KeepsResult:
 def sealed_result(function: Callable[P, R]) -> Callable[P, R]:
     """Seal what a task returns to its caller's public key, so that it lies nowhere in clear.
 
-    The body returns bytes, str or a Buffer, which is given back, of at most 1 MiB; the result,
-    events and logs are a token that `unseal_result` opens. It is sealed to the first of the
-    worker's `bufpool_result_public_keys`, or to that one of them which the caller names with
-    `reply_to`, and the worker's own private key proves who made it. Where one of these keys is
-    missing the task fails before its body runs; another return type fails it, too.
+    The body returns bytes, str or a Buffer of at most 1 MiB; the Buffer is given back. The result,
+    events and logs have a token, which `unseal_result` opens (HPKE in auth mode, RFC 9180). It is
+    sealed to the first of the worker's `bufpool_result_public_keys`, or to the one of them that
+    the caller names with `reply_to`. The worker's private key proves who made it. If one of these
+    keys is missing, the task fails before its body runs. Another return type fails it, too.
 
-    A direct call returns the plain value. Where the result is ignored nothing is sealed, and None
-    is returned. Exceptions, `update_state` and `replace` are not covered.
+    A direct call returns the plain value. If the result is ignored, nothing is sealed, and the
+    task returns None. Exceptions, `update_state` and `replace` are not covered.
 
-    Stands below `@app.task`; stacks with `sealed` and `pooled_buffer` in any order. Raises
-    TypeError for what can't work: above `@app.task`, on a generator function, twice.
+    Put it below `@app.task`; it stacks with `sealed` and `pooled_buffer` in any order. Raises
+    TypeError if it stands above `@app.task`, on a generator function, or twice.
     """
     check_function(function, decorator="sealed_result")
     if seals_result(function):

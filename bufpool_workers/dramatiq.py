@@ -77,7 +77,7 @@ class BufpoolMiddleware(Middleware):
 
     @property
     def forks(self) -> list[Callable[[], int]]:
-        """What the command runs in a process of its own: the endpoint, if a port is set."""
+        """Serve the endpoint, if a port is set; the command runs this in a process of its own."""
         return [serve_metrics] if self._serves else []
 
     # actors

@@ -44,7 +44,7 @@ class SealError(BufpoolError, ValueError):
 
 
 class NotSealed(SealError):
-    """A sealed argument was given something else than a token made by `seal`."""
+    """A sealed argument got something other than a token of `seal`."""
 
     reason = "not_sealed"
 

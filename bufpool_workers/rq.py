@@ -101,13 +101,13 @@ class Job(_StockJob):
         return super().perform()
 
     def give_up(self) -> None:
-        """Have no retry follow; keep the arguments, one of which may be a plain secret, to this."""
+        """Prevent a retry, and show nobody the arguments: one of them may be a plain secret."""
         self.retries_left = 0
         self._args, self._kwargs = (), {}  # which RQ's line for a failure carries
 
 
 class _PooledWorker(rq.worker.BaseWorker):
-    """What the workers share: a node for their main process, and the ends of jobs."""
+    """The parts that the workers share: a node for their main process, and the ends of jobs."""
 
     job_class = Job
     warms = False

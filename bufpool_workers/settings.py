@@ -157,9 +157,8 @@ class Settings:
         """Make settings from BUFPOOL_WARM and such, for hosts that have no configuration.
 
         A value that is not text is JSON: BUFPOOL_WARM='{"regular": {"1MiB": 4}}',
-        BUFPOOL_METRICS_PORT=9464. A variable whose name is nearly a setting's is warned of, others
-        are left alone. `environ` is `os.environ` if it is not given. Raises SettingsError as
-        `read` does.
+        BUFPOOL_METRICS_PORT=9464. A variable whose name is nearly a setting's is logged; others
+        are left alone. `environ` is `os.environ` by default. Raises SettingsError as `read` does.
         """
         texts = {setting.name: setting.metadata["text"] for setting in fields(cls)}
         try:

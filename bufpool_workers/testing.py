@@ -75,7 +75,7 @@ def seal_for_test(secret: Any, *, task: Any, argument: str) -> str:
 
 @contextmanager
 def plain_values() -> Iterator[None]:
-    """Let sealed tasks be called with plain values in this process, for the length of a `with`.
+    """Call sealed tasks with plain values in this process, for the length of a `with`.
 
     The body gets them as it gets a secret, in a secure buffer; a str is taken as UTF-8. Tokens are
     opened as ever. A task's function may be called without its task, and without an app. Nothing

@@ -16,7 +16,7 @@ SCRYPT = {"n": 2**12, "r": 8, "p": 1, "dklen": 32}
 def check_password(
     password_file: str, salt_hex: str, expected_hex: str, *, password: bp.Buffer
 ) -> bool:
-    """Tell whether the password in a file has the expected scrypt hash.
+    """Return True if the password in a file has the expected scrypt hash.
 
     The password goes from the file straight into memory that is wiped when the task ends, however
     it ends; it is never an object of Python's, whose copies nobody can wipe.
@@ -30,7 +30,7 @@ def check_password(
 @app.task
 @bp.sealed("password")
 def login(user: str, salt_hex: str, expected_hex: str, *, password: bp.Buffer) -> str | None:
-    """Give the user's name if the password has the expected scrypt hash.
+    """Return the user's name if the password has the expected scrypt hash.
 
     Producers pass `bp.seal(password, task=login, argument="password", expires=60)`: broker, logs
     and results see ciphertext, and only here it is decrypted, straight into memory that is wiped.
@@ -48,7 +48,7 @@ def _matches(password: bp.Buffer | memoryview, salt_hex: str, expected_hex: str)
 @bp.sealed_result
 @bp.pooled_buffer(32, name="token", kind="random")
 def mint_token(*, token: bp.Buffer) -> bp.Buffer:
-    """Give a new session token of 256 random bits, sealed to the caller's key.
+    """Return a new session token of 256 random bits, sealed to the caller's key.
 
     The buffer is random when it arrives, sealed as it stands, and overwritten when the task ends.
     Only the caller reads it: `with bp.unseal_result(result, task=mint_token) as token`.

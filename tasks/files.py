@@ -12,7 +12,7 @@ CHUNK = 256 * bp.KiB
 @app.task
 @bp.pooled_buffer(CHUNK)
 def digest(path: str, *, buf: bp.Buffer) -> str:
-    """Give the SHA-256 of a file; `readinto` fills the same memory again and again."""
+    """Return the SHA-256 of a file; `readinto` fills the same memory again and again."""
     sha256 = hashlib.sha256()
     with Path(path).open("rb", buffering=0) as file, memoryview(buf) as chunk:
         while n := file.readinto(chunk):

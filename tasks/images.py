@@ -1,4 +1,4 @@
-"""What the modules for other job systems share: the work itself, on buffers that are lent."""
+"""The work that the modules for other job systems share, on buffers from a pool."""
 
 import hashlib
 import hmac

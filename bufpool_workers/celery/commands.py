@@ -18,9 +18,9 @@ from bufpool_workers.console.commands import LazyGroup
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.pass_context
 def bufpool(context: click.Context) -> None:
-    """Pooled buffers, sealed arguments, and their metrics.
+    """Look after pooled buffers, sealed arguments and metrics.
 
-    Give the app before it: celery -A proj bufpool COMMAND.
+    Name the app first: celery -A proj bufpool COMMAND.
     """
     if context.obj is not None:  # in `celery bufpool COMMAND --help` too
         context.obj = AppHost(context.obj.app, no_color=context.obj.no_color)

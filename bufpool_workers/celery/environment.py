@@ -15,7 +15,7 @@ _CLIENT = "prometheus_client"
 
 
 class Environment:
-    """What `setup` found out about this process: `is_beat`, whether it is `celery beat`."""
+    """The facts that `setup` found about this process: `is_beat` is true in `celery beat`."""
 
     def __init__(self) -> None:
         self.is_beat = False

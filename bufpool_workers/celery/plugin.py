@@ -62,12 +62,13 @@ class CeleryHost:
 def setup(app: Celery) -> None:
     """Wire warm pools into the workers of `app`, and pools with its settings into other processes.
 
-    Only registers, and gives a worker without PROMETHEUS_MULTIPROC_DIR one of its own, before its
-    tasks import prometheus_client. Settings (`bufpool_*` in `app.conf`) are read when a worker
-    starts or a buffer is first asked for. Calling it again changes nothing; several apps in one
-    process must have the same settings. Raises TypeError for what is no Celery app, and for one
-    that has a coroutine function below a decorator of ours: Celery would not await it. Workers
-    refuse those that come later.
+    It only registers handlers, and gives a worker without PROMETHEUS_MULTIPROC_DIR a directory of
+    its own before its tasks import prometheus_client. A worker's start, or the first buffer, reads
+    the settings (`bufpool_*` in `app.conf`). Another call changes nothing. Several apps in one
+    process must have the same settings.
+
+    Raises TypeError if `app` is no Celery app, or has a coroutine function below a decorator of
+    this package, which Celery would not await. Workers refuse such functions that come later.
     """
     if not isinstance(app, Celery):
         raise TypeError(f"setup needs a Celery app, not {type(app).__name__}")

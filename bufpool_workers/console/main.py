@@ -15,9 +15,9 @@ from bufpool_workers.console.directory_host import DirectoryHost
 @click.version_option(package_name="bufpool-workers")
 @click.pass_context
 def bufpool(context: click.Context, /, *, no_color: bool) -> None:
-    """Pooled buffers, sealed arguments, and metrics, of any job system.
+    """Look after pooled buffers, sealed arguments and metrics, with any job system.
 
-    Settings are those of the environment, such as BUFPOOL_METRICS_PORT=9464. For those of a Celery
-    app, and its nodes on other hosts: celery -A proj bufpool COMMAND.
+    The settings come from the environment, such as BUFPOOL_METRICS_PORT=9464. For the settings of a
+    Celery app, and its nodes on other hosts, use: celery -A proj bufpool COMMAND.
     """
     context.obj = DirectoryHost(no_color=no_color)

@@ -44,7 +44,7 @@ from bufpool_workers.counters.names import (
 from bufpool_workers.counters.snapshot import read_entries
 
 MAX_UNMERGED_FILES: Final = 100
-"""Where a directory is seldom scraped, processes compact it when it holds more files."""
+"""Processes compact a directory that holds more files, even if it is seldom scraped."""
 _STICKY: Final = "another user's file in a sticky directory"
 _UNSEEN: Final = (
     "prometheus_client's files can't be merged here: only their owner, and only on a filesystem "

@@ -166,7 +166,7 @@ class Directory:
         return os.open(name, flags, 0o644, dir_fd=self.fd)
 
     def rename(self, name: str, target: str) -> None:
-        """Give a file another name, in the place of the file that has it."""
+        """Rename a file, in the place of the file that has the new name."""
         os.rename(name, target, src_dir_fd=self.fd, dst_dir_fd=self.fd)
 
     def unlink(self, name: str) -> None:

@@ -1,4 +1,4 @@
-"""What a doctor of any job system looks at: the host, its program, what its nodes counted."""
+"""The checks of `doctor` for any job system: the host, its program, the counts of its nodes."""
 
 from __future__ import annotations
 

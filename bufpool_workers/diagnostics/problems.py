@@ -36,7 +36,7 @@ class Condition:
 
     @property
     def advice(self) -> str:
-        """What to do, and where to look."""
+        """The advice: what to do, and where to look."""
         return self.remedy
 
 
@@ -63,7 +63,7 @@ class Problem(Condition):
 
     @property
     def advice(self) -> str:
-        """What to do, and where to look."""
+        """The advice: what to do, and where to look."""
         if self.field in _LOGGED:
             return f"{self.remedy}; the log names task and place in its lines `{self.log_words}`"
         return self.remedy

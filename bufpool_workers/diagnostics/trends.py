@@ -18,7 +18,7 @@ MINUTES: Final = 60
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """What happened in the last minutes; `hit_rate` is None where nothing was asked for."""
+    """The rates of the last minutes; `hit_rate` is None if no buffer was asked for."""
 
     seconds: float
     gets_per_second: float

@@ -10,13 +10,14 @@ from bufpool_workers.pool_stats import PoolStats, WarmupResult
 
 @final
 class Buffer:
-    """A piece of a pool's memory, exactly as long as was asked for; a context manager.
+    """A piece of a pool's memory of exactly the length that was asked for; a context manager.
 
-    It supports the buffer protocol (writable, contiguous, format "B"). After release every access
-    raises ValueError. Memory is not used again while it has views: see `release`.
+    It supports the buffer protocol (PEP 3118: writable, contiguous, format "B"). After release
+    every access raises ValueError. Its memory is not lent again while it has views.
 
-    `==` compares its bytes with those of any contiguous object, in a time that tells nothing of
-    them. What would copy a secure or random one (`hex`, `decode`, `copy`, `+`) raises TypeError.
+    `==` compares its bytes with those of any contiguous object, in a time that doesn't depend on
+    them. `hex`, `decode`, `copy` and `+` would copy a secret: secure and random ones raise
+    TypeError.
     """
 
     def __buffer__(self, flags: int, /) -> memoryview: ...
@@ -237,7 +238,15 @@ def buffer(nbytes: SupportsIndex | str) -> Buffer:
     """
 
 def secure_buffer(nbytes: SupportsIndex | str) -> Buffer:
-    """Return a buffer of zeros, as `buffer` does, from the secure pool: zeroed on release too."""
+    """Return a buffer of `nbytes` zeros from the secure pool, which zeroes it on release.
+
+    Its memory is that of memfd_secret(2), else of mlock(2), else ordinary memory, as the system and
+    `bufpool_secure_level` allow. Raises what `buffer` raises, and SecureLevelUnmet.
+    """
 
 def random_buffer(nbytes: SupportsIndex | str) -> Buffer:
-    """Return a buffer of random bytes, as `buffer` does; others overwrite them on release."""
+    """Return a buffer of `nbytes` random bytes, which the pool overwrites on release.
+
+    They are AES-256 in counter mode with fast key erasure, seeded by getrandom(2). The memory is as
+    that of `secure_buffer`, and so are the errors.
+    """

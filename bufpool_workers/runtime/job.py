@@ -13,7 +13,7 @@ REPLY_HEADER: Final = "bufpool_reply_to"
 
 
 class Reply(NamedTuple):
-    """Where a job's result goes."""
+    """The receiver of a job's result."""
 
     is_kept: bool = True
     """False where nobody gets it."""

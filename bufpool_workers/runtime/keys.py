@@ -32,13 +32,13 @@ def seal(  # noqa: PLR0913 - a call reads as one sentence, all but the secret by
 
     `task` is a task or its name. `expires` is in seconds from now, or a timedelta; the clocks of
     producer and worker are trusted. `public_key` is a key's text or the path of a file that holds
-    it; without one the setting `bufpool_public_key` counts. A `single_use` token opens for one
-    task only, is known in Redis until it expires, and so must expire; ReplayStoreError if the
-    task's app has no Redis.
+    it, by default that of `bufpool_public_key`. A `single_use` token opens for one task only.
+    Redis remembers it until it expires, so it must expire; raises ReplayStoreError if the task's
+    app has no Redis. The encryption is HPKE (RFC 9180).
 
-    `secret` is bytes-like. A `str` is taken and sealed as UTF-8, but Python can't wipe a `str`,
-    nor `bytes`: keep secrets in a `bytearray` or a buffer. With `wipe=True` that buffer is
-    overwritten with zeroes on return, also when sealing fails; TypeError if it is read-only.
+    `secret` is bytes-like, or a `str`, which is sealed as UTF-8. Python can wipe neither a `str`
+    nor `bytes`: keep secrets in a `bytearray` or a buffer. `wipe=True` overwrites that buffer with
+    zeros on return, also when sealing fails; raises TypeError if it is read-only.
     """
     if single_use:
         _check_store(task)

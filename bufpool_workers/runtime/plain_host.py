@@ -51,16 +51,15 @@ def read_settings(settings: Settings | Mapping[str, Any] | None) -> Settings:
 
 
 def configure(settings: Settings | Mapping[str, Any] | None = None, /, **named: Any) -> None:
-    """Give this process settings, in a program without a job system that has some.
+    """Set this process's settings, in a program whose job system has none.
 
-    They are a mapping of names with or without `bufpool_`, or named, as in
-    `configure(metrics_port=9464)`. Without any, those of the environment count
-    (BUFPOOL_METRICS_PORT=9464), which are also read where nothing was configured. From then on the
+    Pass a mapping of names with or without `bufpool_`, or keywords, as in
+    `configure(metrics_port=9464)`. A call without any reads the environment
+    (BUFPOOL_METRICS_PORT=9464), and so does a process that nobody configured. From then on the
     process counts in the metrics directory.
 
-    Calling it again with the same settings changes nothing. Raises SettingsError that lists
-    everything that is wrong; a job system in the process that has other settings raises it when
-    they are first used.
+    Another call with the same settings changes nothing. Raises SettingsError, which lists all
+    mistakes. A job system of this process that has other settings raises it at their first use.
     """
     if named and settings is not None:
         raise TypeError("configure takes a mapping or named settings, not both")

@@ -39,7 +39,7 @@ class Host(Protocol):
 
     @property
     def name(self) -> str:
-        """How errors call it, such as "the Celery app 'shop'"."""
+        """The name that errors use, such as "the Celery app 'shop'"."""
 
     @property
     def app(self) -> Any:

@@ -93,14 +93,14 @@ def _sender() -> KeyPair:
 
 
 def reply_to(public_key: str | os.PathLike[str] | PublicKey) -> dict[str, str]:
-    """Return the message header that names the key which a result shall be sealed to.
+    """Return the message header that names the key to which a result is to be sealed.
 
     Celery takes it as `task.apply_async(args, headers=reply_to("web.pub"))`, Dramatiq as an option,
     `actor.send_with_options(args=args, **reply_to("web.pub"))`, RQ as `meta=` of `enqueue`, Huey
     with the arguments, `task(*args, **reply_to("web.pub"))`.
 
-    Only the key's id travels: the worker must list the key in `bufpool_result_public_keys`, since
-    who can write to the broker could put another one in its place.
+    Only the key's id travels: the worker must list the key in `bufpool_result_public_keys`.
+    Otherwise anybody who can write to the broker could name a key of their own.
     """
     return {REPLY_HEADER: _public_key(public_key).key_id}
 
@@ -114,11 +114,11 @@ def unseal_result(
 ) -> Buffer:
     """Return a secure buffer with what a `sealed_result` task returned; release it after use.
 
-    `result` is what a job system calls one, and is waited for: an AsyncResult of Celery, a message
-    of Dramatiq, a job of RQ, a Result of Huey, the future of an executor. Or it is the token, with
-    the `task_id` that it must be of. `task` is the task or its name. The token proves that a worker
-    with the private key of `public_key` made it; without one the setting `bufpool_public_key`
-    counts. `bufpool_result_private_keys` open it.
+    `result` is the job system's own object, for which it waits: an AsyncResult of Celery, a message
+    of Dramatiq, a job of RQ, a Result of Huey, the future of an executor. Or it is a token together
+    with its `task_id`. `task` is the task or its name. The token proves that a worker with the
+    private key of `public_key` made it (by default that of `bufpool_public_key`).
+    `bufpool_result_private_keys` open it.
 
     Raises what the job system raises for a task that failed (RuntimeError for RQ), and a SealError
     that names the task and never content.

@@ -22,7 +22,7 @@ from bufpool_workers.settings import Settings
 _ENDPOINT: Final = "endpoint.json"
 _LOOK_SECONDS: Final = 0.5
 _PATIENCE_SECONDS: Final = 10
-"""How long an endpoint waits for its port, which that of a node before may still have."""
+"""An endpoint waits so long for its port, which the node before it may still hold."""
 
 
 class SharedNode:
@@ -55,7 +55,7 @@ class SharedNode:
         current_runtime().node.start(node=node, app=None, pid=self._leader.pid, software=software)
 
     def leave(self, *, last: bool = False) -> None:
-        """Let the directory go, at the end of this process; with `last`, of its node."""
+        """Leave the directory at the end of this process; with `last`, at the end of its node."""
         private_directory.leave(self.path, self._directory, last=last)
 
     def tell_endpoint(self, settings: Settings) -> None:

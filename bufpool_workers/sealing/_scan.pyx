@@ -30,7 +30,7 @@ cdef inline bint is_leaf(PyTypeObject *kind) noexcept:
 
 
 cdef inline bint looks_like_call(PyObject *key) noexcept:
-    """Tell all but a few of the strings that are neither `args` nor `kwargs`."""
+    """Return False for nearly all strings that are neither `args` nor `kwargs`."""
     return ((length_of(key) == 4 and character_of(key, 0) == u"a")
             or (length_of(key) == 6 and character_of(key, 0) == u"k"))
 

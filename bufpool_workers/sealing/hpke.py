@@ -65,7 +65,7 @@ class _Cipher(Protocol):
 
 
 class _Exchange(NamedTuple):
-    """What both sides of one message compute the same secret from."""
+    """The values from which both sides of one message compute the same secret."""
 
     first: tuple[X25519PrivateKey, X25519PublicKey]
     second: tuple[X25519PrivateKey, X25519PublicKey] | None  # in auth mode

@@ -12,7 +12,7 @@ from bufpool_workers.errors import NotSealed
 from bufpool_workers.sealing._scan import may_hold_calls
 
 MOST_ITEMS: Final = 1_000_000
-"""How many items an iterator in a message may have."""
+"""The most items that an iterator in a message may have."""
 
 _LEAF_TYPES: Final = frozenset({str, bytes, bytearray, int, float, bool, complex, type(None)})
 # Their items are no containers, or they have no end.

@@ -49,7 +49,7 @@ class Process:
             )
 
     def log(self) -> str:
-        """Give all it has logged."""
+        """Return all it has logged."""
         return self._log.read_text(encoding="utf-8", errors="replace")
 
     def check(self, *, within_seconds: float = 0) -> None:
@@ -93,7 +93,7 @@ def process(name: str, argv: list[str], *, log: Path, **env: str) -> Iterator[Pr
 
 @contextmanager
 def broker(folder: Path) -> Iterator[tuple[str, list[Process]]]:
-    """Give the broker's URL, and its process where it is ours: a Valkey on a unix socket."""
+    """Return the broker's URL, and its process if it is ours: a Valkey on a unix socket."""
     if given := os.environ.get("BUFPOOL_BROKER_URL"):
         yield given, []
         return
@@ -161,7 +161,7 @@ def _blaming(processes: list[Process]) -> Iterator[None]:
 
 @contextmanager
 def _queue() -> Iterator[str]:
-    """Give the name of a queue that no one else uses; it is removed with what is left in it.
+    """Return the name of a queue that no one else uses; it is removed with what is left in it.
 
     Results that nobody fetched stay in a given Redis until `result_expires`.
     """

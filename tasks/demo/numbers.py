@@ -13,7 +13,7 @@ WAIT_SECONDS = 20
 
 @app.task
 def numbers(folder: str, children: int) -> dict[str, Any]:
-    """Give this child's numbers once `children` of them are at it: then each child has one."""
+    """Return this child's numbers once `children` of them run this: then each child has one."""
     Path(folder, str(os.getpid())).touch()
     deadline = time.monotonic() + WAIT_SECONDS
     while len(list(Path(folder).iterdir())) < children:

@@ -126,7 +126,7 @@ def _logins() -> Iterator[Job]:
 
 
 def _credentials() -> Iterator[tuple[bytes, bytes, bytes, bool]]:
-    """Give passwords, salts, and hashes that belong to two of three of them."""
+    """Return passwords, salts, and hashes that belong to two of three of them."""
     scrypt = credentials.SCRYPT
     for i in range(EACH):
         password, salt = secrets.token_urlsafe(18).encode(), os.urandom(16)

@@ -17,7 +17,7 @@ from bufpool_workers.errors import BufpoolError
 from bufpool_workers.settings import Settings
 
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
-namespace_option = click.option("--namespace", help="Instead of bufpool_metrics_namespace.")
+namespace_option = click.option("--namespace", help="Use this, not bufpool_metrics_namespace.")
 directory_argument = click.argument(
     "directory", metavar="[DIR]", required=False, type=click.Path(path_type=Path)
 )
@@ -51,7 +51,7 @@ def of_nodes(command: Callable[..., None]) -> Callable[..., None]:
         "names",
         multiple=True,
         metavar="NAME",
-        help="This node, such as celery@host; may be repeated.",
+        help="Ask this node, such as celery@host; may be repeated.",
     )
     @click.option(
         "--timeout",
@@ -60,7 +60,7 @@ def of_nodes(command: Callable[..., None]) -> Callable[..., None]:
         default=1.0,
         show_default=True,
         metavar="SECONDS",
-        help="How long to wait for answers over the broker.",
+        help="Wait so long for answers over the broker.",
     )
     @click.pass_obj
     def with_nodes(

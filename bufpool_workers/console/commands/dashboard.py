@@ -12,6 +12,6 @@ from bufpool_workers.console.commands.common import Host, chosen_namespace, name
 def dashboard(host: Host, /, *, namespace: str | None) -> None:
     """Print a dashboard for Grafana, as JSON to import.
 
-    It is for the app's bufpool_metrics_namespace.
+    It fits the setting bufpool_metrics_namespace.
     """
     click.echo(monitoring.dashboard(chosen_namespace(host.settings, namespace)), nl=False)

@@ -12,19 +12,19 @@ _EXIT_STATUS = {"ok": 0, "note": 0, "warning": 1, "error": 2}
 
 @click.command()
 @as_json_option
-@click.option("--all", "show_all", is_flag=True, help="Show also what is well.")
+@click.option("--all", "show_all", is_flag=True, help="Also show checks that found nothing.")
 @of_nodes
 def doctor(host: Host, *, finder: NodeFinder, as_json: bool, show_all: bool) -> None:
     """Look for what is wrong with host, app and workers.
 
-    And what to do about it. Suggests a bufpool_warm that fits the traffic, when the workers it
-    finds (as status does) have counted enough. Run it as the workers' user, on their host.
+    It also says what to do. It finds workers as status does, and suggests a bufpool_warm that fits
+    their traffic, if they have counted enough. Run it as the workers' user, on their host.
 
     \b
     Exit status, as monitoring plugins have it:
-      0  nothing to do (notes are no reason to do something)
-      1  warnings, or the command could not do its work
-      2  errors: workers don't start, or protect less than is demanded; wrong settings or usage
+      0  nothing to do, perhaps notes
+      1  warnings, or the command failed
+      2  errors: workers don't start, or protect less than you demand; wrong settings or usage
     """  # noqa: D301 - the \b is for click, which leaves the lines after it as they are
     findings = list(host.diagnose(finder))
     if as_json:

@@ -19,9 +19,9 @@ from bufpool_workers.errors import MetricsError
 def forget(host: Host, /, *, name: str, directory: Path | None) -> None:
     """Drop a metric that the code no longer has.
 
-    NAME goes from the numbers of dead processes in DIR, else in PROMETHEUS_MULTIPROC_DIR or
-    bufpool_metrics_dir. No file of a living process is touched: while one has the metric, nothing
-    is dropped.
+    It drops NAME from the numbers of dead processes in DIR, else in PROMETHEUS_MULTIPROC_DIR or
+    bufpool_metrics_dir. It changes no file of a living process; if one has the metric, it drops
+    nothing.
     """
     settings = host.settings
     with errors_as_messages():

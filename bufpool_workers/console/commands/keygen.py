@@ -12,14 +12,16 @@ from bufpool_workers.sealing.keys import generate_key, public_of
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="The file to write a new private key to; it must not exist.",
+    help="Write a new private key to this file; it must not exist.",
 )
-@click.option("--public", "private", metavar="FILE", help="Print this private key's public one.")
+@click.option(
+    "--public", "private", metavar="FILE", help="Print the public key of this private key."
+)
 def keygen(*, out: Path | None, private: str | None) -> None:
     """Make a key pair for sealed arguments.
 
-    Writes the private key to a new file that its owner alone can read, for bufpool_private_keys of
-    the workers, and prints the public key, for bufpool_public_key of the producers.
+    It writes the private key to a new file with mode 0600, and prints the public key. Workers name
+    the file in bufpool_private_keys; producers get the public key in bufpool_public_key.
     """
     if private is not None and out is None:
         with errors_as_messages():

@@ -22,7 +22,7 @@ from bufpool_workers.console.commands.common import Host, chosen_namespace, name
 def rules(host: Host, /, *, namespace: str | None, job: str, runbook: str) -> None:
     """Print recording and alert rules for Prometheus.
 
-    They are for the app's bufpool_metrics_namespace and bufpool_secure_level.
+    They fit the settings bufpool_metrics_namespace and bufpool_secure_level.
     """
     settings = host.settings
     if not re.fullmatch(r"[^\s\"\\#]+", job):

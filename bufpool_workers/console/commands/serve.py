@@ -24,32 +24,37 @@ if TYPE_CHECKING:
     from bufpool_workers.metrics.server import Endpoint
 
 _COMPACT_FOREIGN = (
-    "Also merge the files of prometheus_client's own metrics whose processes have died, so that "
+    "Also merge the files that prometheus_client's own metrics leave when a process dies, so that "
     "they don't pile up. Counters, histograms and summaries stay exact. Gauges of the modes all "
-    "and liveall then no longer list dead processes, those of livesum, livemin, livemax and "
-    "livemostrecent leave them out; the other modes count them in as before. Only for files of "
-    "this user, on a file system with leases (local disks, tmpfs): elsewhere nobody can tell "
-    "whether a process still writes to them, and they stay."
+    "and liveall then no longer list dead processes; those of livesum, livemin, livemax and "
+    "livemostrecent leave them out; other modes still include them. It merges only files of this "
+    "user, on a file system with leases (local disks, tmpfs): elsewhere it can't know whether a "
+    "process still writes to them."
 )
 
 
 @click.command()
 @directory_argument
-@click.option("--port", type=click.IntRange(0, 65535), help="Instead of bufpool_metrics_port.")
-@click.option("--host", "address", help="Instead of bufpool_metrics_host (127.0.0.1).")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    help="Listen on this port, not on bufpool_metrics_port.",
+)
+@click.option("--host", "address", help="Listen on this address, not on bufpool_metrics_host.")
 @namespace_option
 @click.option("--certfile", metavar="FILE", help="Serve HTTPS with this certificate.")
 @click.option("--keyfile", metavar="FILE", help="The certificate's private key.")
 @click.option(
-    "--client-cafile", metavar="FILE", help="Let in only clients with a certificate signed by it."
+    "--client-cafile", metavar="FILE", help="Serve only clients with a certificate signed by it."
 )
 @click.option("--compact-foreign/--no-compact-foreign", default=None, help=_COMPACT_FOREIGN)
 @click.pass_obj
 def serve(host: Host, /, *, directory: Path | None, port: int | None, **options: Any) -> None:
     """Serve this node's scrape from a process of its own.
 
-    It reads DIR, else PROMETHEUS_MULTIPROC_DIR or bufpool_metrics_dir: the directory in which the
-    processes count, those of any program that uses prometheus_client in multiprocess mode too.
+    It reads the directory in which the processes count: DIR, else PROMETHEUS_MULTIPROC_DIR or
+    bufpool_metrics_dir. Any program that uses prometheus_client in multiprocess mode may count
+    there.
     """
     settings = host.settings
     if port is None and settings.metrics_port is None:

@@ -16,10 +16,12 @@ def status(host: Host, *, finder: NodeFinder, as_json: bool, show_all: bool) -> 
     """Show pools and processes, once.
 
     It reads DIR, else the metrics directory that is set (PROMETHEUS_MULTIPROC_DIR,
-    bufpool_metrics_dir); without one, those that this host's workers made for themselves. With
-    `celery -A proj` these are the app's alone, and where there are none it asks all nodes of the
-    app over the broker. Counters are since that directory began, of dead processes too; what is
-    in use, idle, held and locked is of living ones.
+    bufpool_metrics_dir), else the private directories of this host's workers. With
+    `celery -A proj` it reads only those of the app's workers; if there are none, it asks all nodes
+    of the app over the broker.
+
+    Counters start with the directory and include dead processes. The numbers in use, idle, held
+    and locked are those of living processes.
     """
     nodes = finder.find_all() if show_all else finder.find()
     if finder.is_for_every_app and not show_all:

@@ -16,15 +16,15 @@ from bufpool_workers.diagnostics.node_finder import NodeFinder
     default=1.0,
     show_default=True,
     metavar="SECONDS",
-    help="How often to look.",
+    help="Refresh this often.",
 )
-@click.option("--count", type=click.IntRange(1), help="End after so many looks.")
+@click.option("--count", type=click.IntRange(1), help="End after this many views.")
 @of_nodes
 def top(host: Host, *, finder: NodeFinder, interval: float, count: int | None) -> None:
     """Show pools and processes, live.
 
-    With what happens in a second. q or Ctrl-C ends it. In a pipe each look is printed below the
-    last one. It finds nodes as status does.
+    It also shows gets and misses per second. q or Ctrl-C ends it. In a pipe it prints each view
+    below the last one. It finds nodes as status does.
     """
     console = make_console(no_color=host.no_color)
     live.run(finder.find, console=console, seconds=interval, count=count)

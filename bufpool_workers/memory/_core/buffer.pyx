@@ -10,13 +10,14 @@ cdef str JOIN = "take a secure buffer of both lengths and assign the parts"
 @cython.no_gc
 @cython.freelist(64)
 cdef class Buffer:
-    """A piece of a pool's memory, exactly as long as was asked for; a context manager.
+    """A piece of a pool's memory of exactly the length that was asked for; a context manager.
 
-    It supports the buffer protocol (writable, contiguous, format "B"). After release every access
-    raises ValueError. Memory is not used again while it has views: see `release`.
+    It supports the buffer protocol (PEP 3118: writable, contiguous, format "B"). After release
+    every access raises ValueError. Its memory is not lent again while it has views.
 
-    `==` compares its bytes with those of any contiguous object, in a time that tells nothing of
-    them. What would copy a secure or random one (`hex`, `decode`, `copy`, `+`) raises TypeError.
+    `==` compares its bytes with those of any contiguous object, in a time that doesn't depend on
+    them. `hex`, `decode`, `copy` and `+` would copy a secret: secure and random ones raise
+    TypeError.
     """
 
     cdef Arena arena

@@ -14,7 +14,7 @@ cdef bint telling_is_due = False
 
 def note_misuse(str field not None, str kind not None, Py_ssize_t nbytes, *, str place=None,
                 blame=None, str task=None, Py_ssize_t number=1):
-    """Tell the owner of `number` misuses that the counter `field` counts, of a pool's buffers.
+    """Report to the owner `number` misuses of a pool's buffers, which the counter `field` counts.
 
     `nbytes` is the size of the last one; `place` is where it was acquired, if that is known. Else
     the function of code `blame` is named, or the caller. `task` is by default the running job's.
@@ -24,7 +24,7 @@ def note_misuse(str field not None, str kind not None, Py_ssize_t nbytes, *, str
 
 
 def tell_noted():
-    """Tell the owner what was noted for it."""
+    """Report to the owner the misuses that were noted for it."""
     tell_all_noted(NULL)
 
 

@@ -6,7 +6,7 @@ cdef object owner = None
 
 
 def set_owner(runtime, /):
-    """Let `runtime` make the default pools (its `pools`) and log misuse (`note_misuse`)."""
+    """Set the `runtime` that makes the default pools (`pools`) and logs misuse (`note_misuse`)."""
     global owner
     owner = runtime
 
@@ -51,7 +51,11 @@ def buffer(nbytes):
 
 
 def secure_buffer(nbytes):
-    """Return a buffer of zeros, as `buffer` does, from the secure pool: zeroed on release too."""
+    """Return a buffer of `nbytes` zeros from the secure pool, which zeroes it on release.
+
+    Its memory is that of memfd_secret(2), else of mlock(2), else ordinary memory, as the system and
+    `bufpool_secure_level` allow. Raises what `buffer` raises, and SecureLevelUnmet.
+    """
     cdef BufferPool pool = secure_pool     # a reference: code that runs meanwhile may uninstall it
     if pool is None:
         pool = pools_of_owner().secure
@@ -59,7 +63,11 @@ def secure_buffer(nbytes):
 
 
 def random_buffer(nbytes):
-    """Return a buffer of random bytes, as `buffer` does; others overwrite them on release."""
+    """Return a buffer of `nbytes` random bytes, which the pool overwrites on release.
+
+    They are AES-256 in counter mode with fast key erasure, seeded by getrandom(2). The memory is as
+    that of `secure_buffer`, and so are the errors.
+    """
     cdef BufferPool pool = random_pool     # a reference: code that runs meanwhile may uninstall it
     if pool is None:
         pool = pools_of_owner().random
