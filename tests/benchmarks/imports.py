@@ -1,11 +1,14 @@
-"""What the plugin costs before the first task: in a producer, and in a worker that is ready."""
+"""What is paid before any work: by a producer, by a worker that is ready, by a command."""
 
 import random
 import resource
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from statistics import median
 
+from tests.benchmarks.directories import create, new_directory
 from tests.benchmarks.live_workers import family, processor_seconds, workers
 from tests.benchmarks.report import Row, Table
 from tests.benchmarks.timing import Timing
@@ -19,7 +22,11 @@ PRODUCERS = {
     "Celery alone": CELERY,
     "with the plugin": f"{CELERY}; import bufpool_workers; bufpool_workers.setup(app)",
 }
+COMMAND_ROUNDS = 11
+LIVING = 2, 200
 WORKERS = {"without": "plain", "with the plugin": "idle"}
+
+ROOT = Path(__file__).parents[2]
 
 Sample = Mapping[str, float]
 
@@ -40,15 +47,61 @@ def tables() -> Iterator[Table]:
         ),
         reaches={"processor time": 1.05, "main process": 1.05, "a child": 1.05},
     )
+    yield commands()
+
+
+def commands() -> Table:
+    """Compare commands that show a node's numbers with the least that Celery's command does."""
+    directories = {count: new_directory() for count in LIVING}
+    living = [create(path) for count, path in directories.items() for _ in range(count)]
+    plain = [sys.executable, "-m", "bufpool_workers", "status"]
+    celery = [sys.executable, "-m", "celery"]
+    app = [*celery, "-A", f"{__package__}.shop_app:app"]
+    arguments = {
+        "celery --help": [*celery, "--help"],
+        **{
+            f"bufpool status, {count} processes": [*plain, str(directories[count])]
+            for count in LIVING
+        },
+        "celery bufpool status": [*app, "bufpool", "status", str(directories[min(LIVING)])],
+    }
+    samples = in_turns(
+        {name: lambda given=given: command(given) for name, given in arguments.items()},
+        COMMAND_ROUNDS,
+    )
+    least, *ours = (
+        Timing(name, [sample["processor time"] for sample in taken])
+        for name, taken in samples.items()
+    )
+    table = Table("import_commands", "commands, from their start to their end: processor time")
+    for timing in ours:
+        table.add(timing, least)
+    over = median(a - b for a, b in zip(ours[-1].seconds, least.seconds, strict=True))
+    table.notes += [
+        "reach: 0.25 s for 2 processes and 0.35 s for 200",
+        f"celery bufpool status takes {over:.3f} s more than celery --help (reach: 0.15 s)",
+    ]
+    for file in living:
+        file.close()
+    return table
+
+
+def command(arguments: Sequence[str]) -> Sample:
+    return measured(arguments)[0]
 
 
 def producer(code: str) -> Sample:
+    spent, shown = measured([sys.executable, "-c", code + PEAK])
+    return {**spent, "memory": int(shown.split()[1]) * 1024.0}
+
+
+def measured(arguments: Sequence[str]) -> tuple[Sample, str]:
+    """Run a program; what it took of the processors, and what it printed."""
     before = spent_by_children()
     shown = subprocess.run(
-        [sys.executable, "-c", code + PEAK], capture_output=True, text=True, timeout=60, check=True
+        arguments, capture_output=True, text=True, timeout=60, check=True, cwd=ROOT
     ).stdout
-    spent = spent_by_children() - before
-    return {"processor time": spent, "memory": int(shown.split()[1]) * 1024.0}
+    return {"processor time": spent_by_children() - before}, shown
 
 
 def spent_by_children() -> float:
