@@ -19,6 +19,8 @@ CHILDREN = 2
 _SCRAPE_SECONDS = 2
 _LONGEST_TASK_SECONDS = 20  # what is to meet its soft limit meets none once the worker is stopping
 
+_GAVE_UP = "Unrecoverable error: AttributeError(\"'NoneType' object has no attribute 'hostname'\")"
+
 
 class Look(NamedTuple):
     """A node at one moment; a scrape that failed has neither seconds nor samples."""
@@ -68,17 +70,22 @@ class Node:
         """Start it again where its main process gave up, as a service manager does.
 
         With a message that is not yet acknowledged Celery's main process may end when its Redis
-        does: "'NoneType' object has no attribute 'hostname'" in kombu 5.7, with any app.
+        does: `_GAVE_UP` in kombu 5.7, with any app.
         """
         if self.worker.exit_status is not None:
             self.gave_up += 1
             self.restart()
 
     def stop(self) -> int:
-        """End it as an operator would; gives its exit status."""
+        """End it as an operator would; return its exit status, 0 for one that was giving up."""
         self.supervise()
         self.worker.send_signal(signal.SIGTERM)
-        return self.worker.wait(timeout_seconds=_LONGEST_TASK_SECONDS + STOP_SECONDS)
+        status = self.worker.wait(timeout_seconds=_LONGEST_TASK_SECONDS + STOP_SECONDS)
+        # it may be long at its end, without its Redis
+        if status and _GAVE_UP in self.worker.log():
+            self.gave_up += 1
+            return 0
+        return status
 
     def close(self) -> None:
         """End whatever is left of it."""
