@@ -5,7 +5,6 @@ import pickle
 import signal
 import subprocess
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -16,6 +15,7 @@ from rq.job import Job as StockJob
 
 from bufpool_workers.rq import Job
 from tests.support.host_process import FOLDER
+from tests.support.rq_client import check_totals, connected, jobs
 from tests.support.scrape import total, value
 from tests.support.waiting import wait_until
 
@@ -38,56 +38,6 @@ def start(start_host, redis_server, keys):
         )
 
     return start
-
-
-@contextmanager
-def connected(host):
-    with Redis.from_url(host.broker) as redis:
-        yield Client(redis)
-
-
-class Client:
-    """A producer without the adapter, which names functions: nothing checks what it stores."""
-
-    def __init__(self, redis):
-        self.redis, self.queue = redis, Queue(connection=redis)
-
-    def send(self, name, *args, **options):
-        return self.queue.enqueue(f"rq_jobs.{name}", args=args, **options)
-
-    def ended(self, job):
-        wait_until(lambda: job.get_status() in {"finished", "failed"}, what=f"the end of {job.id}")
-        return job
-
-    def run(self, name, *args, **options):
-        return self.ended(self.send(name, *args, **options)).return_value()
-
-    def noted(self):
-        return {key.decode(): int(n) for key, n in self.redis.hgetall("noted").items()}
-
-    def everything(self):
-        return b"".join(key + (self.redis.dump(key) or b"") for key in self.redis.scan_iter())
-
-
-def check_totals(host, client):
-    noted = client.noted()
-    samples = host.scrape()
-    assert total(samples, "bufpool_gets_total") == noted["gets"]
-    assert total(samples, "bufpool_reclaims_total") == noted.get("reclaims", 0)
-    assert total(samples, "bufpool_puts_total") == noted["gets"] - noted.get("killed", 0)
-    assert total(samples, "shop_runs_total") == noted["runs"]
-    return samples
-
-
-def jobs(client, *, horses):
-    sent = [client.send("work", number) for number in range(4)]
-    failed = [client.send("fail") for _ in range(2)]
-    kept = [client.send("keep") for _ in range(2)]
-    assert [client.ended(job).return_value() for job in sent] == list(range(4))
-    assert {client.ended(job).get_status() for job in failed} == {"failed"}
-    assert {client.ended(job).get_status() for job in kept} == {"finished"}
-    if horses:
-        assert client.ended(client.send("die")).get_status() == "failed"
 
 
 @pytest.mark.parametrize("name", CLASSES)
