@@ -3,38 +3,32 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from functools import partial
 from importlib.metadata import version
 from threading import Event
-from typing import Any
-from uuid import uuid4
+from typing import Any, Final
 
-from bufpool_workers.errors import DamagedToken, NotSealed, ReplayStoreError, SealError
-from bufpool_workers.runtime import Job, PlainHost, current_job, current_runtime, startup
+from bufpool_workers.errors import DamagedToken, NotSealed, SealError
+from bufpool_workers.runtime import Job, PlainHost, current_runtime, startup
 from bufpool_workers.runtime.job import REPLY_HEADER, Reply
+from bufpool_workers.runtime.job_host import JobHost, end_job, needs_extra, uses_in
 from bufpool_workers.runtime.shared_node import SharedNode
 from bufpool_workers.sealing.calls import CallCheck
-from bufpool_workers.sealing.parameters import called_parameters, innermost, is_any_recorded
+from bufpool_workers.sealing.parameters import innermost, is_any_recorded
 from bufpool_workers.sealing.single_use import Store
 from bufpool_workers.settings import Settings
 
-try:
+with needs_extra("dramatiq"):
     from dramatiq import Actor, Broker, Message, MessageProxy, Middleware, Worker
     from dramatiq.middleware import MiddlewareError
-except ModuleNotFoundError as error:
-    if error.name != "dramatiq":
-        raise
-    raise ModuleNotFoundError(
-        "bufpool_workers.dramatiq needs Dramatiq: pip install 'bufpool-workers[dramatiq]'",
-        name="dramatiq",
-    ) from None
 
 __all__ = ["BufpoolMiddleware", "DamagedRefused", "NotSealedRefused"]
 
 logger = logging.getLogger(__name__)
+
+_COMMAND: Final = "dramatiq.cli"
 
 
 class NotSealedRefused(MiddlewareError, NotSealed):  # noqa: N818 - as errors.py
@@ -58,22 +52,21 @@ class BufpoolMiddleware(Middleware):
         self._functions: dict[str, Callable[..., Any]] = {}
         self._stores: dict[Broker, Store] = {}
         self._runtime = current_runtime()
-        self._node: SharedNode | None = None
-        pid = _command_pid()
-        with nullcontext() if pid is None else startup.errors_as_exit():
+        with startup.errors_as_exit():
+            self._node = SharedNode.of_command(_COMMAND)
+        with nullcontext() if self._node is None else startup.errors_as_exit():
             if isinstance(settings, Broker):
                 raise TypeError(
                     "BufpoolMiddleware takes settings, not a broker: "
                     "broker.add_middleware(BufpoolMiddleware())"
                 )
-            host = DramatiqHost("Dramatiq's BufpoolMiddleware", settings)
-            host.functions = self._functions
-            self._runtime.add_host(host)
-            self._serves = host.read_settings().metrics_port is not None
-            if pid is not None:
-                self._node = SharedNode(pid)
-                self._node.join(host.read_settings())
-                self._node.tell_endpoint(host.read_settings())
+            self._host = DramatiqHost("Dramatiq's BufpoolMiddleware", settings)
+            self._runtime.add_host(self._host)
+            settings = self._host.read_settings()
+            self._serves = settings.metrics_port is not None
+            if self._node is not None:
+                self._node.join(settings)
+                self._node.tell_endpoint(settings)
 
     @property
     def forks(self) -> list[Callable[[], int]]:
@@ -84,7 +77,9 @@ class BufpoolMiddleware(Middleware):
 
     def after_declare_actor(self, broker: Broker, actor: Actor[..., Any]) -> None:  # noqa: ARG002
         """Hold on to the user's function, whatever is wrapped around it later."""
-        self._functions[actor.actor_name] = innermost(_called(actor))
+        # of an actor that is a class, its method
+        called = self._host.actors[actor.actor_name] = getattr(actor.fn, "perform", actor.fn)
+        self._functions[actor.actor_name] = innermost(called)
 
     # messages
 
@@ -93,7 +88,10 @@ class BufpoolMiddleware(Middleware):
         if not is_any_recorded():
             return
         try:
-            looked = _MessageCheck(broker, message).look(message.asdict())
+            check = _MessageCheck(
+                message.actor_name, key="actor_name", parameters=self._host.parameters
+            )
+            looked = check.look(message.asdict())
         except NotSealed as error:
             raise NotSealedRefused(str(error)) from None
         except DamagedToken as error:
@@ -117,7 +115,11 @@ class BufpoolMiddleware(Middleware):
         )
 
     def _store(self, broker: Broker) -> Store:
-        store = self._stores[broker] = partial(_note_use, broker)
+        store = self._stores[broker] = uses_in(
+            getattr(broker, "client", None),
+            getattr(broker, "namespace", ""),
+            wanted="dramatiq.brokers.redis.RedisBroker",
+        )
         return store
 
     def after_process_message(
@@ -133,9 +135,7 @@ class BufpoolMiddleware(Middleware):
             exception, SealError
         ):  # Dramatiq logs its class alone, as it is expected
             logger.warning("bufpool: %s", exception)
-        job = current_job()
-        if job is not None and job.id == message._message.message_id:  # noqa: SLF001 - as above
-            self._runtime.end_job(job)
+        end_job(message._message.message_id)  # noqa: SLF001 - as above
 
     def after_skip_message(self, broker: Broker, message: MessageProxy) -> None:
         """End the job of a message that another middleware skips."""
@@ -166,17 +166,20 @@ class BufpoolMiddleware(Middleware):
             self._node.leave(last=True)  # the command stops all when one stops
 
 
-class DramatiqHost(PlainHost):
+class DramatiqHost(JobHost):
     """Dramatiq in this process, for the runtime."""
 
-    functions: Mapping[str, Callable[..., Any]]
+    def __init__(self, name: str, settings: Settings | Mapping[str, Any] | None) -> None:
+        super().__init__(name, settings)
+        self.actors: dict[str, Any] = {}
 
-    def called_job(self, function: Callable[..., Any]) -> Job | None:
-        """Return a job for a function that runs because its actor was called."""
-        for name, each in self.functions.items():
-            if each is function:
-                return Job(str(uuid4()), name, function)
-        return None
+    def names(self) -> Iterable[str]:
+        """Return the names of the actors."""
+        return self.actors
+
+    def called(self, name: str) -> Any:
+        """Return what an actor calls, as it was declared."""
+        return self.actors.get(name)
 
 
 class _MessageCheck(CallCheck):
@@ -185,33 +188,9 @@ class _MessageCheck(CallCheck):
     A pipeline adds a result after a message's own arguments, which leaves their places as they are.
     """
 
-    def __init__(self, broker: Broker, message: Message[Any]) -> None:
-        def parameters(name: str) -> tuple[Any, ...]:
-            actor = broker.actors.get(name)
-            return () if actor is None else called_parameters(_called(actor))
-
-        super().__init__(message.actor_name, key="actor_name", parameters=parameters)
-
     def held_by(self, value: Any) -> Mapping[Any, Any] | None:
         """Return a message's fields; an encoder that pickles takes messages as arguments."""
         return value.asdict() if isinstance(value, Message | MessageProxy) else None
-
-
-def _called(actor: Actor[..., Any]) -> Any:
-    """Return what an actor calls; of one that is a class, its method."""
-    return getattr(actor.fn, "perform", actor.fn)
-
-
-def _note_use(broker: Broker, key: str, holder: str, seconds: int) -> bool:
-    from bufpool_workers import redis_store  # noqa: PLC0415 - redis
-
-    client, namespace = getattr(broker, "client", None), getattr(broker, "namespace", "")
-    if client is None or not hasattr(client, "set"):
-        raise ReplayStoreError(
-            "single-use tokens need dramatiq.brokers.redis.RedisBroker, or a Redis that "
-            "bufpool_single_use_url names"
-        )
-    return redis_store.note_use(client, f"{namespace}:{key}", holder, seconds)
 
 
 def _reply(broker: Broker, message: Message[Any]) -> Reply:
@@ -230,21 +209,12 @@ def _give_up(message: MessageProxy) -> None:
     message._message = message._message.copy(args=(), kwargs={})  # noqa: SLF001 - nothing else takes it
 
 
-def _command_pid() -> int | None:
-    """Return the pid of the command `dramatiq` in a process that it started; None elsewhere."""
-    target = getattr(multiprocessing.current_process(), "_target", None)
-    parent = multiprocessing.parent_process()
-    is_commands = getattr(target, "__module__", None) == "dramatiq.cli"
-    return parent.pid if parent is not None and is_commands else None
-
-
 def serve_metrics() -> int:
     """Serve the scrape of the node; the command runs this in a process that imports no actor."""
-    pid = _command_pid()
-    if pid is None:
-        raise RuntimeError("the command `dramatiq` runs this, in a process of its own")
     with startup.errors_as_exit():
-        node = SharedNode(pid)
+        node = SharedNode.of_command(_COMMAND)
+        if node is None:
+            raise RuntimeError("the command `dramatiq` runs this, in a process of its own")
         try:
             settings = node.endpoint_settings()
             node.join(settings)

@@ -5,30 +5,23 @@ from __future__ import annotations
 import functools
 import inspect
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
 from typing import Any
-from uuid import uuid4
 from weakref import WeakKeyDictionary
 
-from bufpool_workers.errors import ReplayStoreError
-from bufpool_workers.runtime import Job, PlainHost, current_job, current_runtime, startup
+from bufpool_workers.runtime import Job, current_job, current_runtime, startup
 from bufpool_workers.runtime.job import REPLY_HEADER, Reply
+from bufpool_workers.runtime.job_host import JobHost, end_job, needs_extra, uses_in
 from bufpool_workers.sealing.calls import CallCheck
-from bufpool_workers.sealing.parameters import called_parameters, innermost, is_any_recorded
+from bufpool_workers.sealing.parameters import innermost, is_any_recorded
 from bufpool_workers.settings import Settings
 
-try:
+with needs_extra("huey"):
     from huey import Huey
     from huey.api import Task
     from huey.constants import WORKER_PROCESS
     from huey.registry import Message
-except ModuleNotFoundError as error:
-    if error.name != "huey":
-        raise
-    raise ModuleNotFoundError(
-        "bufpool_workers.huey needs Huey: pip install 'bufpool-workers[huey]'", name="huey"
-    ) from None
 
 __all__ = ["setup"]
 
@@ -57,7 +50,7 @@ def setup(huey: Huey, settings: Settings | Mapping[str, Any] | None = None) -> N
     huey.post_execute("bufpool")(host.end)
 
 
-class HueyHost(PlainHost):
+class HueyHost(JobHost):
     """A Huey instance as a host of this process's runtime."""
 
     def __init__(self, huey: Huey, settings: Settings | Mapping[str, Any] | None) -> None:
@@ -65,14 +58,17 @@ class HueyHost(PlainHost):
         self.huey = huey
         self._functions: WeakKeyDictionary[type[Task], Any] = WeakKeyDictionary()
         self._jobs: WeakKeyDictionary[type[Task], tuple[str, Any]] = WeakKeyDictionary()
+        self._prefix = f"huey.{huey.name}"
         self._main = 0
 
-    def called_job(self, function: Callable[..., Any]) -> Job | None:
-        """Return a job for a function that runs because it was called, as by `call_local`."""
-        for name, cls in self.huey._registry._registry.items():  # noqa: SLF001 - there is no other list
-            if innermost(self._function(cls)) is function:
-                return Job(str(uuid4()), name, function)
-        return None
+    def names(self) -> Iterable[str]:
+        """Return the names of the tasks."""
+        return tuple(self.huey._registry._registry)  # noqa: SLF001 - there is no other list
+
+    def called(self, name: str) -> Any:
+        """Return the function of a task."""
+        cls = self.huey._registry._registry.get(name)  # noqa: SLF001 - raises nothing
+        return None if cls is None else self._function(cls)
 
     # messages
 
@@ -82,13 +78,10 @@ class HueyHost(PlainHost):
             task.kwargs[REPLY_HEADER] = getattr(task, REPLY_HEADER)
         if is_any_recorded():
             message = self.huey._registry.create_message(task)  # noqa: SLF001 - as `make` does
-            looked = _MessageCheck(self._name(type(task)), self._parameters).look(message)
+            check = _MessageCheck(self._name(type(task)), key="name", parameters=self.parameters)
+            looked = check.look(message)
             task.args, task.kwargs = looked.args, looked.kwargs  # iterators became lists
         return make(task)
-
-    def _parameters(self, name: str) -> Sequence[Any]:
-        cls = self.huey._registry._registry.get(name)  # noqa: SLF001 - raises nothing
-        return () if cls is None else called_parameters(self._function(cls))
 
     def _name(self, cls: type[Task]) -> str:
         return str(self.huey._registry.task_to_string(cls))  # noqa: SLF001 - tasks have no such name
@@ -111,7 +104,8 @@ class HueyHost(PlainHost):
         if REPLY_HEADER in task.kwargs:  # which its function does not take
             setattr(task, REPLY_HEADER, task.kwargs.pop(REPLY_HEADER))
         job = Job(task.id, name, function)
-        job.note_use = self._note_use
+        client = getattr(self.huey.storage, "conn", None)  # immediate mode has another storage
+        job.note_use = uses_in(client, self._prefix, wanted="a Huey on Redis")
         job.give_up = functools.partial(setattr, task, "retries", 0)
         job.reply = functools.partial(self._reply, task)
         # immediate mode: a task that another one calls
@@ -124,20 +118,7 @@ class HueyHost(PlainHost):
 
     def end(self, task: Task, task_value: Any, exception: Any) -> None:  # noqa: ARG002 - Huey's signature
         """End the job: take back what it still holds."""
-        job = current_job()
-        if job is not None and job.id == task.id:
-            current_runtime().end_job(job)
-
-    def _note_use(self, key: str, holder: str, seconds: int) -> bool:
-        from bufpool_workers import redis_store  # noqa: PLC0415 - not in producers
-
-        client = getattr(self.huey.storage, "conn", None)
-        if client is None or not hasattr(client, "execute_command"):
-            raise ReplayStoreError(
-                "single-use tokens need a Huey on Redis, or a Redis that bufpool_single_use_url "
-                "names"
-            )
-        return redis_store.note_use(client, f"huey.{self.huey.name}:{key}", holder, seconds)
+        end_job(task.id)
 
     # processes
 
@@ -182,9 +163,6 @@ class _MessageCheck(CallCheck):
 
     A pipeline adds a result after a task's own arguments, which leaves their places as they are.
     """
-
-    def __init__(self, where: str, parameters: Callable[[str], Sequence[Any]]) -> None:
-        super().__init__(where, key="name", parameters=parameters)
 
     def look(self, value: Any, context: Any = None) -> Any:
         """Look at a value; at a message by the names of its fields."""

@@ -6,7 +6,6 @@ Settings are those of the environment (BUFPOOL_WARM), or what `configure` was gi
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import re
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -19,22 +18,17 @@ from bufpool_workers.errors import MetricsError
 from bufpool_workers.runtime import Job as RunningJob
 from bufpool_workers.runtime import PlainHost, current_job, current_runtime, startup
 from bufpool_workers.runtime.job import REPLY_HEADER, Reply
+from bufpool_workers.runtime.job_host import needs_extra, uses_in
 from bufpool_workers.runtime.shared_node import SharedNode
 from bufpool_workers.sealing.calls import CallCheck
 from bufpool_workers.sealing.parameters import called_parameters, innermost
 from bufpool_workers.settings import Settings
 
-try:
+with needs_extra("rq"):
     import rq
     from rq import job as rq_job
     from rq.job import Job as _StockJob
     from rq.utils import import_attribute, import_job_class
-except ModuleNotFoundError as error:
-    if error.name != "rq":
-        raise
-    raise ModuleNotFoundError(
-        "bufpool_workers.rq needs RQ: pip install 'bufpool-workers[rq]'", name="rq"
-    ) from None
 
 __all__ = ["Job", "SimpleWorker", "SpawnWorker", "Worker"]
 
@@ -147,14 +141,13 @@ class _PooledWorker(rq.worker.BaseWorker):
             runtime.compacts = False
             runtime.keys.keep_out()
             _warn_of_warm_levels(settings)
-        pid, software = _pool_pid(), {"rq": version("rq")}
-        if pid is None:
+        node, software = SharedNode.of_command("rq.worker_pool"), {"rq": version("rq")}
+        if node is None:
             runtime.node.join(private=True)
             runtime.node.start(node=name, app=None, software=software)
             if settings.metrics_port is not None:
                 ends.callback(runtime.node.serve().close)
         else:
-            node = SharedNode(pid)
             ends.callback(node.leave)
             node.join(settings)
             node.start(name="rq-pool", software=software)
@@ -178,7 +171,7 @@ class _PooledWorker(rq.worker.BaseWorker):
         """Perform a job; take back what it still holds."""
         runtime = current_runtime()
         _configure()  # in a horse that was spawned
-        running = RunningJob(job.id, job.id, note_use=partial(_note_use, self.connection))
+        running = RunningJob(job.id, job.id, note_use=uses_in(self.connection, "rq", wanted="RQ"))
         running.give_up = getattr(job, "give_up", None)
         running.reply = partial(_reply, job, self.default_result_ttl)
         runtime.begin_job(running)
@@ -227,14 +220,6 @@ def _warn_of_warm_levels(settings: Settings) -> None:
         )
 
 
-def _pool_pid() -> int | None:
-    """Return the pid of the WorkerPool that started this process; None if none did."""
-    target = getattr(multiprocessing.current_process(), "_target", None)
-    parent = multiprocessing.parent_process()
-    is_pools = getattr(target, "__module__", None) == "rq.worker_pool"
-    return parent.pid if parent is not None and is_pools else None
-
-
 def _serve(node: SharedNode, stop: Event) -> None:
     try:
         node.serve(stop)
@@ -245,9 +230,3 @@ def _serve(node: SharedNode, stop: Event) -> None:
 def _reply(job: rq.job.Job, default_ttl: int) -> Reply:
     is_kept = job.get_result_ttl(default_ttl) != 0 or job.success_callback is not None
     return Reply(is_kept, job.meta.get(REPLY_HEADER))
-
-
-def _note_use(connection: Any, key: str, holder: str, seconds: int) -> bool:
-    from bufpool_workers import redis_store  # noqa: PLC0415 - not in producers
-
-    return redis_store.note_use(connection, f"rq:{key}", holder, seconds)

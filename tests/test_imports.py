@@ -56,9 +56,9 @@ BELOW = {
     "testing": {"errors", "settings", "memory", "sealing", "runtime"},
     "pytest_plugin": {"testing"},
     "redis_store": {"errors"},
-    "dramatiq": {"errors", "settings", "sealing", "runtime", "redis_store"},
-    "rq": {"errors", "settings", "sealing", "runtime", "redis_store"},
-    "huey": {"errors", "settings", "sealing", "runtime", "redis_store"},
+    "dramatiq": {"errors", "settings", "sealing", "runtime"},
+    "rq": {"errors", "settings", "sealing", "runtime"},
+    "huey": {"errors", "settings", "sealing", "runtime"},
 }
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import fcntl
 import json
+import multiprocessing
 import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from threading import Event
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from bufpool_workers.counters import private_directory
 from bufpool_workers.counters.liveness import ProcessIdentity, current_host_id
@@ -42,6 +43,18 @@ class SharedNode:
             self.path, self._directory = private_directory.join(self._leader)
         except OSError as error:
             raise no_private_directory(error) from error
+
+    @classmethod
+    def of_command(cls, module: str) -> Self | None:
+        """Return the node of the program that runs a function of `module` in this process.
+
+        None if no such program started it.
+        """
+        target = getattr(multiprocessing.current_process(), "_target", None)
+        parent = multiprocessing.parent_process()
+        if parent is None or parent.pid is None or getattr(target, "__module__", None) != module:
+            return None
+        return cls(parent.pid)
 
     def join(self, settings: Settings) -> None:
         """Choose the metrics directory of this process; raise MetricsError as `Node.join` does."""
