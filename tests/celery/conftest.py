@@ -18,6 +18,7 @@ from pytest_celery import (
     CeleryTestBackend,
     CeleryTestBroker,
     CeleryWorkerContainer,
+    RedisContainer,
 )
 from pytest_docker_tools import wrappers
 
@@ -45,6 +46,10 @@ def pytest_report_header() -> str:
     return f"worker nodes: {_engine()} engine"
 
 
+def _loopback_url(redis: RedisContainer) -> str:
+    return f"{redis.prefix()}127.0.0.1:{redis.port}/{redis.vhost}"
+
+
 @pytest.fixture(scope="session")
 def docker_client(request: pytest.FixtureRequest) -> Iterator[Any]:
     if _engine() == "docker":
@@ -55,6 +60,8 @@ def docker_client(request: pytest.FixtureRequest) -> Iterator[Any]:
     with pytest.MonkeyPatch.context() as patch:
         # inside a container the wrappers would take Redis' own port, not the published one
         patch.setattr(wrappers.container, "tests_inside_container", lambda: False)
+        # pytest-celery names `localhost`, which not every host has
+        patch.setattr(RedisContainer, "host_url", property(_loopback_url))
         yield ProcessEngine()
 
 

@@ -41,7 +41,7 @@ class ComposedRedis(LocalProcess):
         super().__init__([shell, option, script], log=folder / "redis.log", cwd=folder)
 
     def wait_ready(self) -> None:
-        wait_for_redis(self, port=self.port, password=self.password)
+        wait_for_redis(self, host="127.0.0.1", port=self.port, password=self.password)
 
 
 @pytest.fixture

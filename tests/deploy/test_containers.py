@@ -89,7 +89,7 @@ def test_only_workers_reach_redis(compose):
 
 def test_redis_wants_the_password_that_no_command_line_shows(composed_redis):
     with (
-        redis.Redis(port=composed_redis.port) as nobody,
+        redis.Redis(host="127.0.0.1", port=composed_redis.port) as nobody,
         pytest.raises(redis.AuthenticationError),
     ):
         nobody.ping()

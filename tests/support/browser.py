@@ -1,7 +1,9 @@
 """A real headless Chromium for the tests that need one; they are skipped where there is none."""
 
+import json
 import os
 import shutil
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 _ARGUMENTS = (
     *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+    "--remote-debugging-pipe",  # by a port, its driver would ask for `localhost`
 )
 
 
@@ -31,8 +34,23 @@ def chromium(profile: Path) -> Iterator[Any]:
     for argument in (*_ARGUMENTS, f"--user-data-dir={profile}"):
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+
+    class Service(webdriver.ChromeService):
+        """Reached by its address: not every host has a `localhost`."""
+
+        @property
+        def service_url(self) -> str:
+            return f"http://127.0.0.1:{self.port}"
+
+        def is_connectable(self) -> bool:
+            try:
+                with urllib.request.urlopen(f"{self.service_url}/status", timeout=5) as answer:  # noqa: S310
+                    return bool(json.load(answer)["value"]["ready"])
+            except OSError:
+                return False
+
     # with a path given, selenium doesn't look for a driver elsewhere
-    service = webdriver.ChromeService(_find("CHROMEDRIVER", "chromedriver"))
+    service = Service(_find("CHROMEDRIVER", "chromedriver"))
     driver = webdriver.Chrome(options=options, service=service)
     try:
         yield driver
