@@ -36,7 +36,7 @@ def _array(buf):
 class Use:
     """One call, as the table shows it; `x` stands for the buffer."""
 
-    library: str
+    name: str
     module: str
     call: str
     try_it: Callable  # takes the module and x; CONTENT comes out if it did the right thing
@@ -45,9 +45,9 @@ class Use:
 USES: list[Use] = []
 
 
-def use(library, call, *, module=None):
+def use(name, call, *, module=None):
     def add(function):
-        USES.append(Use(library, module or library.lower(), call, function))
+        USES.append(Use(name, module or name.lower(), call, function))
         return function
 
     return add
@@ -305,12 +305,12 @@ def form_taken(one: Use) -> str:
             if came_out == CONTENT:
                 return form
             wrong.append(f"{form}: {came_out!r}")
-    raise AssertionError(f"{one.library}, {one.call}: {wrong}")
+    raise AssertionError(f"{one.name}, {one.call}: {wrong}")
 
 
 def table(uses=None) -> list[str]:
     """Return the rows of the table in the page on memory."""
-    return [f"| {one.library} | `{one.call}` | {form_taken(one)} |" for one in uses or USES]
+    return [f"| {one.name} | `{one.call}` | {form_taken(one)} |" for one in uses or USES]
 
 
 if __name__ == "__main__":

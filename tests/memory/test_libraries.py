@@ -9,18 +9,18 @@ PAGE = CHECKOUT / "bufpool_workers/memory/README.md"
 ROWS = [
     line
     for line in PAGE.read_text(encoding="utf-8").splitlines()
-    if line.startswith(tuple(f"| {one.library} |" for one in USES))
+    if line.startswith(tuple(f"| {one.name} |" for one in USES))
 ] if PAGE.exists() else []  # fmt: skip
 
 
 @pytest.mark.skipif(not PAGE.exists(), reason="the page is not here")
 def test_table_has_a_row_for_each_call_and_no_other():
-    calls = [f"| {one.library} | `{one.call}` |" for one in USES]
+    calls = [f"| {one.name} | `{one.call}` |" for one in USES]
     assert [row.rpartition(" `")[0].strip() for row in ROWS] == calls
 
 
-@pytest.mark.parametrize("one", USES, ids=lambda one: f"{one.library} {one.call}")
+@pytest.mark.parametrize("one", USES, ids=lambda one: f"{one.name} {one.call}")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 def test_library_takes_what_the_table_says(one):
-    pytest.importorskip(one.module, reason=f"no {one.library} here: make libraries")
+    pytest.importorskip(one.module, reason=f"no {one.name} here: make libraries")
     assert table([one])[0] in ROWS
