@@ -25,6 +25,17 @@ def test_the_build_s_requirements_are_pinned(settings):
     assert all("==" in requirement for requirement in settings["build-system"]["requires"])
 
 
+def test_wheels_are_tested_away_from_the_sources(settings):
+    """In the checkout Python would import the package that is not compiled."""
+    wheels = settings["tool"]["cibuildwheel"]
+    command = wheels["test-command"].split()
+    assert not any("{" in word for word in command)
+    named = [word for word in command if word.startswith("tests/")]
+    assert [word for word in named if not (CHECKOUT / word).exists()] == []
+    assert "tests" in wheels["test-sources"]
+    assert [name for name in wheels["test-sources"] if not (CHECKOUT / name).exists()] == []
+
+
 def test_the_changelog_has_the_version_and_room_for_the_next(settings):
     headings = re.findall(r"^## (.+)$", (CHECKOUT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert headings[0] == "Unreleased"
