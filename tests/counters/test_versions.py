@@ -1,18 +1,26 @@
 """Releases side by side in one directory; released/README.md says who wrote the fixtures."""
 
+import io
 import os
 import shutil
+import subprocess
+import sys
+import tarfile
 from pathlib import Path
 
 import pytest
 
+import bufpool_workers
 from bufpool_workers.counters import ask_to_trim, compact, forget
 from bufpool_workers.counters.snapshot import read_directory
 from bufpool_workers.errors import MetricsError
 from bufpool_workers.metrics.collector import make_registry
+from tests.support.checkout import CHECKOUT
 from tests.support.counters import Workers, names, total
 
 RELEASED = Path(__file__).with_name("released")
+BEFORE = "b4170fa"
+THIS = Path(bufpool_workers.__file__).parents[1]
 MERGED = "counter_bufpool-merged.db"
 GETS = {"merged": 2.0**53 + 302, "interrupted": 330}
 HITS = {"merged": 15, "interrupted": 6}
@@ -41,6 +49,66 @@ def test_files_of_both_releases_are_merged_without_loss(released):
         assert compact(released).unmerged == {}
     assert names(released) == {MERGED, living.path.name}
     workers.end()
+
+
+@pytest.fixture(scope="module")
+def release_before(tmp_path_factory):
+    """The package of the release before, from the history."""
+    if not shutil.which("git"):
+        pytest.skip("no git, whose history has the release before")
+    git = ["git", "archive", BEFORE, "bufpool_workers"]
+    archive = subprocess.run(git, cwd=CHECKOUT, capture_output=True, check=False)
+    if archive.returncode:
+        pytest.skip(f"no history with {BEFORE}: {archive.stderr.decode().strip()}")
+    folder = tmp_path_factory.mktemp("before")
+    with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as members:
+        members.extractall(folder, filter="data")
+    return folder
+
+
+TURN = """
+import sys
+from pathlib import Path
+from bufpool_workers import counters
+from tests.support.counters import Workers, total
+package, directory, gets, merges = Path(sys.argv[1]), Path(sys.argv[2]), *map(int, sys.argv[3:])
+assert Path(counters.__file__).is_relative_to(package)
+living = Workers(directory)
+living.count(gets=gets)
+Workers(directory).count_and_die(gets=gets)
+if merges:
+    print(total(directory), end=" ")
+    assert not counters.compact(directory).unmerged
+print(total(directory), flush=True)
+sys.stdin.read()
+"""
+
+
+def test_two_releases_count_and_merge_in_turns(release_before, tmp_path):
+    gets, living = 1, []
+    try:
+        for package in (release_before, THIS) * 2:
+            for merges in (0, 1):
+                command = [sys.executable, "-c", TURN, *map(str, (package, tmp_path, gets, merges))]
+                living.append(
+                    subprocess.Popen(
+                        command,
+                        cwd=package,
+                        env=os.environ | {"PYTHONPATH": f"{package}:{CHECKOUT}"},
+                        stdin=subprocess.PIPE,
+                        stdout=subprocess.PIPE,
+                    )
+                )
+                counted = 2.0 * (2 * gets - 1)
+                told = living[-1].stdout.readline().split()
+                assert [float(number) for number in told] == [counted] * (1 + merges)
+                gets *= 2
+    finally:
+        for process in living:
+            process.communicate()
+    assert compact(tmp_path).unmerged == {}
+    assert total(tmp_path) == counted
+    assert names(tmp_path) == {MERGED}
 
 
 def newer(path, known):
