@@ -17,14 +17,17 @@ import errno
 import fcntl
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final
 
+from bufpool_workers.counters.columns import Part, Row, Shape, Shapes
 from bufpool_workers.counters.directory import Directory
 from bufpool_workers.counters.format import (
+    HEADER,
     LIVE_ONLY_KINDS,
+    SUMMED,
     DamagedFileError,
     Number,
     OtherVersionError,
@@ -41,10 +44,10 @@ from bufpool_workers.counters.names import (
     is_leftover,
     merged_name,
 )
-from bufpool_workers.counters.snapshot import read_entries
 
 MAX_UNMERGED_FILES: Final = 100
 """Processes compact a directory that holds more files, even if it is seldom scraped."""
+_MOST_ROWS: Final = 1000
 _STICKY: Final = "another user's file in a sticky directory"
 _UNSEEN: Final = (
     "prometheus_client's files can't be merged here: only their owner, and only on a filesystem "
@@ -89,12 +92,40 @@ def compact_above(files: int, directory: str | os.PathLike[str], *, foreign: boo
         compact(directory, foreign=foreign)
 
 
+class _Sums:
+    """The numbers of a kind that are merged: by columns, and now and then into few."""
+
+    def __init__(self, kind: str, numbers: Mapping[bytes, Sequence[Number]]) -> None:
+        self._kind = kind
+        self._numbers = dict(numbers)
+        self._rows: dict[Shape, list[Row]] = defaultdict(list)
+        self._count = 0
+
+    def add(self, part: Part) -> None:
+        self._rows[part.shape].append(part.row)
+        self._count += 1
+        if self._count % _MOST_ROWS == 0:  # their memory would grow with the number of files
+            self.folded()
+
+    def folded(self) -> Mapping[bytes, Sequence[Number]]:
+        """Merge all that was added, as `merge_numbers` does."""
+        found: dict[bytes, list[Number]] = defaultdict(list)
+        for shape, rows in self._rows.items():
+            for key, column in zip(shape.keys, zip(*rows, strict=True), strict=True):
+                found[key] += map(Number, column) if self._kind in SUMMED else column
+        for key, numbers in found.items():
+            self._numbers[key] = merge_numbers(self._kind, [*self._numbers.get(key, ()), *numbers])
+        self._rows.clear()
+        return self._numbers
+
+
 class _Run:
     def __init__(self, directory: Directory, result: Compaction, *, foreign: bool) -> None:
         self._directory = directory
         self._result = result
         self._foreign = foreign
         self._host_id = current_host_id()
+        self._shapes = Shapes()
 
     def compact(self) -> None:
         sources: dict[str, list[FileName]] = defaultdict(list)
@@ -114,7 +145,7 @@ class _Run:
 
     def _compact_kind(self, kind: str, names: list[FileName]) -> None:
         merged = finish(self._directory, kind, read_merged(self._directory, kind))
-        numbers = defaultdict(list, {key: [*parts] for key, parts in merged.numbers.items()})
+        sums = _Sums(kind, merged.numbers)
         sources = []
         for name in names:
             if name.owner is None and not self._foreign:
@@ -122,33 +153,46 @@ class _Run:
             if kind in LIVE_ONLY_KINDS:
                 self._drop(name)
             else:
-                sources += self._merge(name, numbers)
+                sources += self._merge(name, sums)
         if sources:
-            sums = {key: merge_numbers(kind, parts) for key, parts in numbers.items()}
-            merged = MergedFile.of(kind, sums, sources)
+            merged = MergedFile.of(kind, sums.folded(), sources)
             merged.replace(self._directory, merged_name(kind))
             finish(self._directory, kind, merged)
             self._result.merged += len(sources)
 
-    def _merge(self, name: FileName, numbers: dict[bytes, list[Number]]) -> list[str]:
+    def _merge(self, name: FileName, sums: _Sums) -> list[str]:
         try:
             with self._directory.open(name.name) as fd:
                 if not self._may_take(fd, name):
                     return []
-                entries = _read(fd, name)  # damaged, it keeps its name
+                part = self._read(fd, name)  # damaged, it keeps its name
                 taken = self._claim(fd, name)
                 if taken is None:
                     return []
                 if taken != name.name:
-                    entries = _read(fd, name)
+                    part = self._read(fd, name)
         except FileNotFoundError:
             return []
         except (PermissionError, DamagedFileError) as error:
             self._result.unmerged[name.name] = str(error)
             return []
-        for key, parts in entries.items():
-            numbers[key] += parts
+        sums.add(part)
         return [taken]
+
+    def _read(self, fd: int, name: FileName) -> Part:
+        data, used = read_used(fd, whole=name.owner is not None)
+        if name.owner:
+            check_live_version(data)
+        part = self._shapes.read(
+            data,
+            (HEADER.size, used),
+            kind=name.kind,
+            file=name.name,
+            counts=name.owner is not None,
+        )
+        if part.problem:
+            raise DamagedFileError(part.problem)
+        return part
 
     def _drop(self, name: FileName) -> None:
         try:
@@ -215,13 +259,6 @@ def locked(directory: Directory) -> Iterator[bool]:
         finally:
             # Explicitly, not by closing: a child forked meanwhile shares it and would keep it.
             fcntl.flock(fd, fcntl.LOCK_UN)
-
-
-def _read(fd: int, name: FileName) -> dict[bytes, Sequence[Number]]:
-    data, used = read_used(fd, whole=name.owner is not None)
-    if name.owner:
-        check_live_version(data)
-    return read_entries(data, used=used, name=name)
 
 
 def read_merged(directory: Directory, kind: str) -> MergedFile:
