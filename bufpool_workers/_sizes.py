@@ -23,7 +23,7 @@ def check_size(size: Size) -> None:
         if hasattr(size, "apply_async") or "buf" in (_parameters(size) or ()):
             raise TypeError("pooled_buffer needs a size: @pooled_buffer(64 * KiB)")
     elif parse_size(size) < 0:
-        raise ValueError(f"pooled_buffer: {size} bytes asked, the least is 0")
+        raise ValueError(f"pooled_buffer: size must not be negative, got {size}")
 
 
 def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter] | None:

@@ -79,7 +79,7 @@ def check_function(function: Callable[..., Any], *, decorator: str) -> None:
         signature_of(function)
     except (TypeError, ValueError):
         raise TypeError(
-            f"{decorator}: {name_of(function)} tells no signature to find its parameters by"
+            f"{decorator}: {name_of(function)} has no signature that names its parameters"
         ) from None
     inner = inspect.unwrap(function)
     if inspect.isgeneratorfunction(inner) or inspect.isasyncgenfunction(inner):

@@ -348,7 +348,7 @@ def test_callable_without_a_signature_is_refused():
         def __call__(self, *, buf):
             raise AssertionError
 
-    with pytest.raises(TypeError, match="pooled_buffer: Work tells no signature"):
+    with pytest.raises(TypeError, match="pooled_buffer: Work has no signature"):
         bp.pooled_buffer(100)(Work())
 
 

@@ -46,9 +46,7 @@ SECURE_LEVEL: Final = MetricSpec(
     "Lowest level of memory protection of a living process: 0 none, 1 mlock, 2 memfd_secret",
 )
 # the help texts are part of the keys: other ones would hide a process from those of another release
-WARMED: Final = MetricSpec(
-    "warmed_processes", "Living processes that are warm, or that nobody is to warm"
-)
+WARMED: Final = MetricSpec("warmed_processes", "Living processes that are warm, or need no warming")
 LOCKED_BYTES: Final = MetricSpec(
     "locked_bytes", "Bytes of secure memory that living processes have locked"
 )

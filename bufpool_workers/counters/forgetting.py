@@ -146,7 +146,7 @@ class _Forgetting:
             )
         if writer is None:
             raise MetricsError(
-                f"{self._shown}: nobody can tell whether process {name.process} still writes "
+                f"{self._shown}: can't find out whether process {name.process} still writes "
                 f"{metric!r}: its file system has no leases (fcntl(2))"
             )
 

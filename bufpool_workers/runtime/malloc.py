@@ -28,7 +28,7 @@ def check() -> None:
     if not sys.platform.startswith("linux") or not hasattr(_c_library(), "gnu_get_libc_version"):
         raise SettingsError(
             "bufpool_tune_malloc = True: it needs glibc's mallopt, which this system "
-            f"({sys.platform}) has not; remove the setting"
+            f"({sys.platform}) lacks; remove the setting"
         )
 
 

@@ -110,7 +110,7 @@ class Node:
             info = self._describe(node, app, pid=pid or os.getpid(), software=software or {})
             counters.node_file.publish(directory, info)
         except OSError as error:
-            logger.warning("bufpool: nobody is told whose numbers these are: %s", error)
+            logger.warning("bufpool: the metrics don't say whose they are: %s", error)
         self._runtime.counters.compact(directory)
 
     def _describe(

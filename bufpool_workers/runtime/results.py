@@ -73,9 +73,9 @@ def _recipient(wanted: object, *, where: str) -> PublicKey:
         if wanted is None or key.key_id == wanted:
             return key
     is_id = isinstance(wanted, str) and _KEY_ID.fullmatch(wanted)
+    asked = f"key {wanted}" if is_id else "something other than a key"
     raise UnknownKey(
-        f"{where}: the caller asks for {f'key {wanted}' if is_id else 'something else than a key'},"
-        " which bufpool_result_public_keys does not list"
+        f"{where}: the caller asks for {asked}, which bufpool_result_public_keys does not list"
     )
 
 

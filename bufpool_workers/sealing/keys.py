@@ -147,7 +147,7 @@ def check_private(source: str | os.PathLike[str]) -> None:
 
 
 def check_public(source: str | os.PathLike[str]) -> None:
-    """Raise KeyFileError if `source` is something else than a public key or a path.
+    """Raise KeyFileError if `source` is neither a public key nor a path.
 
     A file that is not there is fine for a process that does not seal.
     """
@@ -163,7 +163,7 @@ def _shown(path: str | os.PathLike[str]) -> str:
     try:
         is_there = Path(text).exists()
     except (OSError, ValueError):  # too long for a path, or with a NUL in it
-        return "(its name is none of a file and is not shown)"
+        return "(not the name of a file, so it is not shown)"
     return text if is_there or not _MAY_BE_KEY.search(text) else _NOT_SHOWN
 
 

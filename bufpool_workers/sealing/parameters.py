@@ -159,7 +159,7 @@ def _without_self(parameter: SealedParameter) -> SealedParameter:
 
 
 def check_value(value: object, *, task: str, parameter: SealedParameter) -> None:
-    """Raise NotSealed or DamagedToken if a call passes something else than a token.
+    """Raise NotSealed or DamagedToken if a call passes something other than a token.
 
     Needs no key: only the shape of the token is looked at. The parameter's default passes.
     """

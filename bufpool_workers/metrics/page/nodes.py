@@ -25,7 +25,7 @@ def name_of(report: Report) -> str:
 def show_nodes(report: Report) -> Iterator[Element]:
     """Describe the nodes: host, app, versions, start, settings."""
     if not report.nodes:
-        text = "No main process says who it is: scripts and web servers count here, or nobody."
+        text = "No main process says who it is: only scripts and web servers count here, if any."
         yield section("nodes", "Whose numbers", element("p", text))
         return
     rows = [_row(info, report.unix_seconds) for info in report.nodes]
