@@ -14,7 +14,7 @@ from importlib.metadata import version
 from threading import Event, Thread
 from typing import Any, Final
 
-from bufpool_workers.errors import MetricsError
+from bufpool_workers.errors import MetricsError, SettingsError
 from bufpool_workers.runtime import Job as RunningJob
 from bufpool_workers.runtime import PlainHost, current_job, current_runtime, startup
 from bufpool_workers.runtime.job import REPLY_HEADER, Reply
@@ -195,7 +195,18 @@ class Worker(_PooledWorker, rq.Worker):
 
 
 class SpawnWorker(_PooledWorker, rq.SpawnWorker):
-    """RQ's worker that spawns a horse for each job, with secure buffers and one scrape."""
+    """RQ's worker that spawns a horse for each job, with secure buffers and one scrape.
+
+    Needs RQ 3: the horses of earlier ones are of RQ's own class, in which nothing of ours runs.
+    """
+
+    def _join(self, settings: Settings, ends: ExitStack) -> None:
+        if not hasattr(rq.SpawnWorker, "_dump_worker_config"):
+            raise SettingsError(
+                f"bufpool_workers.rq.SpawnWorker needs RQ 3, not {version('rq')}, which spawns "
+                "workers of its own class: upgrade RQ, or take bufpool_workers.rq.Worker"
+            )
+        super()._join(settings, ends)
 
     def main_work_horse(self, job: rq.job.Job, queue: rq.Queue) -> None:
         """Perform a job in a process that was spawned for it."""

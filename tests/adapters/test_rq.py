@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import rq
 from redis import Redis
 from rq import Queue, Retry
 from rq.job import Job as StockJob
@@ -20,7 +21,8 @@ from tests.support.scrape import total, value
 from tests.support.waiting import wait_until
 
 SECRET = "correct horse battery"  # noqa: S105 - what must show nowhere
-CLASSES = ["SimpleWorker", "Worker", "SpawnWorker"]
+SPAWNS_OURS = hasattr(rq.SpawnWorker, "_dump_worker_config")  # since RQ 3
+CLASSES = ["SimpleWorker", "Worker", *(["SpawnWorker"] if SPAWNS_OURS else [])]
 WARM = {"regular": {"64KiB": 2}, "secure": {}, "random": {}}
 
 
@@ -63,6 +65,14 @@ def directory_of(host):
         if (target := link.readlink()).name.startswith("bufpool-metrics-"):
             return target
     raise AssertionError("no private directory")
+
+
+@pytest.mark.skipif(SPAWNS_OURS, reason="RQ 3 spawns ours; .ci/versions takes an older one")
+def test_spawn_worker_is_refused_where_its_horses_are_rqs_own(start):
+    host = start("SpawnWorker")
+    assert host.wait() != 0
+    assert "Error: bufpool_workers.rq.SpawnWorker needs RQ 3, not 2." in host.log()
+    assert "Traceback" not in host.log()
 
 
 def test_parent_merges_what_horses_leave(start):
