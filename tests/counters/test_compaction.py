@@ -1,5 +1,6 @@
 import contextlib
 import fcntl
+import math
 import os
 import signal
 import socket
@@ -47,6 +48,18 @@ def test_the_next_dead_are_added_to_the_first(workers, tmp_path):
         compact(tmp_path)
     assert names(tmp_path) == {MERGED}
     assert total(tmp_path) == 15
+
+
+@pytest.mark.parametrize("rows", [1, 2, 100])
+def test_many_files_are_added_up_exactly_however_many_at_a_time(
+    workers, tmp_path, monkeypatch, rows
+):
+    monkeypatch.setattr(compaction, "_MOST_ROWS", rows)
+    numbers = [2.0**53, 1.0, 1.0, 0.1, 2.0**60, 0.2, 0.3]
+    for number in numbers:
+        workers.count_and_die(gets=number)
+    assert compact(tmp_path).merged == len(numbers)
+    assert total(tmp_path) == math.fsum(numbers)
 
 
 def test_what_rounding_leaves_out_of_a_sum_is_kept_for_the_next_one(workers, tmp_path):

@@ -136,6 +136,42 @@ def test_a_scrape_follows_processes_that_come_change_and_die(workers, tmp_path, 
         assert collector.text(encoder, content_type) == encoder(Collector(None, str(tmp_path)))
 
 
+def test_a_new_series_has_the_lines_of_no_other_one_written_anew(tmp_path):
+    written = []
+
+    def encode(registry):
+        metrics = list(registry.collect())
+        written.extend(sample for metric in metrics for sample in metric.samples)
+        return generate_latest(Given(metrics))
+
+    class Given:
+        def __init__(self, metrics):
+            self.collect = lambda: iter(metrics)
+
+    def entries(count):
+        for n in range(count):
+            yield key("seconds", "seconds_sum", n=str(n)), Number(1.0)
+            yield key("seconds", "seconds_bucket", n=str(n), le="+Inf"), Number(2.0)
+
+    collector = Collector(None, str(tmp_path))
+    for count, new in [(50, 50), (51, 1), (51, 0), (2, 0)]:
+        write(tmp_path, "histogram_7.db", *entries(count))
+        written.clear()
+        text = collector.text(encode, "text/plain").decode()
+        labels = [sample.labels["n"] for sample in written if "n" in sample.labels]
+        assert len(set(labels)) == new
+        assert text.count("seconds_count{") == count
+
+
+def test_metrics_of_two_kinds_leave_the_others_to_known_lines(tmp_path):
+    write(tmp_path, "counter_7.db", (key("jobs", "jobs_total"), Number(3.0)))
+    write(tmp_path, "histogram_7.db", (key("jobs", "jobs_sum"), Number(4.0)))
+    write(tmp_path, "summary_7.db", (key("mails", "mails_sum"), Number(5.0)))
+    fast, slow = both(Collector(None, str(tmp_path)))
+    assert fast == slow
+    assert b"\nmails_sum 5.0\n" in fast
+
+
 def test_an_entry_that_makes_no_sense_is_left_out_and_the_rest_of_its_file_counts(tmp_path):
     good = key("jobs", "jobs_total"), Number(3.0)
     write(tmp_path, "counter_7.db", (b"[]", Number(1.0)), good, (b"\xff", Number(1.0)))
