@@ -42,7 +42,12 @@ def run(work: Callable[[], object]) -> None:
 
     # no daemon, even if a daemon asks: an exit must wait for the import's end
     thread = Thread(target=in_thread, name="bufpool-import", daemon=False)
-    thread.start()
+    try:
+        thread.start()
+    except KeyError as error:
+        # CPython's `start` fails so at its clean-up if a handler raises when the thread has begun
+        raised = error.__context__ if error.args == (thread,) else None
+        raise (raised or error) from None
     # Before Python 3.13, a join that is interrupted takes the thread for ended: none does so before
     # the import's end. Then a join, since a caller may fork, and no thread must be left by then.
     done.wait()

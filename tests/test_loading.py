@@ -138,6 +138,29 @@ assert ended
 """)
 
 
+def test_a_signal_as_the_thread_starts_raises_what_its_handler_raised():
+    run("""
+import threading
+from bufpool_workers import _loading
+names = ("_start_joinable_thread", "_start_new_thread")
+name = next(name for name in names if hasattr(threading, name))
+begin, begun = getattr(threading, name), threading.Event()
+class Strike(Exception):
+    pass
+def interrupted(*args, **kwargs):
+    begin(*args, **kwargs)
+    begun.wait()
+    raise Strike
+setattr(threading, name, interrupted)
+try:
+    _loading.run(begun.set)
+except Strike:
+    pass
+else:
+    raise SystemExit("not interrupted")
+""")
+
+
 def test_an_import_that_fails_raises_what_it_raised():
     run("""
 from bufpool_workers import _loading

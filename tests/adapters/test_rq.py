@@ -115,9 +115,9 @@ def test_job_that_can_not_be_looked_up_fails_alone(start, name):
         client.run("work", 1)
         broken = client.queue.enqueue("broken_jobs.run")
         absent = client.queue.enqueue("absent_jobs.run")
-        unreadable = client.queue.enqueue("rq_jobs.work", 1)
+        unreadable = client.queue.create_job("rq_jobs.work", args=(1,))
         unreadable.data = b"no pickle"
-        unreadable.save()
+        client.queue.enqueue_job(unreadable)
         for job in (broken, absent, unreadable):
             assert client.ended(job).get_status() == "failed"
         assert client.run("work", 2) == 2
