@@ -174,6 +174,29 @@ FIELDS: Final = tuple(c.name for kind in ("counter", "gauge") for c in TABLE if 
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class TaskStats:
+    """The numbers of a task's runs, of all pools together; known with bufpool_task_metrics.
+
+    `peak_bytes` is the most that runs of the task held at once in one process, of the bytes that
+    they asked for.
+    """
+
+    gets: int = _count("Buffers lent to runs of a task")
+    escapes: int = _count("Views that outlived a buffer of a task's run")
+    reclaims: int = _count("Buffers dropped by a task's run, or still held at its end")
+    peak_bytes: int = _count("Most bytes that runs of a task held at once in a process", kind="max")
+
+
+TASK_TABLE: Final = tuple(
+    Counter(f.name, f.metadata["kind"], f"task_{f.name}", f.metadata["meaning"])
+    for f in fields(TaskStats)
+)
+"""The table of a task's numbers; kind "max" is for the largest of all processes."""
+TASK_FIELDS: Final = tuple(c.name for c in TASK_TABLE)
+"""The numbers that the core keeps for a task, in its order."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class PoolsStats:
     """The numbers of all pools of this process, and the level that secure memory has reached."""
 

@@ -75,6 +75,7 @@ class Settings:
     warm_seconds: float = _setting(2.0, _checks.number(0, 3.5))
     secure_level: str = _setting("any", _checks.choice("memfd", "mlock", "any"), text=True)
     debug: bool = _setting(default=False, check=_checks.flag)
+    task_metrics: bool = _setting(default=False, check=_checks.flag)
     tune_malloc: bool = _setting(default=False, check=_checks.flag)
     metrics_port: int | None = _setting(None, _checks.optional(_checks.port))
     metrics_host: str = _setting("127.0.0.1", _checks.text, text=True)

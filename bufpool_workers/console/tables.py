@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
@@ -16,7 +16,7 @@ from bufpool_workers.counters.report import ProcessReport, Report
 from bufpool_workers.diagnostics.nodes import Node
 from bufpool_workers.diagnostics.problems import PROBLEMS, sentence
 from bufpool_workers.diagnostics.trends import course, recent_rates, see_problems
-from bufpool_workers.pool_stats import PoolStats
+from bufpool_workers.pool_stats import PoolStats, TaskStats
 
 _PIPE_COLUMNS = 10_000  # never broken, however long a directory's name is
 _BLOCKS, _ASCII = "▁▂▃▄▅▆▇█", "_-=+*#"
@@ -43,6 +43,8 @@ def draw_node(node: Node, *, before: Report | None = None) -> RenderableType:
     pools = _pools(report, before)
     if pools.row_count:
         parts += ["", pools]
+    if report.tasks and not before:
+        parts += ["", _tasks(report.tasks)]
     if report.processes:
         parts += ["", _processes(report.processes, live=before is not None)]
     notes = [
@@ -184,6 +186,15 @@ def _processes(processes: tuple[ProcessReport, ...], *, live: bool) -> Table:
             "locked": human_bytes(process.locked_bytes),
         }
         table.add_row(*(cells[name] for name in (*words, *numbers)))
+    return table
+
+
+def _tasks(tasks: Mapping[str, TaskStats]) -> Table:
+    table = _table("task", numbers=("gets", "peak", "escapes", "reclaims"))
+    for task, its in tasks.items():
+        peak = human_bytes(its.peak_bytes)
+        counts = (str(its.gets), peak, str(its.escapes), str(its.reclaims))
+        table.add_row(printable(task), *counts)
     return table
 
 

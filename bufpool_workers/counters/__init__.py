@@ -14,7 +14,7 @@ if TYPE_CHECKING:
         Catalog,
     )
     from bufpool_workers.counters.compaction import MAX_UNMERGED_FILES, compact, compact_above
-    from bufpool_workers.counters.counterfile import CounterFile
+    from bufpool_workers.counters.counterfile import CounterFile, TaskPlaces
     from bufpool_workers.counters.forgetting import forget
     from bufpool_workers.counters.report import (
         EscapePlace,
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         make_report,
         read_report,
     )
+    from bufpool_workers.counters.tasks import OTHER_TASKS
     from bufpool_workers.counters.trim_request import ask_to_trim
 
 __all__ = [  # noqa: RUF022 - grouped by topic
@@ -34,6 +35,8 @@ __all__ = [  # noqa: RUF022 - grouped by topic
     "WARMED",
     # counting
     "CounterFile",
+    "OTHER_TASKS",
+    "TaskPlaces",
     "ask_to_trim",
     # merging
     "MAX_UNMERGED_FILES",
@@ -54,6 +57,8 @@ __all__ = [  # noqa: RUF022 - grouped by topic
 # a process that only publishes counts nothing
 _HOMES = {
     "CounterFile": "counterfile",
+    "TaskPlaces": "counterfile",
+    "OTHER_TASKS": "tasks",
     "ask_to_trim": "trim_request",
     "forget": "forgetting",
     **dict.fromkeys(("MAX_UNMERGED_FILES", "compact", "compact_above"), "compaction"),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from bufpool_workers.errors import UNSEAL_FAILURES
-from bufpool_workers.pool_stats import TABLE
+from bufpool_workers.pool_stats import TABLE, TASK_TABLE, Counter
 
 DEFAULT_NAMESPACE: Final = "bufpool"
 
@@ -25,8 +25,8 @@ class MetricSpec(NamedTuple):
     field: str = ""
 
 
-def _specs(kind: str) -> tuple[MetricSpec, ...]:
-    return tuple(MetricSpec(c.suffix, c.meaning, c.name) for c in TABLE if c.kind == kind)
+def _specs(kind: str, table: Iterable[Counter] = TABLE) -> tuple[MetricSpec, ...]:
+    return tuple(MetricSpec(c.suffix, c.meaning, c.name) for c in table if c.kind == kind)
 
 
 COUNTERS: Final = _specs("counter")
@@ -37,7 +37,9 @@ UNSEALED: Final = MetricSpec("unsealed", "Sealed arguments that were opened")
 UNSEAL_FAILED: Final = MetricSpec(
     "unseal_failures", "Sealed arguments that did not open, by the reason"
 )
-_TOTALS: Final = frozenset({*COUNTERS, ESCAPED_AT, UNSEALED, UNSEAL_FAILED})
+TASK_COUNTERS: Final = _specs("counter", TASK_TABLE)
+(TASK_PEAK,) = _specs("max", TASK_TABLE)
+_TOTALS: Final = frozenset({*COUNTERS, *TASK_COUNTERS, ESCAPED_AT, UNSEALED, UNSEAL_FAILED})
 POOL_GAUGES: Final = _specs("gauge")
 DERIVED: Final = _specs("derived")
 

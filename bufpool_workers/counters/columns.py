@@ -23,6 +23,7 @@ from bufpool_workers.counters.format import (
     parse_key,
     unpack_entries,
 )
+from bufpool_workers.counters.tasks import tasks_in
 
 Row = tuple[Any, ...]
 """A file's values in the order of its keys: floats of kinds that are summed, else Numbers."""
@@ -31,11 +32,19 @@ Row = tuple[Any, ...]
 class Shape:
     """The keys of files of one layout; `keys` of two that are equal are one object."""
 
-    __slots__ = ("__weakref__", "_families", "_image", "_places", "_timed", "keys")
+    __slots__ = ("__weakref__", "_families", "_image", "_places", "_tasks", "_timed", "keys")
 
     def __init__(self, keys: tuple[bytes, ...], *, families: Iterable[str] | None = None) -> None:
         self.keys = keys
         self._families = None if families is None else frozenset(families)
+        self._tasks: int | None = None
+
+    @property
+    def tasks(self) -> int:
+        """The number of tasks that it has numbers of."""
+        if self._tasks is None:
+            self._tasks = len(tasks_in(self.keys))
+        return self._tasks
 
     @property
     def families(self) -> frozenset[str]:

@@ -44,6 +44,7 @@ from bufpool_workers.counters.names import (
     is_leftover,
     merged_name,
 )
+from bufpool_workers.counters.tasks import fold_tasks
 
 MAX_UNMERGED_FILES: Final = 100
 """Processes compact a directory that holds more files, even if it is seldom scraped."""
@@ -115,6 +116,8 @@ class _Sums:
                 found[key] += map(Number, column) if self._kind in SUMMED else column
         for key, numbers in found.items():
             self._numbers[key] = merge_numbers(self._kind, [*self._numbers.get(key, ()), *numbers])
+        for key in fold_tasks(self._numbers):
+            self._numbers[key] = merge_numbers(self._kind, self._numbers[key])
         self._rows.clear()
         return self._numbers
 

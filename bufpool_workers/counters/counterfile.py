@@ -1,48 +1,50 @@
 """The file in which one process counts."""
 
-import errno
-import fcntl
 import math
 import mmap
 import os
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from types import MappingProxyType
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 from bufpool_workers.counters import catalog as names
-from bufpool_workers.counters.directory import Directory, Identity, identity
+from bufpool_workers.counters.directory import Identity
 from bufpool_workers.counters.format import pack_entry
-from bufpool_workers.counters.layout import DOUBLE, LIVE_HEADER, TRIM_ASKED, Layout
+from bufpool_workers.counters.layout import DOUBLE, TRIM_ASKED, Layout, empty_image
 from bufpool_workers.counters.liveness import ProcessIdentity
-from bufpool_workers.counters.names import TEMPORARY, own_name
-from bufpool_workers.errors import MetricsError
+from bufpool_workers.counters.mappedfile import MappedFile
+from bufpool_workers.counters.names import own_name, peak_name
+from bufpool_workers.counters.tasks import MOST_TASKS, OTHER_TASKS
 
 _layout: Final = lru_cache(maxsize=4)(Layout)  # made before a fork, it costs the children nothing
 _PLACES_BYTES: Final = 32 * 1024
 _PLACE_CHARACTERS: Final = 160
-_WHAT_TO_DO: Final = {
-    errno.ENOENT: "it does not exist; create it, or set bufpool_metrics_dir to one that does",
-    errno.ENOTDIR: "it is not a directory; set bufpool_metrics_dir to one",
-    errno.ENOSPC: "it is full; {size} bytes are needed for each process: make room, or set "
-    "bufpool_metrics_dir to a larger filesystem",
-    errno.EDQUOT: "its quota is used up; {size} bytes are needed for each process",
-    errno.EFBIG: "{size} bytes are above the largest file allowed (ulimit -f)",
-    errno.EROFS: "it is read-only; set bufpool_metrics_dir to one that can be written",
-    errno.EACCES: "it may not be written by user {uid}; change its owner or mode, or set "
-    "bufpool_metrics_dir to another",
-}
+_TASKS_BYTES: Final = 112 * 1024
+_PEAKS_BYTES: Final = 40 * 1024
+_TASK_CHARACTERS: Final = 160
 
 
-class CounterFile:
+class TaskPlaces(NamedTuple):
+    """Where the numbers of a task lie: each of TASK_COUNTERS, and the peak in a block of its own.
+
+    `task` is the name that counts for it.
+    """
+
+    task: str
+    offsets: tuple[int, ...]
+    peaks: mmap.mmap
+    peak: int
+
+
+class CounterFile(MappedFile):
     r"""A process's counters in a mapped file that any Prometheus multiprocess collector reads.
 
     ::
 
         0       int32 used, int32 live
         8       entries, as prometheus_client writes them: the counters
-        used    room for more of them, with `places`
+        used    room for more of them, with `places` and `tasks`
         live    8 bytes b"bufpool\x03"
         live+8  entries of the same form: the gauges of a living process, up to the end
 
@@ -54,25 +56,23 @@ class CounterFile:
     there. Where no file can be had, or it was removed, the same numbers are kept in memory until
     one can (`publish`).
 
+    With `tasks` there is a second file of the same form, of prometheus_client's kind `gauge_max`,
+    of which readers take the largest: the peaks. It has no gauges.
+
     The lock on it is held as long as `buffer` is mapped. After a fork the child makes its own.
     """
 
-    def __init__(
-        self,
-        layout: Layout,
-        *,
-        path: Path,
-        buffer: mmap.mmap,
-        found: Identity | None = None,
-        added: Mapping[bytes, int] = MappingProxyType({}),
-    ) -> None:
-        self.path = path
-        self.buffer = buffer
+    def __init__(self, layout: Layout, *, path: Path, places: bool, tasks: bool) -> None:
+        super().__init__(path, layout.image)
         self._layout = layout
-        self._identity = found
-        self._added = dict(added)
-        self._name = os.fspath(path)  # a Path would double what `is_there` costs
         self._trim_at = layout.gauge_offsets[TRIM_ASKED]
+        self._places_left = _PLACES_BYTES if places else 0
+        self._tasks: dict[str, tuple[tuple[int, ...], int]] = {}
+        self._peaks: MappedFile | None = None
+        if tasks:
+            peaks = path.with_name(peak_name(path.name))
+            self._peaks = MappedFile(peaks, empty_image(_PEAKS_BYTES))
+            self._add_task(OTHER_TASKS)
 
     @classmethod
     def allocate(
@@ -82,43 +82,35 @@ class CounterFile:
         catalog: names.Catalog,
         pools: Mapping[str, Sequence[str]],
         places: bool = False,
+        tasks: bool = False,
     ) -> Self:
         """Lay out the calling process's numbers in private memory, which `publish` makes a file.
 
         `pools` maps pools to size labels. `places` makes room for `count_escape`: for a hundred
-        places or more.
+        places or more; `tasks` for `places_of`.
         """
         sizes = tuple((pool, tuple(labels)) for pool, labels in pools.items())
-        layout = _layout(catalog, pools=sizes, room=_PLACES_BYTES if places else 0)
-        buffer = mmap.mmap(-1, len(layout.image))
-        buffer[:] = layout.image
-        return cls(layout, path=Path(directory, own_name(ProcessIdentity.current())), buffer=buffer)
+        room = (_PLACES_BYTES if places else 0) + (_TASKS_BYTES if tasks else 0)
+        layout = _layout(catalog, pools=sizes, room=room)
+        path = Path(directory, own_name(ProcessIdentity.current()))
+        return cls(layout, path=path, places=places, tasks=tasks)
+
+    def _move(self, buffer: mmap.mmap, found: Identity) -> None:
+        super()._move(buffer, found)
+        self._tasks = dict(self._tasks)
 
     def publish(self) -> Self:
-        """Put the numbers, as they are now, into a file, the first or a replacement, and return it.
-
-        It has the same name, so that a removed file may come back (from under a mount) and nothing
-        counts twice. The pools have to move on to the new one. Raises MetricsError that says
-        what to do when the directory can't hold it.
-        """
-        try:
-            buffer, found = _publish(self.buffer[:], path=self.path)
-        except OSError as error:
-            hint = _WHAT_TO_DO.get(error.errno or 0, error.strerror or "").format(
-                size=len(self.buffer), uid=os.geteuid()
-            )
-            raise MetricsError(f"metrics directory {str(self.path.parent)!r}: {hint}") from error
-        return type(self)(
-            self._layout, path=self.path, buffer=buffer, found=found, added=self._added
-        )
+        """Put the peaks and the numbers into files, as MappedFile does."""
+        # first: should the other fail, a peak that is found twice counts once
+        peaks = self._peaks and self._peaks.publish()
+        published = super().publish()
+        published._peaks = peaks  # noqa: SLF001 - its own class
+        return published
 
     @property
     def is_there(self) -> bool:
-        """True while its file is found by its name; costs one stat(2)."""
-        try:
-            return identity(os.stat(self._name)) == self._identity  # noqa: PTH116 - half the price
-        except OSError:
-            return False
+        """True while its files are found by their names; costs a stat(2) for each."""
+        return super().is_there and (self._peaks is None or self._peaks.is_there)
 
     def offsets(self, pool: str) -> list[int]:
         """Return where a pool's numbers lie: for each label, each of `pool_stats.FIELDS`."""
@@ -147,11 +139,35 @@ class CounterFile:
 
         Two threads may not call it at once.
         """
-        text = place.encode("utf-8", "backslashreplace").decode()  # a file's name may be anything
-        key = self._layout.catalog.key(names.ESCAPED_AT, pool=pool, place=text[-_PLACE_CHARACTERS:])
-        at = self._added.get(key) or self._add(key)
+        text = _printable(place)[-_PLACE_CHARACTERS:]
+        key = self._layout.catalog.key(names.ESCAPED_AT, pool=pool, place=text)
+        at = self.find(key)
+        if not at and (size := len(pack_entry(key))) <= self._places_left:
+            self._places_left -= size  # the rest of the room is the tasks'
+            at = self.add(key)
         if at:
             self._increment(at)
+
+    def places_of(self, task: str) -> TaskPlaces:
+        """Return where a task's numbers lie; those of OTHER_TASKS where there is no more room.
+
+        For MOST_TASKS of them, or fewer with long names. Two threads may not call it at once.
+        """
+        if self._peaks is None:
+            raise ValueError("the file was made without room for tasks")
+        name = _printable(task)[-_TASK_CHARACTERS:]
+        is_known = name in self._tasks or (len(self._tasks) <= MOST_TASKS and self._add_task(name))
+        name = name if is_known else OTHER_TASKS
+        offsets, peak = self._tasks[name]
+        return TaskPlaces(name, offsets, self._peaks.buffer, peak)
+
+    def _add_task(self, task: str) -> bool:
+        catalog, peaks = self._layout.catalog, self._peaks
+        offsets = tuple(self.add(catalog.key(spec, task=task)) for spec in names.TASK_COUNTERS)
+        peak = peaks.add(catalog.key(names.TASK_PEAK, task=task)) if peaks else 0
+        if all(offsets) and peak:
+            self._tasks[task] = offsets, peak
+        return task in self._tasks
 
     def count_unseal(self, failure: str | None) -> None:
         """Count a sealed argument that was opened, or that was not for one of UNSEAL_FAILURES.
@@ -170,55 +186,21 @@ class CounterFile:
         (value,) = DOUBLE.unpack_from(self.buffer, at)
         self.buffer[at : at + DOUBLE.size] = DOUBLE.pack(value + 1)
 
-    def _add(self, key: bytes) -> int:
-        entry = pack_entry(key)
-        used: int
-        live: int
-        used, live = LIVE_HEADER.unpack_from(self.buffer)
-        end = used + len(entry)
-        if end > live:
-            return 0
-        self.buffer[used:end] = entry
-        self.buffer[:4] = LIVE_HEADER.pack(end, live)[:4]  # by one store, after the entry
-        self._added[key] = at = end - 2 * DOUBLE.size
-        return at
-
     def remove(self) -> None:
-        """Close it, and remove its file."""
-        with Directory(self.path.parent) as directory:
-            directory.unlink(self.path.name)
-        self.close()
+        """Close it, and remove its files."""
+        super().remove()
+        if self._peaks:
+            self._peaks.remove()
 
     def close(self) -> None:
-        """Unmap it, which frees its lock; the file stays for the next compaction.
+        """Unmap it, which frees its lock; the files stay for the next compaction.
 
         Raises BufferError while a pool is bound to it.
         """
-        self.buffer.close()
+        super().close()
+        if self._peaks:
+            self._peaks.close()
 
 
-def _publish(image: bytes, *, path: Path) -> tuple[mmap.mmap, Identity]:
-    temporary = f".{path.stem}{TEMPORARY}"
-    with Directory(path.parent, counting=True) as directory:
-        fd = directory.create(temporary)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            _reserve(fd, len(image))
-            buffer = mmap.mmap(fd, len(image))  # holds a duplicate of fd, and with it the lock
-            buffer[:] = image
-            found = identity(os.fstat(fd))
-            directory.rename(temporary, path.name)
-        except BaseException:
-            directory.unlink(temporary)
-            raise
-        finally:
-            os.close(fd)
-    return buffer, found
-
-
-def _reserve(fd: int, size: int) -> None:
-    # Without its block a page would be a SIGBUS at its first store.
-    if hasattr(os, "posix_fallocate"):
-        os.posix_fallocate(fd, 0, size)
-    else:  # macOS
-        os.write(fd, bytes(size))
+def _printable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()  # a name may be anything

@@ -25,6 +25,12 @@ LIVE_HEADER: Final = struct.Struct("=ii")
 DOUBLE: Final = struct.Struct("=d")
 
 
+def empty_image(room: int) -> bytes:
+    """Return the content of a new file of ours that has room, and nothing yet."""
+    start = LIVE_HEADER.size
+    return LIVE_HEADER.pack(start, start + room) + bytes(room) + _LIVE
+
+
 class Layout:
     """A new file's content, and where each number lies in it."""
 

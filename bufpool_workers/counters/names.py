@@ -11,12 +11,16 @@ from bufpool_workers.counters.liveness import ProcessIdentity
 SUFFIX: Final = ".db"
 TEMPORARY: Final = ".tmp"
 MERGE_PREFIX: Final = ".bufpool-merge-"
-_NEW_PREFIX: Final = ".counter_bufpool-"
+OWN_KIND: Final = "counter"
+PEAK_KIND: Final = "gauge_max"
+_NEW_PREFIXES: Final = tuple(f".{kind}_bufpool-" for kind in (OWN_KIND, PEAK_KIND))
 LOCK: Final = ".bufpool-compact.lock"
 
 _MERGED: Final = "bufpool-merged"
 _CLAIM: Final = re.compile(r"-bufpool-[0-9a-f]{8}$")
-_OURS: Final = re.compile(r"counter_bufpool-([0-9a-f]{8})-(\d{1,9})-(\d{1,18})-[0-9a-f]{8}\.db")
+_OURS: Final = re.compile(
+    r"(counter|gauge_max)_bufpool-([0-9a-f]{8})-(\d{1,9})-(\d{1,18})-[0-9a-f]{8}\.db"
+)
 
 
 class FileName(NamedTuple):
@@ -25,6 +29,7 @@ class FileName(NamedTuple):
     | name | who writes it |
     |---|---|
     | `counter_bufpool-<host>-<pid>-<started>-<random>.db` | this package, once per process |
+    | `gauge_max_bufpool-...db`, the same | likewise, with bufpool_task_metrics: the peaks |
     | `<kind>_<pid>.db`, `gauge_<mode>_<pid>.db` | prometheus_client; pids come again |
     | `<kind>_<pid>-bufpool-<random>.db` | no process any more: claimed for compaction |
     | `<kind>_bufpool-merged.db` | compaction: the numbers of the dead, one kind |
@@ -43,8 +48,8 @@ class FileName(NamedTuple):
             raise DamagedFileError("no metric file has such a name")
         ours = _OURS.fullmatch(name)
         if ours:
-            host_id, pid, started = ours.groups()
-            return cls(name, "counter", pid, ProcessIdentity(host_id, int(pid), int(started)))
+            kind, host_id, pid, started = ours.groups()
+            return cls(name, kind, pid, ProcessIdentity(host_id, int(pid), int(started)))
         parts = name.removesuffix(SUFFIX).split("_")
         depth = 2 if parts[0] == "gauge" else 1
         kind = "_".join(parts[:depth])
@@ -74,9 +79,14 @@ def merged_name(kind: str) -> str:
 
 def is_leftover(name: str) -> bool:
     """Return whether it is a file that is not in its place yet, or that a crash has left."""
-    return name.startswith((MERGE_PREFIX, _NEW_PREFIX)) and name.endswith(TEMPORARY)
+    return name.startswith((MERGE_PREFIX, *_NEW_PREFIXES)) and name.endswith(TEMPORARY)
 
 
 def own_name(owner: ProcessIdentity) -> str:
     """Make a name for a new file of ours: unique, also when pids and start times come again."""
-    return f"counter_bufpool-{'-'.join(map(str, owner))}-{os.urandom(4).hex()}{SUFFIX}"
+    return f"{OWN_KIND}_bufpool-{'-'.join(map(str, owner))}-{os.urandom(4).hex()}{SUFFIX}"
+
+
+def peak_name(name: str) -> str:
+    """Return the name of the peaks that belong to a file of ours."""
+    return f"{PEAK_KIND}{name.removeprefix(OWN_KIND)}"

@@ -19,9 +19,11 @@ from bufpool_workers.counters.columns import Row, Shape
 from bufpool_workers.counters.format import parse_key
 from bufpool_workers.counters.history import History, read_history
 from bufpool_workers.counters.liveness import ProcessIdentity
+from bufpool_workers.counters.names import OWN_KIND, PEAK_KIND
 from bufpool_workers.counters.node_file import NodeInfo, read_nodes
 from bufpool_workers.counters.snapshot import Column, LiveProcess, Snapshot, read_directory
-from bufpool_workers.pool_stats import KINDS, LEVELS, PoolStats
+from bufpool_workers.counters.tasks import OTHER_TASKS, task_of
+from bufpool_workers.pool_stats import KINDS, LEVELS, TASK_FIELDS, PoolStats, TaskStats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +82,8 @@ class Report:
     there is none. `skipped` has the reason for each metric file that could not be read. `nodes` are
     those that say who they are: scripts and web servers count without. `unseal_failures` counts
     sealed arguments that did not open, by the reason, beside those that did, `unsealed`.
-    `history` is None where nobody serves, and so nobody samples.
+    `history` is None where nobody serves, and so nobody samples. `tasks` has the numbers of each
+    task, the busiest first, where `bufpool_task_metrics` is on.
     """
 
     unix_seconds: float
@@ -92,6 +95,7 @@ class Report:
     unsealed: int = 0
     unseal_failures: Mapping[str, int] = field(default_factory=dict)
     history: History | None = None
+    tasks: Mapping[str, TaskStats] = field(default_factory=dict)
 
     @property
     def total(self) -> PoolStats:
@@ -130,6 +134,7 @@ class Report:
             "unsealed": self.unsealed,
             "unseal_failures": dict(self.unseal_failures),
             "history": None if self.history is None else self.history.as_dict(),
+            "tasks": {task: asdict(numbers) for task, numbers in self.tasks.items()},
         }
 
     @classmethod
@@ -148,6 +153,10 @@ class Report:
             unsealed=given.get("unsealed", 0),
             unseal_failures=given.get("unseal_failures", {}),
             history=History.from_dict(given["history"]) if given.get("history") else None,
+            tasks={
+                task: TaskStats(**{name: int(numbers[name]) for name in TASK_FIELDS})
+                for task, numbers in given.get("tasks", {}).items()
+            },
         )
 
 
@@ -262,6 +271,7 @@ class Reporter:
                 for (_, reason), number in self._counts(columns, names.UNSEAL_FAILED).items()
                 if number
             },
+            tasks=self._tasks(columns),
         )
 
     def _ours(self, snapshot: Snapshot) -> dict[ProcessIdentity, list[LiveProcess]]:
@@ -397,6 +407,26 @@ class Reporter:
             for (pool, place), count in self._counts(columns, names.ESCAPED_AT).items()
         ]
         return tuple(sorted(found, key=lambda place: (-place.escapes, place.place, place.pool)))
+
+    def _tasks(self, columns: Iterable[Column]) -> dict[str, TaskStats]:
+        """Return the numbers of the tasks that were lent buffers, the busiest first."""
+        found: dict[str, dict[str, Any]] = defaultdict(dict)
+        for column in columns:
+            if column.kind == OWN_KIND:
+                for spec in names.TASK_COUNTERS:
+                    places = self._index(column.keys).others.get(self._catalog.name(spec), ())
+                    for (_, task), at in places:
+                        counts = found[task]
+                        counts[spec.field] = counts.get(spec.field, 0) + _whole(column.values[at])
+            elif column.kind == PEAK_KIND:
+                for key, number in zip(column.keys, column.values, strict=True):
+                    named = task_of(key) if key.startswith(self._start) else None
+                    if named is not None:
+                        peak = max(_whole(number.value), found[named].get("peak_bytes", 0))
+                        found[named]["peak_bytes"] = peak
+        tasks = {task: TaskStats(**counts) for task, counts in found.items()}
+        ordered = sorted(tasks, key=lambda task: (task == OTHER_TASKS, -tasks[task].gets, task))
+        return {task: tasks[task] for task in ordered if tasks[task].gets}
 
     def _gauges(self, files: Sequence[LiveProcess]) -> _Gauges:
         # NaN: never said, or the process goes on in another file

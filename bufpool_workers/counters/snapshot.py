@@ -27,7 +27,8 @@ from bufpool_workers.counters.format import (
 from bufpool_workers.counters.layout import check_live_version, gauges_start
 from bufpool_workers.counters.liveness import ProcessIdentity, current_host_id, has_writer
 from bufpool_workers.counters.mergedfile import MergedFile
-from bufpool_workers.counters.names import SUFFIX, FileName, is_leftover, merged_name
+from bufpool_workers.counters.names import OWN_KIND, SUFFIX, FileName, is_leftover, merged_name
+from bufpool_workers.counters.tasks import MOST_TASKS, fold_tasks
 from bufpool_workers.errors import MetricsError
 
 _ATTEMPTS: Final = 200
@@ -126,7 +127,8 @@ class Snapshot:
 def _merge(kind: str, rows: Mapping[Shape, Sequence[Row]]) -> tuple[Sequence[bytes], Sequence[Any]]:
     keys: Sequence[bytes]
     columns: Iterable[tuple[Any, ...]]
-    if len(rows) == 1:
+    tasks = sum(shape.tasks for shape in rows)
+    if len(rows) == 1 and tasks <= MOST_TASKS:
         ((shape, only),) = rows.items()
         keys, columns = shape.keys, zip(*only, strict=True)
     else:
@@ -134,6 +136,8 @@ def _merge(kind: str, rows: Mapping[Shape, Sequence[Row]]) -> tuple[Sequence[byt
         for shape, several in rows.items():
             for key, column in zip(shape.keys, zip(*several, strict=True), strict=True):
                 found[key] = found[key] + column if key in found else column
+        if tasks > MOST_TASKS:
+            fold_tasks(found)
         keys, columns = tuple(found), found.values()
     return keys, _merge_columns(kind, list(columns))
 
@@ -263,7 +267,7 @@ class _Reader:
                 if writer is False and name.kind in LIVE_ONLY_KINDS:
                     return  # compaction drops it
                 live = None
-                if name.owner:
+                if name.owner and name.kind == OWN_KIND:
                     is_living = writer and name.owner.is_running(host_id=self._host_id) is not False
                     live, part = self._read_gauges(name, data, part, is_living=bool(is_living))
                 moment = os.fstat(fd).st_mtime_ns if name.kind.startswith("gauge") else 0

@@ -11,7 +11,7 @@ from bufpool_workers.counters.directory import Directory
 from bufpool_workers.counters.format import DamagedFileError, OtherVersionError, read_used
 from bufpool_workers.counters.layout import DOUBLE, TRIM_ASKED, check_live_version, gauge_place
 from bufpool_workers.counters.liveness import current_host_id
-from bufpool_workers.counters.names import FileName
+from bufpool_workers.counters.names import OWN_KIND, FileName
 from bufpool_workers.errors import MetricsError
 
 
@@ -43,10 +43,12 @@ def ask_to_trim(
 
 def _pid(name: str) -> int | None:
     try:
-        owner = FileName.parse(name).owner
+        file = FileName.parse(name)
     except DamagedFileError:  # some other file, which scrapes name
         return None
-    return owner.pid if owner and owner.host_id == current_host_id() else None
+    if file.owner is None or file.kind != OWN_KIND or file.owner.host_id != current_host_id():
+        return None
+    return file.owner.pid
 
 
 def _ask(directory: Directory, name: str, key: bytes, unix_seconds: float) -> bool:

@@ -3,6 +3,7 @@
 from bufpool_workers.memory._core import (
     Buffer,
     BufferPool,
+    TaskTally,
     buffer,
     random_buffer,
     release_on_exit,
@@ -28,6 +29,7 @@ __all__ = [
     "PoolStats",
     "Pools",
     "PoolsStats",
+    "TaskTally",
     "WarmupResult",
     "bind_gauges",
     "buffer",

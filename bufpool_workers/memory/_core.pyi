@@ -141,8 +141,8 @@ class BufferPool:
     One pool serves all threads of its process; after a fork the child's begins empty. It shows its
     `kind`, `size_classes`, their `labels`, `max_bytes`, `max_buffer_bytes` and `warm_levels`.
     `prepare` is called with the pool before its first use in a process; `locate` returns the place
-    that a buffer is acquired at. Raises ValueError for an unknown kind and for size classes that
-    don't increase.
+    that a buffer is acquired at, `tally` the TaskTally that counts for a task, by its name. Raises
+    ValueError for an unknown kind and for size classes that don't increase.
     """
 
     def __init__(
@@ -157,6 +157,7 @@ class BufferPool:
         secure_level: str = "any",
         prepare: Callable[[BufferPool], None] | None = None,
         locate: Callable[[], str] | None = None,
+        tally: Callable[[str], TaskTally] | None = None,
     ) -> None: ...
     @property
     def kind(self) -> str: ...
@@ -207,6 +208,22 @@ class BufferPool:
 
         Secure and random ones are taken back and overwritten, as at the end of a task.
         """
+
+@final
+class TaskTally:
+    """The counters of one task in this process, in memory of its own until `bind`.
+
+    Buffers that are out point to the struct, so that it is never freed; there are some hundred of
+    them in a process at most. Without this object it counts nowhere.
+    """
+
+    def bind(
+        self, counters: object, offsets: Sequence[int], peak: object, peak_offset: int
+    ) -> None:
+        """Keep what only grows in one block and the peak in another; values are carried over."""
+
+    def counts(self) -> tuple[float, ...]:
+        """Return its numbers in the order of TASK_FIELDS."""
 
 def release_on_exit(buffer: Buffer, blame: CodeType | None) -> None: ...
 def enter_scope(name: str, job: object = None) -> None: ...

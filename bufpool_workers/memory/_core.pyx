@@ -46,7 +46,8 @@ from bufpool_workers.memory._mapping cimport (MEMFD, MLOCK, PLAIN, RANDOM, REGUL
 from bufpool_workers import _loading
 from bufpool_workers.memory import _keystream
 from bufpool_workers.memory.protection import level_error
-from bufpool_workers.pool_stats import FIELDS, LEVELS, PoolStats, WarmupResult  # LEVELS: as Level
+from bufpool_workers.pool_stats import (FIELDS, LEVELS, TASK_FIELDS, PoolStats,  # LEVELS: as Level
+                                        WarmupResult)
 from bufpool_workers.units import parse_size, size_label
 
 cdef extern from "Python.h":
@@ -70,6 +71,7 @@ cdef extern from *:
 cdef object logger = logging.getLogger("bufpool_workers.memory")
 
 include "_core/counters.pyx"
+include "_core/tasks.pyx"
 include "_core/arena.pyx"
 include "_core/secure.pyx"
 include "_core/scope.pyx"

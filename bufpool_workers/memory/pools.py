@@ -10,7 +10,7 @@ from collections.abc import Callable
 from types import CodeType
 
 from bufpool_workers.memory import _core
-from bufpool_workers.memory._core import BufferPool
+from bufpool_workers.memory._core import BufferPool, TaskTally
 from bufpool_workers.memory._mapping import secure_level
 from bufpool_workers.pool_stats import KINDS, PoolsStats, WarmupResult
 from bufpool_workers.settings import Settings
@@ -22,13 +22,18 @@ class Pools:
     """The `regular`, `secure` and `random` pool of a process, made from one `Settings`.
 
     `prepare` is called with each pool before its first use in a process, also in a forked child:
-    it can bind the pool's counters.
+    it can bind the pool's counters. `tally` returns what counts for a task, by its name, where
+    `bufpool_task_metrics` is on.
     """
 
     __slots__ = ("_trim_at", "random", "regular", "secure", "settings")
 
     def __init__(
-        self, settings: Settings, *, prepare: Callable[[BufferPool], None] | None = None
+        self,
+        settings: Settings,
+        *,
+        prepare: Callable[[BufferPool], None] | None = None,
+        tally: Callable[[str], TaskTally] | None = None,
     ) -> None:
         self.settings = settings
         self.regular, self.secure, self.random = (
@@ -42,6 +47,7 @@ class Pools:
                 secure_level=settings.secure_level,
                 prepare=prepare,
                 locate=_caller if settings.debug else None,
+                tally=tally if settings.task_metrics else None,
             )
             for kind in KINDS
         )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from bufpool_workers import counters
 from bufpool_workers.errors import MetricsError, PoolClosed
-from bufpool_workers.memory import BufferPool, _core, bind_gauges
+from bufpool_workers.memory import BufferPool, TaskTally, _core, bind_gauges
 from bufpool_workers.pool_stats import KINDS
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ class CounterBinding:
         self._lock = threading.RLock()  # what is collected while it is held may escape a buffer
         self._file: counters.CounterFile | None = None
         self._bound: dict[str, BufferPool] = {}
+        self._tallies: dict[str, TaskTally] = {}
         self._is_lost = False
         self._trimmed = 0.0
         self._seen = 0, 0.0
@@ -61,6 +62,7 @@ class CounterBinding:
         with self._lock:
             if self._file is None or pool.kind in self._bound:
                 self._bound.clear()
+                self._tallies.clear()  # they count on in the old file for jobs that have them
                 before = self._file
                 self._publish(self._allocate(directory, labels=pool.labels))
                 if before is not None:
@@ -106,6 +108,8 @@ class CounterBinding:
         self._bind_gauges(file)
         for pool in self._bound.values():
             self._move(pool, file)
+        for task, tally in self._tallies.items():
+            _bind_tally(tally, file, file.places_of(task))
         self._file = file  # last: an exception on the way, such as a time limit, has it done again
 
     @staticmethod
@@ -113,6 +117,20 @@ class CounterBinding:
         if file is not None:
             with suppress(PoolClosed):  # its last numbers are in the file already
                 pool.bind_counters(file.buffer, file.offsets(pool.kind))
+
+    def tally(self, task: str) -> TaskTally:
+        """Return what counts for a task in this process, for all beyond some hundred the same."""
+        with self._lock:
+            file = self._file
+            places = None if file is None else file.places_of(task)
+            name = counters.OTHER_TASKS if places is None else places.task
+            tally = self._tallies.get(name)
+            if tally is None:
+                tally = TaskTally()
+                if file is not None and places is not None:
+                    _bind_tally(tally, file, places)
+                self._tallies[name] = tally
+            return tally
 
     @staticmethod
     def _bind_gauges(file: counters.CounterFile) -> None:
@@ -156,6 +174,7 @@ class CounterBinding:
             catalog=counters.Catalog(settings.metrics_namespace),
             pools=dict.fromkeys(KINDS, labels),
             places=settings.debug,
+            tasks=settings.task_metrics,
         )
 
     def compact(self, directory: Path, *, above: int = 0) -> None:
@@ -164,3 +183,7 @@ class CounterBinding:
             counters.compact_above(above, directory, foreign=self._runtime.settings.compact_foreign)
         except OSError as error:
             logger.warning("bufpool: files of dead processes can't be merged: %s", error)
+
+
+def _bind_tally(tally: TaskTally, file: counters.CounterFile, places: counters.TaskPlaces) -> None:
+    tally.bind(file.buffer, places.offsets, places.peaks, places.peak)

@@ -15,7 +15,7 @@ from bufpool_workers.errors import (
     SecureLevelUnmet,
     SettingsError,
 )
-from bufpool_workers.memory import Buffer, BufferPool, Pools, _core, load_keystream
+from bufpool_workers.memory import Buffer, BufferPool, Pools, TaskTally, _core, load_keystream
 from bufpool_workers.runtime import warmup
 from bufpool_workers.runtime.counting import CounterBinding
 from bufpool_workers.runtime.job import Job, current_job
@@ -163,12 +163,19 @@ class Runtime:
         settings = self.settings
         if self._pools is None:
             _loading.load(*_COUNTING, _MISUSE)
-        made = _core.installed_pools() or self._pools or Pools(settings, prepare=self._bind)
+        made = _core.installed_pools() or self._pools or self._make_pools(settings)
         self._pools = _core.install(made)  # of two threads that made some, the first one's
         return self._pools
 
+    def _make_pools(self, settings: Settings) -> Pools:
+        return Pools(settings, prepare=self._bind, tally=self._tally)
+
+    # by way of this object: the child of a fork has other counters
     def _bind(self, pool: BufferPool) -> None:
         self.counters.bind(pool)
+
+    def _tally(self, task: str) -> TaskTally:
+        return self.counters.tally(task)
 
     def note_misuse(  # noqa: PLR0913 - as the core calls it
         self,

@@ -22,7 +22,7 @@ EXPLAINED = [
     # Cython makes __new__ of a constructor; test_signatures.py compares the two
     rf"{CORE}.BufferPool.__(init|new)__",
     # for this package alone
-    rf"{CORE}.(Arena|DropReport|FIELDS|Field|Scope|counted)",
+    rf"{CORE}.(Arena|DropReport|FIELDS|Field|Scope|TASK_FIELDS|TaskField|counted|tallied)",
     r"bufpool_workers.\w+.\w+.(LEVELS|__test__|__pyx_capi__)",
 ]
 CONFIGURATION = "[mypy]\npython_version = 3.12\nignore_missing_imports = True\n"

@@ -13,6 +13,7 @@ cdef struct Slot:
     Py_ssize_t nbytes      # what its buffer may see
     Py_ssize_t prefilled   # random kind: leading bytes that are new already
     bint retired           # something wrote past its end: not used again
+    Tally* tally           # of the task whose run took it; NULL: no task's
     SizeClass* size_class
     Slab* slab
 
@@ -90,9 +91,11 @@ cdef class Arena:
     cdef Py_buffer shared
     cdef bint is_shared            # the counters lie in `shared`
     cdef dict places               # slot: where it was acquired; None unless debugging
+    cdef dict tallies              # task: its TaskTally; None unless tasks are counted
+    cdef bint is_plain             # nothing but a stack is to be seen to when a slot comes back
 
     def __cinit__(self, str name, Kind kind, tuple sizes, Py_ssize_t max_bytes,
-                  bint lend_at_limit, Level min_level, bint debug):
+                  bint lend_at_limit, Level min_level, bint debug, bint by_task=False):
         cdef Py_ssize_t i, j
         make_canary()
         self.name, self.kind, self.min_level = name, kind, min_level
@@ -100,6 +103,8 @@ cdef class Arena:
         self.damaged_bytes = -1
         self.generation = self.open_generation = generation
         self.places = {} if debug else None
+        self.tallies = {} if by_task else None
+        self.is_plain = kind == REGULAR and not by_task
         self.nclasses = len(sizes) + 1
         self.classes = <SizeClass*>calloc(self.nclasses, sizeof(SizeClass))
         self.private_block = <double*>calloc(self.nclasses * <int>NFIELDS, sizeof(double))
@@ -257,12 +262,20 @@ cdef class Arena:
         self.lent -= 1
         if self.generation != generation:
             return
-        if self.kind != REGULAR:
-            overwrite(self, slot)
-            if slot.exports == 0:
-                push_free_secure(self, slot)
-        elif slot.exports == 0:
+        if not self.is_plain:
+            if slot.tally != NULL:
+                slot.tally.held -= slot.nbytes
+                slot.tally = NULL
+            if self.kind != REGULAR:
+                self.return_secure(slot)
+                return
+        if slot.exports == 0:
             self.push_free(slot)
+
+    cdef void return_secure(self, Slot* slot) noexcept:
+        overwrite(self, slot)
+        if slot.exports == 0:
+            push_free_secure(self, slot)
 
     cdef void unmap_one_shot(self, Slab* slab) noexcept:
         self.one_shot_bytes -= slab.mapping.nbytes
@@ -363,8 +376,15 @@ cdef class Arena:
 
     cdef void count_reclaim(self, Slot* slot) noexcept:
         slot.size_class.count[<int>RECLAIMS][0] += 1
+        if slot.tally != NULL:
+            slot.tally.count[<int>TASK_RECLAIMS][0] += 1
         if slot.exports:
-            slot.size_class.count[<int>ESCAPES][0] += 1
+            self.count_escape(slot)
+
+    cdef void count_escape(self, Slot* slot) noexcept:
+        slot.size_class.count[<int>ESCAPES][0] += 1
+        if slot.tally != NULL:
+            slot.tally.count[<int>TASK_ESCAPES][0] += 1
 
     cdef str place(self, Slot* slot):
         return None if self.places is None else self.places.get(<size_t>slot)

@@ -68,7 +68,7 @@ cdef class Buffer:
             self.arena.return_slot(self.slot)
             return 0
         if self.arena.generation == generation:     # else the counter may be the parent's, shared
-            self.slot.size_class.count[<int>ESCAPES][0] += 1
+            self.arena.count_escape(self.slot)
         where, place = self.arena.acquired_at(self.slot), self.arena.place(self.slot)
         self.arena.return_slot(self.slot)
         note_misuse("escapes", self.arena.name, self.slot.nbytes, place=place, blame=blame)

@@ -8,21 +8,22 @@ NO_ARENA.generation = NO_ARENA.open_generation = 0
 @cython.no_gc_clear     # finalizers in the same cycle may use it
 cdef class BufferPool:
     """BufferPool(kind, *, size_classes, max_bytes, max_buffer_bytes, warm=None, \
-lend_at_limit=True, secure_level="any", prepare=None, locate=None)\n--\n
+lend_at_limit=True, secure_level="any", prepare=None, locate=None, tally=None)\n--\n
     A pool of one kind ("regular", "secure" or "random"), its bounds, and its memory.
 
     One pool serves all threads of its process; after a fork the child's begins empty. It shows its
     `kind`, `size_classes`, their `labels`, `max_bytes`, `max_buffer_bytes` and `warm_levels`.
     `prepare` is called with the pool before its first use in a process; `locate` returns the place
-    that a buffer is acquired at. Raises ValueError for an unknown kind and for size classes that
-    don't increase.
+    that a buffer is acquired at, `tally` the TaskTally that counts for a task, by its name. Raises
+    ValueError for an unknown kind and for size classes that don't increase.
     """
 
     cdef Arena arena
     cdef Kind which
     cdef bint closed, lend_at_limit
     cdef Level min_level
-    cdef object prepare, locate
+    cdef bint is_watched               # by `locate` or `tally`
+    cdef object prepare, locate, tally
     cdef readonly str kind
     cdef readonly tuple size_classes
     cdef readonly tuple labels
@@ -32,7 +33,7 @@ lend_at_limit=True, secure_level="any", prepare=None, locate=None)\n--\n
 
     def __cinit__(self, str kind, *, tuple size_classes not None, Py_ssize_t max_bytes,
                   Py_ssize_t max_buffer_bytes, dict warm=None, bint lend_at_limit=True,
-                  str secure_level="any", prepare=None, locate=None):
+                  str secure_level="any", prepare=None, locate=None, tally=None):
         kinds = {"regular": REGULAR, "secure": SECURE, "random": RANDOM}
         if kind not in kinds:
             raise ValueError(f"kind of a pool must be one of {', '.join(kinds)}, got {kind!r}")
@@ -48,7 +49,9 @@ lend_at_limit=True, secure_level="any", prepare=None, locate=None)\n--\n
         self.labels = (*map(size_label, size_classes), "larger")
         self.max_bytes, self.max_buffer_bytes = max_bytes, max_buffer_bytes
         self.warm_levels = warm or {}
-        self.lend_at_limit, self.prepare, self.locate = lend_at_limit, prepare, locate
+        self.lend_at_limit, self.prepare = lend_at_limit, prepare
+        self.locate, self.tally = locate, tally
+        self.is_watched = locate is not None or tally is not None
         self.arena = NO_ARENA
 
     cdef Arena current_arena(self):
@@ -57,7 +60,8 @@ lend_at_limit=True, secure_level="any", prepare=None, locate=None)\n--\n
             raise PoolClosed(f"{self.kind} pool: closed")
         if self.arena.generation != generation:
             self.arena = Arena(self.kind, self.which, self.size_classes, self.max_bytes,
-                               self.lend_at_limit, self.min_level, self.locate is not None)
+                               self.lend_at_limit, self.min_level, self.locate is not None,
+                               self.tally is not None)
             if self.prepare is not None:
                 try:
                     self.prepare(self)
@@ -98,24 +102,51 @@ lend_at_limit=True, secure_level="any", prepare=None, locate=None)\n--\n
         cdef Arena arena = self.arena
         if arena.open_generation != generation:
             arena = self.current_arena()
-        if self.locate is not None:
-            return self.acquire_located(arena, n)
-        return self.checkout_from(arena, n)
+        if self.is_watched:
+            return self.checkout_watched(arena, n)
+        return self.checkout_from(arena, n, scope_number())
 
-    cdef inline Buffer checkout_from(self, Arena arena, Py_ssize_t n):
+    cdef inline Buffer checkout_from(self, Arena arena, Py_ssize_t n, uint64_t scope):
         cdef Buffer buffer = Buffer.__new__(Buffer)
-        buffer.slot = arena.take_slot(n, scope_number())
+        buffer.slot = arena.take_slot(n, scope)
         buffer.checkout_id = buffer.slot.checkout_id
         buffer.arena = arena
         if self.which == RANDOM and is_large(n):
             fill_large(buffer)
         return buffer
 
-    cdef Buffer acquire_located(self, Arena arena, Py_ssize_t n):
+    cdef Buffer checkout_watched(self, Arena arena, Py_ssize_t n):
+        if self.locate is None:
+            return self.checkout_tallied(arena, n, running_scope())
         cdef str place = self.locate()
-        cdef Buffer buffer = self.checkout_from(arena, n)
+        cdef Buffer buffer = self.checkout_tallied(arena, n, running_scope())
         arena.places[<size_t>buffer.slot] = place
         return buffer
+
+    cdef inline Buffer checkout_tallied(self, Arena arena, Py_ssize_t n, Scope scope):
+        if scope is None or arena.tallies is None:
+            return self.checkout_from(arena, n, 0 if scope is None else scope.number)
+        cdef Tally* tally = scope.tally
+        if tally == NULL or tally.generation != generation:
+            tally = scope.tally = self.find_tally(arena, scope)
+        cdef Buffer buffer = self.checkout_from(arena, n, scope.number)
+        # a large random one runs code of Python's, which may end the job
+        if tally != NULL and buffer.slot.checkout_id == buffer.checkout_id:
+            tally_taken(tally, n)
+            buffer.slot.tally = tally
+        return buffer
+
+    cdef Tally* find_tally(self, Arena arena, Scope scope) except? NULL:
+        """Return the tally of a job's task; NULL for a job without a name."""
+        cdef str name = task_of(scope.job)
+        if name is None:
+            return NULL
+        found = arena.tallies.get(name)
+        if found is None:
+            found = self.tally(name)
+            if len(arena.tallies) < <int>MOST_REMEMBERED:
+                arena.tallies[name] = found
+        return (<TaskTally?>found).tally
 
     def acquire(self, nbytes, /):
         """Return a buffer of exactly `nbytes` (an int, or text like "64KiB").

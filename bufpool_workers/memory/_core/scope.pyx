@@ -14,6 +14,7 @@ cdef class Scope:
     cdef readonly str name
     cdef readonly object job
     cdef bint ended        # contexts that were copied from its own may still have it
+    cdef Tally* tally      # of its task, from the first lending on where tasks are counted
 
     def __cinit__(self, str name not None, Scope outer, job):
         global last_scope
@@ -30,6 +31,14 @@ cdef inline uint64_t scope_number():
         return 0
     scope = get_value(scope_variable)
     return 0 if scope is None or (<Scope>scope).ended else (<Scope>scope).number
+
+
+cdef inline Scope running_scope():
+    """Return the job that runs in this context, or None."""
+    if not scopes_used:
+        return None
+    scope = get_value(scope_variable)
+    return None if scope is None or (<Scope>scope).ended else <Scope>scope
 
 
 def enter_scope(str name, job=None):

@@ -10,6 +10,7 @@ from typing import Final
 from xml.etree.ElementTree import Element
 
 from bufpool_workers.counters.report import ProcessReport, Report
+from bufpool_workers.counters.tasks import MOST_TASKS, OTHER_TASKS
 from bufpool_workers.diagnostics.problems import Problem, sentence
 from bufpool_workers.diagnostics.trends import Rates, Seen, course, recent_rates, see_problems
 from bufpool_workers.metrics.page.html import (
@@ -42,6 +43,7 @@ _PROCESS_HEADS: Final = (
     *("Process", "Age", "Warm", "Secure memory", "In use", "Held", "Locked"),
     *("Gets", "Hit rate", "Escapes"),
 )
+_TASK_HEADS: Final = ("Task", "Gets", "Most held at once", "Escapes", "Reclaims")
 
 
 def show(report: Report) -> bytes:
@@ -123,6 +125,7 @@ def _main(report: Report) -> Element:
         section("attention", "What needs attention", *_attention(report)),
         section("summary", "At a glance", _summary(report)),
         section("pools", "Pools", *_pools(report)),
+        *_tasks(report),
         section("processes", "Processes", _processes(report.processes)),
         *_escapes(report),
         *show_nodes(report),
@@ -306,6 +309,24 @@ def _processes(processes: Sequence[ProcessReport]) -> Element:
             ]
         )
     return table(caption="Living processes, the oldest first", heads=_PROCESS_HEADS, rows=rows)
+
+
+def _tasks(report: Report) -> Iterator[Element]:
+    if report.tasks:
+        rows = [
+            [
+                *(task, format_count(its.gets), format_bytes(its.peak_bytes)),
+                *(format_count(its.escapes), format_count(its.reclaims)),
+            ]
+            for task, its in report.tasks.items()
+        ]
+        text = (
+            "Buffers lent to runs of each task, and the most bytes that its runs held at once in "
+            f"one process. Up to {MOST_TASKS} tasks are told apart; all others count as "
+            f"{OTHER_TASKS}."
+        )
+        made = table(caption="Tasks, the busiest first", heads=_TASK_HEADS, rows=rows)
+        yield section("tasks", "Tasks", element("p", text, class_="note"), made)
 
 
 def _escapes(report: Report) -> Iterator[Element]:
