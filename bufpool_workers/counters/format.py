@@ -18,7 +18,8 @@ _LENGTH: Final = struct.Struct("=i")
 _VALUES: Final = struct.Struct("=dd")
 VALUE_BYTES: Final = _VALUES.size
 _LARGEST_BYTES: Final = 256 * 1024 * 1024
-_MOST_AT_ONCE: Final = 128 * 1024  # most files are smaller, or have less in use
+_WHOLE_AT_ONCE: Final = 128 * 1024  # most of our files are smaller
+_USED_AT_ONCE: Final = 16 * 1024  # most of prometheus_client's, of 1 MiB, have less in use
 
 SUMMED: Final = frozenset({"counter", "histogram", "summary", "gauge_sum", "gauge_livesum"})
 _LOWEST: Final = frozenset({"gauge_min", "gauge_livemin"})
@@ -66,7 +67,7 @@ _HALF_OF_A_PAIR: Final = re.compile(r"[\ud800-\udfff]")
 def read_used(fd: int, *, whole: bool) -> tuple[bytes, int]:
     """Read the content up to what readers may see (all of it if `whole`), and where that ends."""
     size = os.fstat(fd).st_size
-    data = os.pread(fd, min(size, _MOST_AT_ONCE), 0)
+    data = os.pread(fd, min(size, _WHOLE_AT_ONCE if whole else _USED_AT_ONCE), 0)
     if len(data) < HEADER.size:  # its owner is about to write the first entry
         return b"", 0
     (used,) = HEADER.unpack_from(data)
