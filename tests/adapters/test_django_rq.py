@@ -1,14 +1,11 @@
 """django-rq's own command, with our classes named in Django's settings."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 
 from tests.support.host_process import FOLDER
 from tests.support.rq_client import check_totals, connected, jobs
 from tests.support.scrape import value
+from tests.support.scripts import run_script
 
 SECRET = "correct horse battery"  # noqa: S105 - what must show nowhere
 WARM = {"regular": {"64KiB": 2}, "secure": {}, "random": {}}
@@ -39,18 +36,11 @@ django_rq.enqueue(rq_jobs.login, "ada", "correct horse battery")
 
 
 def test_its_queues_refuse_a_plain_secret(redis_server):
-    done = subprocess.run(
-        [sys.executable, "-c", PRODUCER],
-        env=os.environ
-        | {
-            "PYTHONPATH": str(FOLDER),
-            "DJANGO_SETTINGS_MODULE": "django_site",
-            "TEST_BROKER_URL": redis_server.client_url(),
-        },
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
+    done = run_script(
+        PRODUCER,
+        PYTHONPATH=str(FOLDER),
+        DJANGO_SETTINGS_MODULE="django_site",
+        TEST_BROKER_URL=redis_server.client_url(),
     )
     assert done.stdout == "rq_jobs.work(...)\n"
     assert "NotSealed: rq_jobs.login, argument 'password'" in done.stderr

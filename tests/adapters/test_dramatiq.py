@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 from urllib.request import urlopen
@@ -14,6 +12,7 @@ from dramatiq.results import ResultFailure
 
 from tests.support.dramatiq_client import DramatiqClient
 from tests.support.scrape import total, value
+from tests.support.scripts import run_script
 from tests.support.waiting import wait_until
 
 SECRET = "correct horse battery"  # noqa: S105 - what must show nowhere
@@ -233,21 +232,9 @@ def test_wrong_settings_are_one_line(start_host, settings, env, said):
         assert host.wait() != 0
 
 
-def run(script, **env):
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        env=os.environ | env,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    return done.stdout + done.stderr
-
-
 def test_missing_dramatiq_names_its_extra():
     script = "import sys; sys.modules['dramatiq'] = None; import bufpool_workers.dramatiq"
-    assert "pip install 'bufpool-workers[dramatiq]'" in run(script)
+    assert "pip install 'bufpool-workers[dramatiq]'" in run_script(script).stderr
 
 
 def test_scrape_is_on_loopback(worker, client):

@@ -1,8 +1,6 @@
 """Huey's own consumer with processes, threads and greenlets: totals, ends, sealed arguments."""
 
 import signal
-import subprocess
-import sys
 from contextlib import contextmanager
 
 import pytest
@@ -15,6 +13,7 @@ from bufpool_workers.huey import setup
 from bufpool_workers.sealing import generate_key
 from tests.support.host_process import FOLDER
 from tests.support.scrape import total, value
+from tests.support.scripts import run_script
 from tests.support.waiting import wait_until
 
 SECRET = "correct horse battery"  # noqa: S105 - what must show nowhere
@@ -176,10 +175,7 @@ def test_wrong_settings_end_the_consumer(start, settings, said):
 
 def test_missing_huey_names_its_extra():
     script = "import sys; sys.modules['huey'] = None; import bufpool_workers.huey"
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert "pip install 'bufpool-workers[huey]'" in done.stderr
+    assert "pip install 'bufpool-workers[huey]'" in run_script(script).stderr
 
 
 # producers

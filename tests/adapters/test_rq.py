@@ -1,10 +1,7 @@
 """RQ's own commands: totals, ends of jobs, horses, the pool of workers, sealed arguments."""
 
-import os
 import pickle
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import psutil
@@ -15,9 +12,9 @@ from rq import Queue, Retry
 from rq.job import Job as StockJob
 
 from bufpool_workers.rq import Job
-from tests.support.host_process import FOLDER
 from tests.support.rq_client import check_totals, connected, jobs
 from tests.support.scrape import total, value
+from tests.support.scripts import run_script
 from tests.support.waiting import wait_until
 
 SECRET = "correct horse battery"  # noqa: S105 - what must show nowhere
@@ -229,21 +226,9 @@ def test_wrong_settings_are_one_line(start, settings, env, said):
     assert "Traceback" not in host.log()
 
 
-def run(script):
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        env=os.environ | {"PYTHONPATH": str(FOLDER)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    return done.stdout + done.stderr
-
-
 def test_missing_rq_names_its_extra():
     script = "import sys; sys.modules['rq'] = None; import bufpool_workers.rq"
-    assert "pip install 'bufpool-workers[rq]'" in run(script)
+    assert "pip install 'bufpool-workers[rq]'" in run_script(script).stderr
 
 
 def test_stored_job_is_rqs_own(redis_server):

@@ -234,7 +234,7 @@ def test_coroutines_result_is_sealed(host, caller, seal, secret):
 
 
 @pytest.mark.parametrize("started", ["dramatiq"], indirect=True)
-def test_result_that_nobody_gets_needs_no_key(host, caller):
+def test_result_that_nobody_gets_is_none(host, caller):
     caller.send("mint_for_nobody")
     wait_until(lambda: caller.redis.hget("noted", "ignored"), what="the job")
     assert "has been discarded" not in host.log()

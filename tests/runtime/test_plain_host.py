@@ -1,9 +1,5 @@
 """Settings of a process without a job system: given, or of the environment."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 from celery import Celery
 
@@ -11,6 +7,7 @@ import bufpool_workers as bp
 from bufpool_workers import testing
 from bufpool_workers.runtime import PlainHost, current_runtime
 from tests.support.counters import names
+from tests.support.scripts import run_script
 
 
 @pytest.fixture(autouse=True)
@@ -22,14 +19,7 @@ def own_process():
 
 def run(script, **environ):
     """Run a script in a process with these variables; return what it prints."""
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        env=os.environ | environ,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = run_script(script, **environ)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
