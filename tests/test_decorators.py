@@ -236,7 +236,7 @@ def test_error_of_the_size_function_is_the_call_s():
 
 
 @pytest.mark.parametrize("given", [None, 1.5, True, b"1KiB"])
-def test_what_the_size_function_gives_and_is_no_size_is_named_with_its_task(given):
+def test_bad_size_from_size_function_names_task(given):
     @bp.pooled_buffer(lambda: given, kind="secure")
     def work(*, buf):
         raise AssertionError

@@ -68,7 +68,7 @@ def run(script, **values):
 
 
 @pytest.mark.parametrize("load", LATE.values(), ids=LATE)
-def test_an_interrupted_import_can_be_made_up_for(load):
+def test_interrupted_import_is_retried(load):
     for seconds in (0.0005, 0.005, 0.02):
         run(BEGIN + INTERRUPTED, load=load, seconds=seconds)
 

@@ -62,7 +62,7 @@ def test_many_files_are_added_up_exactly_however_many_at_a_time(
     assert total(tmp_path) == math.fsum(numbers)
 
 
-def test_what_rounding_leaves_out_of_a_sum_is_kept_for_the_next_one(workers, tmp_path):
+def test_rounding_error_of_a_sum_is_carried_to_the_next(workers, tmp_path):
     for count in (2.0**53, 1, 1):  # no float lies between the first and the sum of all
         workers.count_and_die(gets=count)
         compact(tmp_path)
@@ -278,9 +278,7 @@ def samples(directory):
     }
 
 
-def test_every_type_of_the_users_metrics_is_kept_but_for_what_only_the_living_have(
-    client, tmp_path
-):
+def test_every_type_of_user_metric_is_kept_except_live_only_gauges(client, tmp_path):
     for pid in (111, 222):
         make_foreign(client, pid)
     close_metric_files()
@@ -380,7 +378,7 @@ def test_a_file_opened_again_while_it_is_claimed_is_kept_until_its_writer_ends(
     assert total(tmp_path, "jobs") == 7
 
 
-def test_what_is_counted_just_before_a_file_is_claimed_is_in_the_sum(client, tmp_path, monkeypatch):
+def test_count_just_before_a_file_is_claimed_is_in_the_sum(client, tmp_path, monkeypatch):
     client(111)
     Counter("jobs", "help", registry=None).inc(2)
     close_metric_files()

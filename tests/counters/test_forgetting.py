@@ -48,7 +48,7 @@ def dead(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "metric", ["jobs", "jobs_total", "took", "took_bucket", "depth_max", "depth_all"]
 )
-def test_what_is_forgotten_is_gone_and_all_else_stays(dead, metric, is_merged):
+def test_forgotten_metric_is_gone_and_others_stay(dead, metric, is_merged):
     if is_merged:
         compact(dead, foreign=True)
     before = samples(dead)
@@ -66,7 +66,7 @@ def test_what_is_forgotten_is_gone_and_all_else_stays(dead, metric, is_merged):
         forget(dead, metric)
 
 
-def test_what_was_forgotten_does_not_come_back_with_the_next_dead(dead, monkeypatch):
+def test_forgotten_metric_does_not_come_back_with_the_next_dead_process(dead, monkeypatch):
     compact(dead, foreign=True)
     forget(dead, "jobs")
     count_and_die(dead, monkeypatch)
@@ -114,7 +114,7 @@ def test_a_living_process_without_it_keeps_its_file(dead, client):
     assert (living.stat().st_ino, living.read_bytes()) == before
 
 
-def test_an_unknown_name_is_answered_with_what_is_near(dead):
+def test_unknown_name_is_answered_with_similar_names(dead):
     with pytest.raises(MetricsError, match=r"no metric 'job'; did you mean 'jobs'\?$"):
         forget(dead, "job")
     with pytest.raises(MetricsError, match=r"there are 'depth_all', .* and 3 more$"):

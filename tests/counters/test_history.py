@@ -85,7 +85,7 @@ def test_directory_that_begins_again_is_no_growth(tmp_path):
     assert read(tmp_path, 30).last_seen == {"escapes": BEGAN + 30}
 
 
-def test_nobody_samples_nothing_is_read(tmp_path):
+def test_without_a_sampler_no_history_is_read(tmp_path):
     assert read(tmp_path, 0) is None
     assert read(tmp_path / "missing", 0) is None
     assert list(tmp_path.iterdir()) == []

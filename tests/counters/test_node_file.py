@@ -59,7 +59,7 @@ def test_child_of_a_fork_leaves_it(tmp_path, published):
     assert read_nodes(tmp_path) == (INFO,)
 
 
-def test_killed_node_is_not_told_of_and_its_file_is_removed_by_the_next(tmp_path):
+def test_killed_node_is_not_listed_and_the_next_one_removes_its_file(tmp_path):
     script = (
         "import os, sys\n"
         "from tests.counters.test_node_file import INFO, publish\n"
@@ -77,7 +77,7 @@ def test_killed_node_is_not_told_of_and_its_file_is_removed_by_the_next(tmp_path
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"[]", b"null", b'{"node": 1}', b"\xff", b"[" * 60_000]
 )
-def test_what_is_no_such_file_is_left_out(tmp_path, published, content):
+def test_damaged_node_file_is_left_out(tmp_path, published, content):
     published.write_bytes(content)
     assert read_nodes(tmp_path) == ()
 

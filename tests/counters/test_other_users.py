@@ -237,7 +237,7 @@ def test_no_plant_for_the_merged_file_leads_outside_or_changes_a_number(shared, 
 
 @pytest.mark.parametrize("name", [*PLACES, MERGED])
 @pytest.mark.parametrize("plant", root_only_plants(), ids=lambda plant: plant.__name__)
-def test_what_only_root_could_plant_leads_nowhere_either(sticky, outside, plant, name):
+def test_file_that_only_root_could_plant_is_not_followed(sticky, outside, plant, name):
     with processes_of(sticky):
         try:
             plant(sticky / own(name), outside)
@@ -413,7 +413,7 @@ def test_a_trim_request_is_written_in_no_file_but_our_processes(shared, outside,
 
 @plants
 @pytest.mark.parametrize("call", ["open", "rename", "unlink"])
-def test_what_is_swapped_between_check_and_use_leads_nowhere(
+def test_file_swapped_between_check_and_use_is_not_followed(
     sticky, outside, monkeypatch, plant, call
 ):
     """Another user's own dead file, which it replaces before each step of the merging."""

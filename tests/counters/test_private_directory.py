@@ -71,7 +71,7 @@ def test_a_sign_that_makes_no_sense_is_passed_over(make, text):
     assert found() == {}
 
 
-def test_nobody_is_kept_waiting_by_what_is_no_file(make):
+def test_pipe_instead_of_a_manifest_does_not_block(make):
     os.mkfifo(make("pipe") / "node.json")
     (make("link") / "node.json").symlink_to("/etc/hostname")
     assert found() == {}

@@ -91,7 +91,7 @@ def test_skipped_files_are_named_with_their_reason(tmp_path, report):
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, 1e308])
-def test_what_can_be_no_number_of_bytes_is_left_out(workers, report, value):
+def test_invalid_number_of_bytes_is_left_out(workers, report, value):
     workers.count(gets=1, idle=2, held_bytes=value)
     numbers = report().pools["regular"].sizes["2kb"]
     assert (numbers.gets, numbers.idle, numbers.held_bytes) == (1, 2, 0)

@@ -11,7 +11,7 @@ from tests.support.processes import LocalProcess
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("seed", [1, 2])
-def test_totals_stay_exact_whoever_is_killed(tmp_path, seed):
+def test_totals_stay_exact_whichever_process_is_killed(tmp_path, seed):
     arguments = ["--writers", "150", "--compactors", "50", "--seed", str(seed)]
     directory = tmp_path / "metrics"
     directory.mkdir()

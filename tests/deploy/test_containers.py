@@ -119,7 +119,7 @@ def mounts(compose, service):
 
 
 @pytest.mark.parametrize("service", ["prometheus", "grafana"])
-def test_what_compose_mounts_is_there(compose, service):
+def test_files_that_compose_mounts_exist(compose, service):
     assert all(source.is_file() for source, _ in mounts(compose, service))
 
 

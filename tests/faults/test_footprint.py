@@ -58,7 +58,7 @@ def test_everything_more_is_named(tmp_path, shared):
     }
 
 
-def test_shared_memory_that_nobody_uses_any_more_is_named(tmp_path, shared):
+def test_unused_shared_memory_is_named(tmp_path, shared):
     before = look(tmp_path, shared)
     other = shared.with_name(f"{shared.name}-other")
     try:

@@ -82,7 +82,7 @@ def test_process_that_has_closed_its_descriptors_is_not_taken_for_dead(node):
 
 
 @pytest.mark.parametrize("at_limit", ["lend", "raise"])
-def test_task_that_keeps_every_view_meets_the_cap_and_is_told_of(start_worker, tmp_path, at_limit):
+def test_task_that_keeps_every_view_meets_the_cap_and_is_logged(start_worker, tmp_path, at_limit):
     worker = start_worker(
         "fault_app:app",
         arguments=["--concurrency=1"],

@@ -22,7 +22,7 @@ def test_nothing_is_lost_or_left_behind_after(fault, node):
     node.wait_settled(before)
 
 
-def test_private_directory_made_anew_is_left_alone_by_another_worker(start_worker, tmp_path):
+def test_private_directory_made_again_is_left_alone_by_another_worker(start_worker, tmp_path):
     env = {"TEST_TRUTH": str(tmp_path / "truth")}
     settings = {"bufpool_metrics_port": 0}
     worker = start_worker("fault_app:app", env=env, settings=settings)

@@ -90,7 +90,7 @@ def test_any_value_of_a_users_metric_is_scraped(made, value):
     assert made.scrape()["bufpool_skipped_files"] == 0
 
 
-def test_merged_file_makes_nobody_remove_what_is_not_in_the_directory(made, tmp_path):
+def test_merged_file_cannot_remove_files_outside_the_directory(made, tmp_path):
     victim = tmp_path / "counter_1.db"
     victim.touch()
     meta = b'{"absorbed": ["%s"], "remainders": {}}'
@@ -115,7 +115,7 @@ def nodes(path):
     return 5 + (path / "counter_6.db").exists()
 
 
-def test_what_is_no_regular_file_is_left_out_and_left_alone(made):
+def test_file_that_is_not_regular_is_skipped_and_left_alone(made):
     count = nodes(made.path)
     assert made.scrape()["bufpool_skipped_files"] == count
     before = sorted(made.path.iterdir())
@@ -123,7 +123,7 @@ def test_what_is_no_regular_file_is_left_out_and_left_alone(made):
     assert sorted(made.path.iterdir()) == before
 
 
-def test_what_stands_in_the_way_of_a_merge_does_not_stop_it(made):
+def test_obstacle_in_the_directory_does_not_stop_a_merge(made):
     nodes(made.path)
     made.add("counter_7.db", IMAGES["counter_7.db"])
     made.scrape()
@@ -131,7 +131,7 @@ def test_what_stands_in_the_way_of_a_merge_does_not_stop_it(made):
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/nowhere")])
-def test_lock_that_is_no_file_keeps_nobody_waiting(made, make):
+def test_lock_that_is_no_file_blocks_no_process(made, make):
     (made.path / LOCK).unlink(missing_ok=True)
     make(made.path / LOCK)
     made.scrape()

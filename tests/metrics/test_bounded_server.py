@@ -241,7 +241,9 @@ def test_whatever_fails_is_one_line_in_the_log(endpoint, connect, caplog, capfd)
     assert "Traceback" not in caplog.text + capfd.readouterr().err
 
 
-def test_what_was_not_logged_is_counted_in_the_next_line(endpoint, connect, caplog, monkeypatch):
+def test_misuses_between_two_lines_are_counted_in_the_second(
+    endpoint, connect, caplog, monkeypatch
+):
     monkeypatch.setattr(bounded_server, "LOG_SECONDS", 1.0)
     connect().shutdown(socket.SHUT_WR)
     wait_until(lambda: caplog.messages, what="a line in the log")

@@ -55,7 +55,7 @@ def test_live_gauges_leave_out_the_dead(workers, scrape):
     assert scrape("bufpool_processes") == 1  # both are of this one
 
 
-def test_process_gauges_tell_the_lowest_level_what_is_locked_and_who_is_warm(workers, scrape):
+def test_process_gauges_show_lowest_level_locked_bytes_and_warm_processes(workers, scrape):
     for level, locked, warmed in ((2.0, 4096.0, 1.0), (1.0, 8192.0, 1.0), (0.0, 0.0, 0.0)):
         file = workers.count(pool="secure", held_bytes=100)
         file.set_gauge(SECURE_LEVEL, level)
@@ -84,7 +84,7 @@ def test_a_process_that_has_not_said_its_level_yet_does_not_lower_it(workers, sc
     assert scrape("bufpool_secure_level") == 2
 
 
-def test_with_nobody_alive_there_is_no_level(scrape):
+def test_without_a_living_process_there_is_no_level(scrape):
     assert scrape("bufpool_secure_level") is None
     assert scrape("bufpool_processes") == 0
 
@@ -209,7 +209,7 @@ def test_files_are_merged_as_prometheus_client_does(client, tmp_path, accumulate
     assert merge(Collector) == merge(MultiProcessCollector)
 
 
-def test_merging_files_that_are_gone_gives_nothing(tmp_path):
+def test_merging_files_that_are_gone_returns_nothing(tmp_path):
     assert not Collector.merge([tmp_path / "gauge_liveall_9.db"])
 
 

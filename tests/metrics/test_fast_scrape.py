@@ -97,7 +97,7 @@ files = st.lists(
 
 @settings(deadline=None)
 @given(st.lists(files, min_size=1, max_size=3), st.sampled_from(ACCEPTED))
-def test_text_is_prometheus_clients_whatever_lies_in_the_files(states, accept):
+def test_text_equals_that_of_prometheus_client_for_any_files(states, accept):
     with tempfile.TemporaryDirectory() as folder:
         collector = Collector(None, folder)
         for made in states:  # the lines of one are known when the next one is written
@@ -182,7 +182,7 @@ def test_an_entry_that_makes_no_sense_is_left_out_and_the_rest_of_its_file_count
     assert "(and 1 more)" in read_directory(tmp_path).unreadable["counter_7.db"]
 
 
-def test_a_count_that_is_none_is_left_out_of_its_processs_file(workers, tmp_path):
+def test_invalid_count_is_left_out_of_its_process_file(workers, tmp_path):
     workers.count(gets=-1, hits=4)
     text = generate_latest(make_registry(tmp_path)).decode()
     assert 'bufpool_hits_total{pool="regular",size="2kb"} 4.0' in text

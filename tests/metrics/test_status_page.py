@@ -95,7 +95,7 @@ def test_a_process_that_is_not_warm_and_a_file_that_is_not_read_are_said():
     assert "x.db no metric file has such a name" in page.text
 
 
-def test_a_process_that_nobody_is_to_warm_needs_no_attention():
+def test_process_that_needs_no_warming_needs_no_attention():
     script = ProcessReport(
         pid=42, age_seconds=1, warmed=None, secure_level=None, locked_bytes=0, pools={}
     )

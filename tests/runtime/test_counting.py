@@ -118,7 +118,7 @@ def test_a_process_is_warm_when_its_warm_up_was_complete(tmp_path, seconds, warm
 
 
 @pytest.mark.parametrize("level", ["any", "mlock"])
-def test_reading_the_keys_counts_as_nobodys_use(tmp_path, monkeypatch, level):
+def test_reading_the_keys_is_not_counted(tmp_path, monkeypatch, level):
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
     bp.generate_key(tmp_path / "key")
     testing.configure(

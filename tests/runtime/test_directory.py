@@ -7,7 +7,7 @@ from bufpool_workers.errors import MetricsError
 from bufpool_workers.runtime.directory import MetricsDirectory
 
 
-def test_no_place_for_a_private_directory_is_said_with_what_to_set(monkeypatch, tmp_path):
+def test_missing_place_for_a_private_directory_names_the_setting(monkeypatch, tmp_path):
     monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
     monkeypatch.setattr(private_directory, "_SHM", tmp_path / "absent")
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "absent"))

@@ -131,7 +131,7 @@ def test_buffers_that_a_task_holds_at_its_end_are_logged_with_its_function(lines
     assert all(f"{__file__}:{keep.__code__.co_firstlineno}" in line for line in lines())
 
 
-def test_an_exception_while_a_dropped_buffer_is_told_of_is_not_lost(lines, monkeypatch):
+def test_exception_while_a_dropped_buffer_is_reported_is_not_lost(lines, monkeypatch):
     """As a time limit is, which a signal handler raises: a deallocator would swallow it."""
 
     def interrupted(*_):

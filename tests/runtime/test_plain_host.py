@@ -73,7 +73,7 @@ def test_configure_raises_at_once_and_leaves_nothing_behind():
 
 
 @pytest.mark.parametrize("settings", ["metrics_port", 9464, [("debug", True)]])
-def test_configure_refuses_what_is_no_mapping(settings):
+def test_configure_refuses_settings_that_are_no_mapping(settings):
     with pytest.raises(TypeError, match="settings are a mapping of names, not"):
         bp.configure(settings)
 

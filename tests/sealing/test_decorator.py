@@ -264,7 +264,7 @@ class TestRefusals:
             login("ada", value)
         assert "horse" not in str(caught.value)
 
-    def test_autoretry_does_not_retry_what_does_not_open(self, app, published):
+    def test_autoretry_does_not_retry_a_token_that_does_not_open(self, app, published):
         @app.task(name="shop.stubborn", autoretry_for=(Exception,), max_retries=None)
         @bp.sealed("password")
         def stubborn(password):
@@ -303,7 +303,7 @@ class TestRefusals:
         with pytest.raises(ReplayStoreError, match="need Redis as result backend or as broker"):
             login("ada", token)
 
-    def test_what_was_opened_before_the_one_that_does_not_is_given_back(self, transfer):
+    def test_secrets_opened_before_a_failing_token_are_given_back(self, transfer):
         seal = functools.partial(bp.seal, task=transfer)
         before = bp.stats().secure
         iban, pin = seal(b"DE1", argument="iban"), seal(b"1234", argument="pin")
@@ -596,7 +596,7 @@ class TestTwoApps:
         bp.buffer(10).release()
         assert kept.main == "one"
 
-    def test_what_was_made_before_the_first_app_follows_its_settings(self):
+    def test_pools_made_before_the_first_app_follow_its_settings(self):
         testing.reset()
         before = bp.current_pools()
         with bp.buffer(10) as kept:

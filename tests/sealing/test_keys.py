@@ -264,7 +264,7 @@ PASTED = [
 
 
 @pytest.mark.parametrize("pasted", PASTED)
-def test_what_may_be_a_key_is_not_quoted(pasted):
+def test_text_that_may_be_a_key_is_not_quoted(pasted):
     for use in (check_private, read_public, lambda path: Keyring([path])):
         with pytest.raises(KeyFileError) as caught:
             use(pasted)

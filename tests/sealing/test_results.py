@@ -443,7 +443,7 @@ class TestTokens:
         with pytest.raises(DamagedToken, match=why):
             ResultToken.parse(text)
 
-    def test_what_no_worker_would_make_is_refused(self):
+    def test_result_token_that_no_worker_would_make_is_refused(self):
         body = self.HEADER.pack() + bytes(48)
         for flags in (0, 2, 3, 255):
             self.damaged(bytes([flags]) + body[1:], "flags that are not known")

@@ -195,7 +195,7 @@ class TestRefusals:
         text = token._replace(sealed=bytes(body)).text()
         assert_refused(keyring, lender, text, errors.OpenFailed, "was altered")
 
-    def test_what_was_decrypted_is_wiped_when_the_tag_is_wrong(self, keyring, lender, sealed):
+    def test_decrypted_bytes_are_wiped_when_the_tag_is_wrong(self, keyring, lender, sealed):
         token = Token.parse(sealed, where="")
         body = token.sealed[:-1] + bytes([token.sealed[-1] ^ 1])
         assert_refused(
@@ -269,7 +269,7 @@ class TestWipe:
         assert secret == bytes(len(SECRET))
 
     @pytest.mark.parametrize("secret", [b"bytes", "text", memoryview(b"view")])
-    def test_what_cant_be_wiped_is_refused(self, public_key, secret):
+    def test_wipe_refuses_a_read_only_secret(self, public_key, secret):
         with pytest.raises(TypeError, match="is read-only"):
             seal(secret, **BOUND, public_key=public_key, wipe=True)
 
@@ -299,11 +299,11 @@ class TestMisuse:
             seal(SECRET, **BOUND, single_use=True, public_key=public_key)
 
     @pytest.mark.parametrize("task", [None, "", 5])
-    def test_what_is_no_task_is_refused(self, public_key, task):
+    def test_seal_refuses_an_object_that_is_no_task(self, public_key, task):
         with pytest.raises(TypeError, match="task must be a task or its name"):
             seal(SECRET, task=task, argument="password", public_key=public_key)
 
     @pytest.mark.parametrize("argument", [None, "", "not a name"])
-    def test_what_is_no_argument_is_refused(self, public_key, argument):
+    def test_seal_refuses_an_argument_that_the_task_lacks(self, public_key, argument):
         with pytest.raises(ValueError, match="one of the task's parameters"):
             seal(SECRET, task="shop.login", argument=argument, public_key=public_key)

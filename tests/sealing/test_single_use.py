@@ -190,7 +190,7 @@ def test_an_app_without_any_redis_does_not_seal_for_single_use(login):
 
 
 @pytest.mark.parametrize("url", ["localhost", 5, "amqp://nobody:zebra"])
-def test_what_is_no_url_of_a_redis_is_refused_unquoted(url):
+def test_invalid_redis_url_is_refused_without_quoting_it(url):
     with pytest.raises(bp.SettingsError, match="the URL of a Redis is needed") as caught:
         bp.Settings.read({"bufpool_single_use_url": url})
     assert "zebra" not in str(caught.value)

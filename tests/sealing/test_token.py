@@ -95,7 +95,7 @@ def test_no_other_text_means_the_same_token(token, data):
 
 
 @pytest.mark.parametrize("value", ["hunter2-hunter2", b"hunter2-hunter2", 5, None, ["x"]])
-def test_what_is_no_token_is_named_by_its_type_only(value):
+def test_value_that_is_no_token_is_named_by_its_type_only(value):
     with pytest.raises(NotSealed) as caught:
         parse(value)
     expected = f"{WHERE}: expected a token made by seal(), got a plain {type(value).__name__}"

@@ -123,9 +123,7 @@ def test_a_run_without_a_fault_keeps_every_promise(made_up):
         (["a", "b", "d"], {"Redis killed": 1}, {VANISHED}),
     ],
 )
-def test_what_vanishes_needs_a_kill_for_each_message_in_the_window(
-    made_up, vanished, faults, broken
-):
+def test_each_vanished_message_needs_a_kill_in_its_window(made_up, vanished, faults, broken):
     made_up.drained = Drained(vanished, [])
     made_up.faults = Counter(faults)
     assert made_up.broken() == broken
@@ -308,7 +306,7 @@ def look_with(**totals):
     return lambda: Look(0, 0, 0, 0.1, samples | {observers.SKIPPED: 0.0})
 
 
-def test_what_ends_the_observer_is_raised_when_it_is_closed(monkeypatch):
+def test_error_that_ends_the_observer_is_raised_at_close(monkeypatch):
     def fail():
         raise KeyError("bufpool_gets_total")
 
