@@ -11,7 +11,7 @@ from bufpool_workers.counters.history import History, Sample
 from bufpool_workers.counters.node_file import NodeInfo
 from bufpool_workers.counters.report import EscapePlace, ProcessReport, Report
 from bufpool_workers.metrics.page import status as statuspage
-from bufpool_workers.pool_stats import LEVELS, PROTECTION, PoolStats
+from bufpool_workers.pool_stats import LEVELS, PROTECTION, PoolStats, TaskStats
 
 
 def make_report(*, level="memfd", **fields) -> Report:
@@ -180,6 +180,19 @@ def test_the_last_hour_is_drawn_where_it_was_sampled():
     drawn = [name for name in read(history=past()).attributes["class"] if "spark" in name]
     assert drawn == ["spark use", "spark rate", "spark use"]
     assert "spark" not in " ".join(read().attributes["class"])
+
+
+def test_one_minute_draws_no_line():
+    history = History(began=1.8e9 - 20, samples=(Sample(1.8e9 - 10, 8.0, 6.0, 4096.0),))
+    assert "spark" not in " ".join(read(history=history).attributes["class"])
+
+
+def test_tasks_are_listed_with_the_bound_where_they_are_counted():
+    tasks = {"shop.mail": TaskStats(gets=1234, escapes=7, peak_bytes=4096)}
+    text = " ".join(read(tasks=tasks).text.split())
+    assert re.search(r"shop\.mail ?1,234 ?4 KiB ?7 ?0", text)
+    assert "Up to 200 tasks are told apart; all others count as (other)." in text
+    assert "told apart" not in read().text
 
 
 def test_a_problem_that_has_not_come_back_is_earlier():

@@ -41,7 +41,11 @@ class Node:
         self.directory = directory
         directory.mkdir()
         self.file = make_file(
-            directory, catalog=Catalog(), pools={"regular": LABELS, "secure": LABELS}, places=True
+            directory,
+            catalog=Catalog(),
+            pools={"regular": LABELS, "secure": LABELS},
+            places=True,
+            tasks=True,
         )
         self._app = wsgi_app(directory)
         self._endpoint = Endpoint.start(self._count_and_answer, port=0)
@@ -69,7 +73,16 @@ class Node:
         self.set(pool="secure", gets=10, puts=9, hits=10, idle=15, held_bytes=65536)
         self.set(escapes=3, reclaims=2)
         self.file.count_escape(pool="regular", place="/srv/shop/a/long/way/down/images.py:118")
+        self.lend("shop.images.resize_for_the_catalog", gets=2e6, peak=12e6)
+        self.lend("shop.mail.send", gets=3, peak=4096)
         self.remember()
+
+    def lend(self, task, *, gets, peak):
+        places = self.file.places_of(task)
+        with memoryview(self.file.buffer) as bytes_, bytes_.cast("d") as doubles:
+            doubles[places.offsets[0] // 8] = gets
+        with memoryview(places.peaks) as bytes_, bytes_.cast("d") as doubles:
+            doubles[places.peak // 8] = peak
 
     def remember(self):
         """Write an hour of history, with reclaims that are over, and who the node is."""

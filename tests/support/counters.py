@@ -19,9 +19,11 @@ _classes: list[type] = []
 POOLS = {"regular": ("2kb", "4kb"), "secure": ("2kb",)}
 
 
-def make_file(directory, *, catalog, pools, places=False) -> CounterFile:
+def make_file(directory, *, catalog, pools, places=False, tasks=False) -> CounterFile:
     """Make the calling process's file with these pools' numbers."""
-    return CounterFile.allocate(directory, catalog=catalog, pools=pools, places=places).publish()
+    return CounterFile.allocate(
+        directory, catalog=catalog, pools=pools, places=places, tasks=tasks
+    ).publish()
 
 
 def values_of_process(pid: Callable[[], int]) -> type:

@@ -194,7 +194,7 @@ def _summary(report: Report) -> Element:
     rates, (gets, hits, memory) = recent_rates(report), course(report)
     recent = rates.hit_rate if rates else None
     lines = [
-        [spark(values, class_=of)] if any(v is not None for v in values) else []
+        [spark(values, class_=of)] if sum(v is not None for v in values) > 1 else []
         for values, of in ((gets, "use"), (hits, "rate"), (memory, "use"))
     ]
     tiles: Sequence[tuple[str, str, str, Sequence[Element]]] = (
