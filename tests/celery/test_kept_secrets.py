@@ -1,24 +1,30 @@
 """Places besides messages that keep a call's arguments: the file of beat, and stored results."""
 
 import json
+import signal
 import sys
 
 import pytest
 from celery import Celery
 
 import bufpool_workers as bp
+from tests.support.celery_worker import connected
 from tests.support.processes import LocalProcess
 
 SECRET = "correct horse battery staple"  # noqa: S105 (no password)
 
 
 @pytest.fixture
-def beat(redis_server, tmp_path, request):
+def broker(redis_server):
+    return redis_server.celery_url()
+
+
+@pytest.fixture
+def beat(broker, tmp_path, request):
     """Run `celery ARGUMENTS` with one entry in the schedule, its file in tmp_path."""
-    broker = redis_server.celery_url()
 
     def run(password, *arguments, **env):
-        entry = {"task": "beat_app.login", "schedule": 3600.0, "args": ["ada", password]}
+        entry = {"task": "beat_app.login", "schedule": 0.1, "args": ["ada", password]}
         env |= {
             "TEST_WORKER_SETTINGS": json.dumps({"beat_schedule": {"hourly": entry}}),
             "CELERY_BROKER_URL": broker,
@@ -45,15 +51,22 @@ def test_beat_does_not_start_with_a_plain_secret(beat, tmp_path, command, env):
     assert "Traceback" not in process.log()
 
 
-def test_beat_starts_with_a_token(beat, tmp_path):
+def test_beat_starts_with_a_token(beat, broker, tmp_path):
     token = bp.seal(
         SECRET,
         task="beat_app.login",
         argument="password",
         public_key=bp.generate_key(tmp_path / "key"),
     )
-    with beat(token, "beat") as process:
-        process.wait_until(lambda: token.encode() in kept(tmp_path), what="the schedule's file")
+    with (
+        beat(token, "beat") as process,
+        connected(broker) as client,
+    ):
+        sent = client.backend.client
+        process.wait_until(lambda: sent.llen("celery"), what="the scheduled task")
+        process.send_signal(signal.SIGTERM)  # not all kinds of dbm write the file before its end
+        assert process.wait() == 0
+    assert token.encode() in kept(tmp_path)
 
 
 def test_a_plain_argument_of_an_eager_call_is_not_stored():
