@@ -13,7 +13,7 @@ from tests.support.scrape import port_of, read_samples, value
 from tests.support.waiting import wait_until
 
 SIZE = {"pool": "regular", "size": "4kb"}
-ROUNDS = 5
+ROUNDS = 8
 HALF = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nX-Half: "
 WHOLE = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
@@ -93,7 +93,7 @@ def test_flooded_endpoint_leaves_the_worker_its_tasks_and_its_scrape(start_worke
             opening.result()
             samples = scrape_in_time(url)
             assert value(samples, "bufpool_gets_total", **SIZE) == 18 * (done + 1)
-    assert flood.opened > 1024  # as many as the worker could have open
+    assert flood.opened >= 2000
     assert flood.most_descriptors <= descriptors_idle + 20
     assert flood.most_threads <= threads_idle + 17
     assert main.pid == worker.pid
