@@ -7,7 +7,7 @@ stood before them. Metrics that are not as expected go through prometheus_client
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import accumulate, chain, islice
+from itertools import accumulate, chain
 from math import copysign
 from typing import Any, Final
 
@@ -203,14 +203,21 @@ def _floats(column: Column) -> Iterable[float]:
     return column.values if column.kind in SUMMED else [value for value, _ in column.values]
 
 
-_known: dict[float, str] = {0.0: "0.0"}
+class _Texts(dict[float, str]):
+    """Values as the client writes them, as many as are worth keeping."""
+
+    def __missing__(self, value: float) -> str:
+        text: str = floatToGoString(value)  # type: ignore[no-untyped-call]  # it ships no types
+        if len(self) < _MOST_TEXTS and value == value:  # noqa: PLR0124 - no NaN is found again
+            self[value] = text
+        return text
+
+
+_text_of = _Texts({0.0: "0.0"}).__getitem__  # the sign of a zero is seen to by `_signed_texts`
 
 
 def _texts(values: Iterable[float]) -> list[str]:
-    texts = [_known.get(value) or floatToGoString(value) for value in values]  # type: ignore[no-untyped-call]  # it ships no types
-    if len(_known) < _MOST_TEXTS:
-        _known.update(islice(zip(values, texts, strict=True), _MOST_TEXTS - len(_known)))
-    return texts
+    return list(map(_text_of, values))
 
 
 def _signed_texts(values: Sequence[float]) -> list[str]:
