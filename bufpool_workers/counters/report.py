@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import compress
 from math import isnan
-from operator import sub
+from operator import itemgetter, sub
 from typing import Any, NamedTuple, Self
 from weakref import WeakKeyDictionary
 
@@ -234,7 +234,7 @@ class Reporter:
         self._keys = [catalog.key(spec) for spec in names.PROCESS_GAUGES]
         self._start = f'["{catalog.namespace}_'.encode()
         self._numbers: WeakKeyDictionary[Shape, list[_Place | None]] = WeakKeyDictionary()
-        self._held: WeakKeyDictionary[Shape, tuple[list[_Place], list[bool]]] = WeakKeyDictionary()
+        self._held: WeakKeyDictionary[Shape, tuple[list[_Place], _Pick]] = WeakKeyDictionary()
         self._indexed: _Index | None = None
         self._process_gauges: WeakKeyDictionary[Shape, list[int]] = WeakKeyDictionary()
 
@@ -345,19 +345,20 @@ class Reporter:
                 groups[live.gauge_shape].append(live.gauge_row)
         living: dict[_Place, int] = defaultdict(int)
         for shape, rows in groups.items():
-            places, are_held = self._places_of_held(shape)
-            columns = list(zip(*(compress(row, are_held) for row in rows), strict=True))
+            places, pick = self._places_of_held(shape)
+            columns = list(zip(*map(pick, rows), strict=True))
             for place, number in zip(places, _whole_sums(columns), strict=bool(columns)):
                 living[place] += number
         return living
 
-    def _places_of_held(self, shape: Shape) -> tuple[list[_Place], list[bool]]:
+    def _places_of_held(self, shape: Shape) -> tuple[list[_Place], _Pick]:
         found = self._held.get(shape)
         if found is None:
             places = self._places_of_numbers(shape)
-            are_held = [bool(place and place[1] in _OF_LIVING) for place in places]
-            held = [place for place in places if place and place[1] in _OF_LIVING]
-            found = self._held[shape] = held, are_held
+            at = [i for i, place in enumerate(places) if place and place[1] in _OF_LIVING]
+            # of one place it would return no tuple
+            pick = itemgetter(*at) if len(at) > 1 else lambda row: tuple(row[i] for i in at)
+            found = self._held[shape] = [place for i in at if (place := places[i])], pick
         return found
 
     def _index(self, keys: Sequence[bytes]) -> _Index:
@@ -486,6 +487,7 @@ _HELD = tuple(spec.field for spec in names.POOL_GAUGES)
 _LARGEST = 2**53  # beyond it floats can't count
 _OF_LIVING = ("gets", "puts", *_HELD)
 _Place = tuple[tuple[str, str], str]  # pool and size, and the field of PoolStats
+_Pick = Callable[[Row], tuple[Any, ...]]
 _Sums = dict[tuple[str, str], dict[str, int]]
 
 
