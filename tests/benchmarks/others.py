@@ -60,7 +60,7 @@ OTHERS = (
     ),
     Other(
         "prometheus_client's multiprocess mode",
-        "counts whatever you define; is quicker while few processes have died",
+        "counts whatever you define, in any program",
         "merges the files of dead processes, exactly; no counter steps back when a file goes",
         (
             (*_ONE_SCRAPE, "prometheus_client's collector"),
