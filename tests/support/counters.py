@@ -19,11 +19,9 @@ _classes: list[type] = []
 POOLS = {"regular": ("2kb", "4kb"), "secure": ("2kb",)}
 
 
-def make_file(directory, *, catalog, pools, places=False, tasks=False) -> CounterFile:
-    """Make the calling process's file with these pools' numbers."""
-    return CounterFile.allocate(
-        directory, catalog=catalog, pools=pools, places=places, tasks=tasks
-    ).publish()
+def make_file(directory, *, catalog, pools, **rooms) -> CounterFile:
+    """Make the calling process's file with these pools' numbers, and such rooms as `places`."""
+    return CounterFile.allocate(directory, catalog=catalog, pools=pools, **rooms).publish()
 
 
 def values_of_process(pid: Callable[[], int]) -> type:
