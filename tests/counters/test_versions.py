@@ -59,7 +59,8 @@ def release_before(tmp_path_factory):
     if archive.returncode:
         pytest.skip(f"no history with {BEFORE}: {archive.stderr.decode().strip()}")
     folder = tmp_path_factory.mktemp("before")
-    subprocess.run(["tar", "-x", "-C", folder], input=archive.stdout, check=True)
+    unpack = [shutil.which("tar"), "-x", "-C", folder]
+    subprocess.run(unpack, input=archive.stdout, check=True)
     return folder
 
 
