@@ -211,19 +211,10 @@ class BufferPool:
 
 @final
 class TaskTally:
-    """The counters of one task in this process, in memory of its own until `bind`.
-
-    Buffers that are out point to the struct, so that it is never freed; there are some hundred of
-    them in a process at most. Without this object it counts nowhere.
-    """
-
     def bind(
         self, counters: object, offsets: Sequence[int], peak: object, peak_offset: int
-    ) -> None:
-        """Keep what only grows in one block and the peak in another; values are carried over."""
-
-    def counts(self) -> tuple[float, ...]:
-        """Return its numbers in the order of TASK_FIELDS."""
+    ) -> None: ...
+    def counts(self) -> tuple[float, ...]: ...
 
 def release_on_exit(buffer: Buffer, blame: CodeType | None) -> None: ...
 def enter_scope(name: str, job: object = None) -> None: ...

@@ -84,7 +84,9 @@ def test_every_query_of_the_dashboard_and_every_rule_gives_an_answer(start_worke
 def test_the_queries_of_the_readme_have_answers(start_worker, tmp_path, namespace):
     (block,) = blocks_under("First queries", "promql")
     queries = block.text.replace("bufpool", namespace).splitlines()
-    worker, _, prometheus = start(start_worker, tmp_path, bufpool_metrics_namespace=namespace)
+    worker, _, prometheus = start(
+        start_worker, tmp_path, bufpool_metrics_namespace=namespace, bufpool_task_metrics=True
+    )
     with prometheus:
         worker.run("metric_tasks.work", 5)
         prometheus.wait_for(f'sum({namespace}_gets_total{{size="4kb", pool="regular"}})', 5)
