@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Self
 
 from bufpool_workers.counters._values import read_values
 from bufpool_workers.counters.format import (
+    HEADER,
     SUMMED,
     VALUE_BYTES,
     DamagedFileError,
@@ -21,8 +22,11 @@ from bufpool_workers.counters.format import (
     check_key,
     entry_bytes,
     parse_key,
+    read_used,
     unpack_entries,
 )
+from bufpool_workers.counters.layout import check_live_version
+from bufpool_workers.counters.names import FileName
 from bufpool_workers.counters.tasks import tasks_in
 
 Row = tuple[Any, ...]
@@ -88,6 +92,18 @@ class Shapes:
         self._latest: dict[tuple[str, int], Shape] = {}
         self._used_files: dict[tuple[str, str], Shape] = {}
         self._families: dict[str, dict[bytes, str]] = defaultdict(dict)
+
+    def read_file(self, fd: int, name: FileName) -> tuple[Part, bytes]:
+        """Read a process's file; return its entries, and of a file of ours its whole content too.
+
+        Raises DamagedFileError if it makes no sense at all.
+        """
+        is_ours = name.owner is not None
+        data, used = read_used(fd, whole=is_ours)
+        if is_ours:
+            check_live_version(data)
+        between = HEADER.size, used
+        return self.read(data, between, kind=name.kind, file=name.name, counts=is_ours), data
 
     def read(
         self, data: bytes, between: tuple[int, int], *, kind: str, file: str, counts: bool = False

@@ -25,16 +25,13 @@ from typing import Final
 from bufpool_workers.counters.columns import Part, Row, Shape, Shapes
 from bufpool_workers.counters.directory import Directory
 from bufpool_workers.counters.format import (
-    HEADER,
     LIVE_ONLY_KINDS,
     SUMMED,
     DamagedFileError,
     Number,
     OtherVersionError,
     merge_numbers,
-    read_used,
 )
-from bufpool_workers.counters.layout import check_live_version
 from bufpool_workers.counters.liveness import current_host_id, has_writer
 from bufpool_workers.counters.mergedfile import MergedFile
 from bufpool_workers.counters.names import (
@@ -183,16 +180,7 @@ class _Run:
         return [taken]
 
     def _read(self, fd: int, name: FileName) -> Part:
-        data, used = read_used(fd, whole=name.owner is not None)
-        if name.owner:
-            check_live_version(data)
-        part = self._shapes.read(
-            data,
-            (HEADER.size, used),
-            kind=name.kind,
-            file=name.name,
-            counts=name.owner is not None,
-        )
+        part, _ = self._shapes.read_file(fd, name)
         if part.problem:
             raise DamagedFileError(part.problem)
         return part

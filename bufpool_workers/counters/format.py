@@ -97,8 +97,8 @@ def check_version(mark: bytes, known: bytes) -> None:
 
 def pack_entry(key: bytes, number: Number = ZERO) -> bytes:
     """One entry: int32 key length, key, spaces to the next multiple of 8, value, timestamp."""
-    spaces = b" " * (8 - (len(key) + 4) % 8)
-    return _LENGTH.pack(len(key)) + key + spaces + _VALUES.pack(*number)
+    padded = (_LENGTH.pack(len(key)) + key).ljust(entry_bytes(key) - VALUE_BYTES)
+    return padded + _VALUES.pack(*number)
 
 
 def entry_bytes(key: bytes) -> int:

@@ -21,10 +21,9 @@ from bufpool_workers.counters.format import (
     Number,
     add_up,
     merge_numbers,
-    read_used,
     unpack_entries,
 )
-from bufpool_workers.counters.layout import check_live_version, gauges_start
+from bufpool_workers.counters.layout import gauges_start
 from bufpool_workers.counters.liveness import ProcessIdentity, current_host_id, has_writer
 from bufpool_workers.counters.mergedfile import MergedFile
 from bufpool_workers.counters.names import OWN_KIND, SUFFIX, FileName, is_leftover, merged_name
@@ -253,16 +252,7 @@ class _Reader:
         try:
             name = FileName.parse(raw)
             with opened as fd:
-                data, used = read_used(fd, whole=name.owner is not None)
-                if name.owner:
-                    check_live_version(data)
-                part = self._shapes.read(
-                    data,
-                    (HEADER.size, used),
-                    kind=name.kind,
-                    file=raw,
-                    counts=name.owner is not None,
-                )
+                part, data = self._shapes.read_file(fd, name)
                 writer = self._has_writer(fd, name)
                 if writer is False and name.kind in LIVE_ONLY_KINDS:
                     return  # compaction drops it
