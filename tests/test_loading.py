@@ -21,12 +21,14 @@ from bufpool_workers.runtime import current_runtime
 def load():
     {load}
 """
-INTERRUPTED = """
+STRIKE = """
 class Strike(Exception):
     pass
 def strike(*_):
     raise Strike
 signal.signal(signal.SIGALRM, strike)
+"""
+INTERRUPTED = """
 try:
     signal.setitimer(signal.ITIMER_REAL, {seconds})
     load()
@@ -70,17 +72,12 @@ def run(script, **values):
 @pytest.mark.parametrize("load", LATE.values(), ids=LATE)
 def test_interrupted_import_is_retried(load):
     for seconds in (0.0005, 0.005, 0.02):
-        run(BEGIN + INTERRUPTED, load=load, seconds=seconds)
+        run(BEGIN + STRIKE + INTERRUPTED, load=load, seconds=seconds)
 
 
 EXIT = """
 import os, signal, threading, time
 from bufpool_workers import _loading
-class Strike(Exception):
-    pass
-def strike(*_):
-    raise Strike
-signal.signal(signal.SIGALRM, strike)
 begun = threading.Event()
 def work():
     begun.set()
@@ -94,6 +91,7 @@ def load():
 def test_an_exit_waits_for_an_import_that_was_interrupted():
     stdout = run(
         EXIT
+        + STRIKE
         + """
 try:
     signal.setitimer(signal.ITIMER_REAL, 0.2)

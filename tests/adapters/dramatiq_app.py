@@ -6,6 +6,7 @@ import os
 import time
 
 import dramatiq
+import retried  # beside this module, as the command finds it
 from dramatiq.brokers.redis import RedisBroker
 from dramatiq.middleware import AsyncIO, GroupCallbacks, default_middleware
 from dramatiq.middleware.prometheus import Prometheus
@@ -93,9 +94,7 @@ def login(user, password):
 @bp.sealed("password")
 def login_at_last(user, password):
     note(**{f"tries {user}": 1})
-    if int(redis.hget("noted", f"tries {user}")) < 3:
-        raise ConnectionError("not yet")
-    return bytes(password[:3]) == b"cor"
+    return retried.log_in(redis, user, password)
 
 
 @dramatiq.actor(store_results=True)
@@ -121,10 +120,7 @@ class Session(dramatiq.GenericActor):
 @bp.pooled_buffer("64KiB")
 def mint(password, tries=1, *, buf):
     note(mints=1)
-    if int(redis.hincrby("tries of mint", bytes(password[:8]).hex(), 1)) < tries:
-        raise ConnectionError("not yet")
-    buf[: len(password)] = password
-    return bytes(buf[: len(password)])
+    return retried.mint(redis, password, tries, buf)
 
 
 @dramatiq.actor(store_results=True)

@@ -9,6 +9,7 @@ from prometheus_client import Counter
 
 RUNS = Counter("shop_runs", "Tasks that ran.")  # before setup, on purpose
 
+import retried  # noqa: E402
 from huey import RedisHuey  # noqa: E402
 
 import bufpool_workers as bp  # noqa: E402
@@ -81,9 +82,7 @@ def login(user, password):
 @bp.sealed("password")
 def login_at_last(user, password):
     note(**{f"tries {user}": 1}, runs=1)
-    if int(redis.hget("noted", f"tries {user}")) < 3:
-        raise ConnectionError("not yet")
-    return bytes(password[:3]) == b"cor"
+    return retried.log_in(redis, user, password)
 
 
 @huey.task(retries=3)
@@ -92,7 +91,4 @@ def login_at_last(user, password):
 @bp.pooled_buffer("64KiB")
 def mint(password, tries=1, *, buf):
     note(mints=1, runs=1)
-    if int(redis.hincrby("tries of mint", bytes(password[:8]).hex(), 1)) < tries:
-        raise ConnectionError("not yet")
-    buf[: len(password)] = password
-    return bytes(buf[: len(password)])
+    return retried.mint(redis, password, tries, buf)

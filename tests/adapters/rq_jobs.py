@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 
+import retried  # beside this module, as the command finds it
 from prometheus_client import Counter
 from redis import Redis
 
@@ -74,9 +75,7 @@ def login(user, password):
 @bp.sealed("password")
 def login_at_last(user, password):
     note(**{f"tries {user}": 1}, runs=1)
-    if int(redis.hget("noted", f"tries {user}")) < 3:
-        raise ConnectionError("not yet")
-    return bytes(password[:3]) == b"cor"
+    return retried.log_in(redis, user, password)
 
 
 @bp.sealed_result
@@ -84,10 +83,7 @@ def login_at_last(user, password):
 @bp.pooled_buffer("64KiB")
 def mint(password, tries=1, *, buf):
     note(mints=1, runs=1)
-    if int(redis.hincrby("tries of mint", bytes(password[:8]).hex(), 1)) < tries:
-        raise ConnectionError("not yet")
-    buf[: len(password)] = password
-    return bytes(buf[: len(password)])
+    return retried.mint(redis, password, tries, buf)
 
 
 @bp.sealed_result
