@@ -41,9 +41,12 @@ comma := ,
 demo: .venv/.demo$(addprefix $(comma),$(HOST))
 	$(BIN)/python -m tasks.demo $(HOST)
 
+# more processes than two cores: most tests wait for a worker, and another may run meanwhile
+PARALLEL := -n 4 --dist loadfile --no-loadscope-reorder
+
 test: .venv/.test
 	@.ci/prometheus
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(ONLY)
+	$(BIN)/python -m pytest $(PARALLEL) $(ONLY)
 
 PAGES := $(wildcard *.md .github/*.md bufpool_workers/*.md bufpool_workers/*/*.md deploy/*.md deploy/*/*.md \
     tasks/*.md tests/*.md tests/*/*.md)
@@ -120,7 +123,7 @@ libraries: .venv/.libraries
 	$(BIN)/python -m pytest tests/memory/test_libraries.py
 
 neighbours: build/neighbours/.installed
-	build/neighbours/bin/python -m pytest -n 2 --dist loadfile -p no:ddtrace tests/neighbours
+	build/neighbours/bin/python -m pytest $(PARALLEL) -p no:ddtrace tests/neighbours
 
 build/neighbours/.installed: $(SOURCES) | .venv/.test
 	$(PYTHON) -m venv build/neighbours
@@ -137,7 +140,7 @@ UNITS := $(wildcard tests/test_*.py) tests/memory tests/sealing tests/diagnostic
 
 debug: .venv/.test
 	PYTHONMALLOC=debug PYTHONDEVMODE=1 $(BIN)/python -m pytest -n 2 $(UNITS)
-	PYTHONMALLOC=debug $(BIN)/python -m pytest -n 2 --dist loadfile \
+	PYTHONMALLOC=debug $(BIN)/python -m pytest $(PARALLEL) \
 	    $(addprefix --ignore ,$(UNITS))
 
 ASAN := CFLAGS="-O1 -g -fsanitize=address,undefined -fno-omit-frame-pointer"
