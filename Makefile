@@ -145,6 +145,7 @@ debug: .venv/.test
 
 ASAN := CFLAGS="-O1 -g -fsanitize=address,undefined -fno-omit-frame-pointer"
 
+# handle_segv: some tests want a process that such a signal ends
 asan: .venv/.test
 	rm -rf build/asan
 	mkdir -p build/asan
@@ -152,7 +153,7 @@ asan: .venv/.test
 	$(ASAN) DIST_EXTRA_CONFIG=$(CURDIR)/build/asan/setup.cfg \
 	    $(BIN)/pip install --quiet --no-deps --target build/asan/lib .
 	cd build/asan && PYTHONPATH=lib PYTHONMALLOC=malloc UBSAN_OPTIONS=halt_on_error=1 \
-	    ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD="$$($${CC:-cc} -print-file-name=libasan.so)" \
+	    ASAN_OPTIONS=detect_leaks=0:handle_segv=0 LD_PRELOAD="$$($${CC:-cc} -print-file-name=libasan.so)" \
 	    ../../$(BIN)/pytest -c ../../pyproject.toml --rootdir ../.. -p no:cacheprovider \
 	    --timeout 600 --import-mode=append ../../tests/memory
 

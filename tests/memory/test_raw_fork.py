@@ -5,13 +5,17 @@ import sys
 
 import pytest
 
-from tests.support.lock_limit import run_limited
+from tests.support.lock_limit import real_mlock, run_limited
 
 CLONE = {"x86_64": 56, "aarch64": 220}.get(platform.machine())
 LOCKED = 1 << 20
 
 needs_clone = pytest.mark.skipif(
     sys.platform != "linux" or CLONE is None, reason="the number of clone(2) is known for Linux"
+)
+
+each_level = pytest.mark.parametrize(
+    "level", ["memfd", "mlock", pytest.param("plain", marks=real_mlock)]
 )
 
 START = """
@@ -67,12 +71,12 @@ def check(script, *, kind, level):
 
 
 @needs_clone
-@pytest.mark.parametrize("level", LEVELS)
+@each_level
 def test_random_bytes_are_neither_zeros_nor_the_parents(level):
     check(RANDOM, kind="random", level=level)
 
 
 @needs_clone
-@pytest.mark.parametrize("level", LEVELS)
+@each_level
 def test_secure_buffers_hold_nothing_of_the_parents(level):
     check(SECURE, kind="secure", level=level)

@@ -1,17 +1,12 @@
 """Secure memory where little or none can be locked, and where a level is demanded."""
 
-import os
-
 import pytest
 
 from bufpool_workers import KiB, Pools, Settings, memory
 from bufpool_workers.errors import SecureLevelUnmet
-from tests.support.lock_limit import run_limited
+from tests.support.lock_limit import real_mlock, run_limited
 
-pytestmark = pytest.mark.skipif(
-    "libasan" in os.environ.get("LD_PRELOAD", ""),
-    reason="the address sanitizer makes mlock(2) do nothing",
-)
+pytestmark = real_mlock
 
 WARM = """
 from bufpool_workers import Pools, Settings, memory

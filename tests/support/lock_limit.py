@@ -17,6 +17,12 @@ WITH_LOCK_LIMIT = (
 )
 
 
+real_mlock = pytest.mark.skipif(
+    "libasan" in os.environ.get("LD_PRELOAD", ""),
+    reason="the address sanitizer makes mlock(2) do nothing",
+)
+
+
 def run_limited(code: str, *, limit: int) -> str:
     """Run `code` where `limit` bytes may be locked; give what it prints.
 
