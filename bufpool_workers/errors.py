@@ -35,12 +35,10 @@ class SecureLevelUnmet(BufpoolError):
 
 
 class SealError(BufpoolError, ValueError):
-    """The base of all errors of sealing and opening; never raised itself, never shows content.
-
-    `reason` is its label in `bufpool_unseal_failures_total`.
-    """
+    """The base of all errors of sealing and opening; never raised itself, never shows content."""
 
     reason: ClassVar[str] = "other"
+    """The label in `bufpool_unseal_failures_total`."""
 
 
 class NotSealed(SealError):

@@ -13,6 +13,7 @@ from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, Self
 
+from bufpool_workers._docs import documented
 from bufpool_workers.units import label_bytes
 
 KINDS: Final = ("regular", "secure", "random")
@@ -27,6 +28,7 @@ PROTECTION: Final = MappingProxyType(
 )
 """The meaning of each level of secure memory, from the lowest."""
 LEVELS: Final = tuple(PROTECTION)
+"""The levels of secure memory, from the lowest."""
 RAISE_MEMLOCK: Final = (
     "raise RLIMIT_MEMLOCK (ulimit -l in KiB, LimitMEMLOCK= in a systemd unit, --ulimit "
     "memlock=BYTES for a container)"
@@ -57,38 +59,51 @@ def hit_rate(hits: int, gets: int) -> float | None:
     return 100 * hits / gets if gets else None
 
 
+@documented
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PoolStats:
     """The numbers of a pool, or of one of its size classes, all of the same moment.
-
-    `sizes` has those of the size classes by label. Sizes are in bytes; those of `bytes_allocated`
-    and `bytes_reused` are class sizes. gets = hits + misses always. `in_use` includes what waits
-    in quarantine for its last view.
 
     In a process all numbers are since it began to use the pool. In a report the counters are of
     all processes that ever counted; `in_use`, `idle` and `held_bytes` are of living ones.
     """
 
     gets: int = _count("Buffers asked for, hits and misses together")
+    """Buffers asked for; always `hits` + `misses`."""
     puts: int = _count("Buffers given back")
+    """Buffers given back, whoever released them."""
     hits: int = _count("Buffers served from the pool")
+    """Gets that found memory in the pool."""
     misses: int = _count("Buffers that memory had to be mapped for")
+    """Gets for which memory had to be mapped."""
     discards: int = _count("Buffers that were not kept when given back")
+    """Buffers whose memory went back to the system on release."""
     bytes_allocated: int = _count("Bytes mapped for buffers, warm-up included")
+    """Bytes mapped for buffers, in sizes of their classes; warm-up included."""
     bytes_reused: int = _count("Bytes served from the pool")
+    """Bytes of the hits, in sizes of their classes."""
     escapes: int = _count("Views that outlived their buffer")
+    """Views that outlived their buffer."""
     reclaims: int = _count("Buffers dropped, or still held when their task ended")
+    """Buffers that were dropped, or still held when their task ended."""
     limit_hits: int = _count("Requests that met the cap of their pool", suffix="limit")
+    """Requests that met `bufpool_max_bytes`; `bufpool_limit_total` in the scrape."""
     unlocked: int = _count("Buffers lent below the level of protection of their pool")
+    """Secure or random buffers lent below the best level of protection."""
     damages: int = _count("Buffers found written past their end, whose memory was retired")
+    """Secure or random buffers that were written past their end."""
     in_use: int = _count(
         "Buffers lent out by living processes", kind="derived", suffix="buffers_in_use"
     )
+    """Buffers that are out, those that wait for their last view included."""
     idle: int = _count(
         "Buffers that wait in the pools of living processes", kind="gauge", suffix="buffers_idle"
     )
+    """Buffers that wait in the pool."""
     held_bytes: int = _count("Bytes held by living processes, idle and in use", kind="gauge")
+    """Bytes that the pool holds, idle and in use."""
     sizes: Mapping[str, PoolStats] = field(default_factory=lambda: MappingProxyType({}))
+    """The same numbers of each size class, by its label; empty for a single class."""
 
     @property
     def hit_rate(self) -> float | None:
@@ -173,18 +188,19 @@ FIELDS: Final = tuple(c.name for kind in ("counter", "gauge") for c in TABLE if 
 """The numbers that the core keeps for a size class, in its order."""
 
 
+@documented
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TaskStats:
-    """The numbers of a task's runs, of all pools together; known with bufpool_task_metrics.
-
-    `peak_bytes` is the most that runs of the task held at once in one process, of the bytes that
-    they asked for.
-    """
+    """The numbers of a task's runs, of all pools together; known with bufpool_task_metrics."""
 
     gets: int = _count("Buffers lent to runs of a task")
+    """Buffers lent to runs of the task."""
     escapes: int = _count("Views that outlived a buffer of a task's run")
+    """Views that outlived a buffer of such a run."""
     reclaims: int = _count("Buffers dropped by a task's run, or still held at its end")
+    """Buffers that such a run dropped, or still held at its end."""
     peak_bytes: int = _count("Most bytes that runs of a task held at once in a process", kind="max")
+    """The most bytes, as asked for, that its runs held at once in one process."""
 
 
 TASK_TABLE: Final = tuple(
@@ -196,23 +212,32 @@ TASK_FIELDS: Final = tuple(c.name for c in TASK_TABLE)
 """The numbers that the core keeps for a task, in its order."""
 
 
+@documented
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PoolsStats:
     """The numbers of all pools of this process, and the level that secure memory has reached."""
 
     regular: PoolStats
+    """The numbers of the regular pool."""
     secure: PoolStats
+    """The numbers of the secure pool."""
     random: PoolStats
+    """The numbers of the random pool."""
     total: PoolStats
+    """The sums of all three."""
     secure_level: str
+    """The level of secure memory: "memfd", "mlock" or "plain" (memfd_secret(2), mlock(2))."""
 
 
 class WarmupResult(NamedTuple):
     """The outcome of a warm-up."""
 
     buffers: int
+    """Buffers that were mapped and touched."""
     nbytes: int
+    """Their bytes, in sizes of their classes."""
     complete: bool
+    """False if the time was over before all were mapped."""
 
     def __add__(self, other: object) -> WarmupResult:
         """Add up two warm-ups; complete when both are."""

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from bufpool_workers import _checks, _environ
+from bufpool_workers._docs import documented
 from bufpool_workers.errors import SettingsError
 from bufpool_workers.pool_stats import KINDS
 from bufpool_workers.units import GiB, KiB, MiB, format_size
@@ -56,7 +57,8 @@ def _setting(
     )
 
 
-@dataclass(frozen=True, kw_only=True)
+@documented
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
     """All settings with their defaults; sizes are in bytes, times in seconds.
 
@@ -65,30 +67,53 @@ class Settings:
     """
 
     size_classes: tuple[int, ...] = _setting(SIZE_CLASSES, _checks.classes)
+    """The sizes that pools keep, in bytes. A larger request is mapped for one use."""
     warm: WarmLevels = _setting(WARM, _checks.by_kind(_checks.levels, "{size: count}"))
+    """The number of buffers mapped and touched before the first task, by kind and size."""
     max_bytes: Mapping[str, int] = _setting(
         MAX_BYTES, _checks.by_kind(_checks.size(0, 1 << 44), "a size")
     )
+    """The most that a pool holds in a process, idle and in use, in bytes, by kind."""
     max_buffer_bytes: int = _setting(GiB, _checks.size(64, 1 << 44))
+    """The largest single buffer, in bytes; a larger request raises LimitExceeded."""
     at_limit: str = _setting("lend", _checks.choice("lend", "raise"), text=True)
+    """What a request beyond `max_bytes` gets: "lend" maps memory for it, "raise" refuses it."""
     trim_after_seconds: float = _setting(60.0, _checks.number(0, 86400))
+    """Seconds after which idle memory above the warm counts goes back to the system."""
     warm_seconds: float = _setting(2.0, _checks.number(0, 3.5))
+    """The longest that a warm-up may take, in seconds."""
     secure_level: str = _setting("any", _checks.choice("memfd", "mlock", "any"), text=True)
+    """The least level of secure memory to start with: "memfd", "mlock" or "any"."""
     debug: bool = _setting(default=False, check=_checks.flag)
+    """True to remember where each buffer was acquired."""
     task_metrics: bool = _setting(default=False, check=_checks.flag)
+    """True to count for each task what its runs are lent and leave behind."""
     tune_malloc: bool = _setting(default=False, check=_checks.flag)
+    """True to let malloc keep large free blocks in warmed processes (mallopt(3))."""
     metrics_port: int | None = _setting(None, _checks.optional(_checks.port))
+    """The TCP port of the metrics; 0 for a free one, None for no endpoint."""
     metrics_host: str = _setting("127.0.0.1", _checks.text, text=True)
+    """The address that the endpoint listens on."""
     metrics_hosts: tuple[str, ...] = _setting((), _checks.hosts)
+    """More host names that requests to a loopback address may name."""
     metrics_dir: str | None = _setting(None, _checks.optional(_checks.text), text=True)
+    """The directory that processes count in; None for a private one."""
     metrics_namespace: str = _setting("bufpool", _checks.namespace, text=True)
+    """The first part of all metric names."""
     metrics_tls: Mapping[str, Any] = _setting(MappingProxyType({}), _checks.tls)
+    """The TLS arguments of prometheus_client's `start_http_server`."""
     compact_foreign: bool = _setting(default=False, check=_checks.flag)
+    """True to merge the files that prometheus_client leaves of dead processes, too."""
     public_key: str | None = _setting(None, _checks.optional(_checks.text), shown=False, text=True)
+    """The public key that arguments are sealed to, or the path of a file with it."""
     private_keys: tuple[str, ...] = _setting((), _checks.paths, shown=False)
+    """Paths, or `credential:NAME`, of the private keys that open sealed arguments."""
     result_public_keys: tuple[str, ...] = _setting((), _checks.keys, shown=False)
+    """The public keys that workers seal results to; the first is the default."""
     result_private_keys: tuple[str, ...] = _setting((), _checks.paths, shown=False)
+    """Paths of the private keys that open sealed results."""
     single_use_url: str | None = _setting(None, _checks.optional(_checks.redis_url), shown=False)
+    """A Redis that remembers used single-use tokens; None for one that the app has."""
 
     def in_force(self) -> dict[str, Any]:
         """Return all settings by their full names, ready for JSON, and nothing of a key.

@@ -4,8 +4,11 @@ import re
 from typing import Final
 
 KiB: Final = 1024
+"""A kibibyte in bytes (IEC 80000-13)."""
 MiB: Final = 1024 * KiB
+"""A mebibyte in bytes (IEC 80000-13)."""
 GiB: Final = 1024 * MiB
+"""A gibibyte in bytes (IEC 80000-13)."""
 
 _UNITS: Final = {"GiB": GiB, "MiB": MiB, "KiB": KiB, "B": 1}
 _BYTES: Final = {name.upper(): unit for name, unit in _UNITS.items()} | {"": 1}

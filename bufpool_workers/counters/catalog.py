@@ -11,10 +11,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from bufpool_workers._docs import documented
 from bufpool_workers.errors import UNSEAL_FAILURES
 from bufpool_workers.pool_stats import TABLE, TASK_TABLE, Counter
 
 DEFAULT_NAMESPACE: Final = "bufpool"
+"""The first part of all metric names where no setting says another one."""
 
 
 class MetricSpec(NamedTuple):
@@ -47,11 +49,14 @@ SECURE_LEVEL: Final = MetricSpec(
     "secure_level",
     "Lowest level of memory protection of a living process: 0 none, 1 mlock, 2 memfd_secret",
 )
+"""The metric of the level that secure memory has reached."""
 # the help texts are part of the keys: other ones would hide a process from those of another release
 WARMED: Final = MetricSpec("warmed_processes", "Living processes that are warm, or need no warming")
+"""The metric of processes that are warm."""
 LOCKED_BYTES: Final = MetricSpec(
     "locked_bytes", "Bytes of secure memory that living processes have locked"
 )
+"""The metric of locked memory."""
 PROCESS_GAUGES: Final = (SECURE_LEVEL, LOCKED_BYTES, WARMED)
 
 PROCESSES: Final = MetricSpec("processes", "Living processes that count")
@@ -68,6 +73,7 @@ SKIPPED_FILES: Final = MetricSpec(
 )
 
 
+@documented
 @dataclass(frozen=True, slots=True)
 class Catalog:
     """The metrics under one namespace.
@@ -76,6 +82,7 @@ class Catalog:
     """
 
     namespace: str = DEFAULT_NAMESPACE
+    """The first part of all their names."""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-zA-Z_][a-zA-Z0-9_]*", self.namespace):

@@ -13,6 +13,7 @@ from operator import itemgetter, sub
 from typing import Any, NamedTuple, Self
 from weakref import WeakKeyDictionary
 
+from bufpool_workers._docs import documented
 from bufpool_workers.counters import catalog as names
 from bufpool_workers.counters.catalog import Catalog
 from bufpool_workers.counters.columns import Row, Shape
@@ -26,20 +27,23 @@ from bufpool_workers.counters.tasks import OTHER_TASKS, task_of
 from bufpool_workers.pool_stats import KINDS, LEVELS, TASK_FIELDS, PoolStats, TaskStats
 
 
+@documented
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessReport:
-    """A living process; `pools` has only the sizes that it has used or holds.
-
-    `warmed` is None for a process that needs no warming: a script, a web server.
-    `secure_level` is the lowest of its secure memory, or what it would get while it has none.
-    """
+    """A living process."""
 
     pid: int
+    """Its process id, in its own namespace."""
     age_seconds: float
+    """Seconds since it began."""
     warmed: bool | None
+    """True once it is warm; None for a process that needs no warming: a script, a web server."""
     secure_level: str | None
+    """The lowest level of its secure memory, or what it would get while it has none."""
     locked_bytes: int
+    """Bytes of secure memory that it has locked."""
     pools: Mapping[str, PoolStats]
+    """The numbers of its pools by kind, of the sizes that it has used or holds."""
 
     @property
     def total(self) -> PoolStats:
@@ -65,37 +69,44 @@ class ProcessReport:
         return cls(**kept, pools=_pools_from_dict(given["pools"]))
 
 
+@documented
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EscapePlace:
     """A place where escaped buffers were acquired, and how many; known with bufpool_debug."""
 
     pool: str
+    """The kind of the pool."""
     place: str
+    """The file and line."""
     escapes: int
+    """Views that outlived buffers of that place."""
 
 
+@documented
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """A node at one moment: its pools over all processes, and each process that lives.
-
-    `unix_seconds` is that moment. `secure_level` is the lowest of a living process, None while
-    there is none. `skipped` has the reason for each metric file that could not be read. `nodes` are
-    those that say who they are: scripts and web servers count without. `unseal_failures` counts
-    sealed arguments that did not open, by the reason, beside those that did, `unsealed`.
-    `history` is None where nobody serves, and so nobody samples. `tasks` has the numbers of each
-    task, the busiest first, where `bufpool_task_metrics` is on.
-    """
+    """A node at one moment: its pools over all processes, and each process that lives."""
 
     unix_seconds: float
+    """The moment, in seconds of the Unix epoch."""
     pools: Mapping[str, PoolStats]
+    """The numbers of the pools by kind, over all processes that ever counted."""
     processes: tuple[ProcessReport, ...] = ()
+    """The living processes."""
     skipped: Mapping[str, str] = field(default_factory=dict)
+    """The reason for each metric file that could not be read, by its name."""
     escape_places: tuple[EscapePlace, ...] = ()
+    """Where escaped buffers were acquired; known with `bufpool_debug`."""
     nodes: tuple[NodeInfo, ...] = ()
+    """The nodes that say who they are; scripts and web servers count without."""
     unsealed: int = 0
+    """Sealed arguments that opened."""
     unseal_failures: Mapping[str, int] = field(default_factory=dict)
+    """Sealed arguments that did not open, by the reason."""
     history: History | None = None
+    """Samples of the last hour; None where nobody serves, and so nobody samples."""
     tasks: Mapping[str, TaskStats] = field(default_factory=dict)
+    """The numbers of each task, the busiest first; known with `bufpool_task_metrics`."""
 
     @property
     def total(self) -> PoolStats:

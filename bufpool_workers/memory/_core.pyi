@@ -138,11 +138,10 @@ class Buffer:
 class BufferPool:
     """A pool of one kind ("regular", "secure" or "random"), its bounds, and its memory.
 
-    One pool serves all threads of its process; after a fork the child's begins empty. It shows its
-    `kind`, `size_classes`, their `labels`, `max_bytes`, `max_buffer_bytes` and `warm_levels`.
-    `prepare` is called with the pool before its first use in a process; `locate` returns the place
-    that a buffer is acquired at, `tally` the TaskTally that counts for a task, by its name. Raises
-    ValueError for an unknown kind and for size classes that don't increase.
+    One pool serves all threads of its process; after a fork the child's begins empty. `prepare` is
+    called with the pool before its first use in a process; `locate` returns the place that a buffer
+    is acquired at, `tally` the TaskTally that counts for a task, by its name. Raises ValueError for
+    an unknown kind and for size classes that don't increase.
     """
 
     def __init__(
@@ -160,17 +159,29 @@ class BufferPool:
         tally: Callable[[str], TaskTally] | None = None,
     ) -> None: ...
     @property
-    def kind(self) -> str: ...
+    def kind(self) -> str:
+        """The kind of its buffers: "regular", "secure" or "random"."""
+
     @property
-    def size_classes(self) -> tuple[int, ...]: ...
+    def size_classes(self) -> tuple[int, ...]:
+        """The sizes that it keeps, in bytes; a request gets the smallest that fits."""
+
     @property
-    def labels(self) -> tuple[str, ...]: ...
+    def labels(self) -> tuple[str, ...]:
+        """The labels of the size classes in metrics, such as "64kb"; the last is "larger"."""
+
     @property
-    def max_bytes(self) -> int: ...
+    def max_bytes(self) -> int:
+        """The most that it holds in a process, idle and in use, in bytes."""
+
     @property
-    def max_buffer_bytes(self) -> int: ...
+    def max_buffer_bytes(self) -> int:
+        """The largest size that may be asked for, in bytes."""
+
     @property
-    def warm_levels(self) -> dict[int, int]: ...
+    def warm_levels(self) -> dict[int, int]:
+        """The number of buffers that `warm` maps, by size class in bytes."""
+
     def acquire(self, nbytes: SupportsIndex | str, /) -> Buffer:
         """Return a buffer of exactly `nbytes` (an int, or text like "64KiB").
 

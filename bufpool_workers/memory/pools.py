@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable
 from types import CodeType
 
+from bufpool_workers._docs import documented
 from bufpool_workers.memory import _core
 from bufpool_workers.memory._core import BufferPool, TaskTally
 from bufpool_workers.memory._mapping import secure_level
@@ -18,6 +19,7 @@ from bufpool_workers.settings import Settings
 _PACKAGE = "bufpool_workers"
 
 
+@documented
 class Pools:
     """The `regular`, `secure` and `random` pool of a process, made from one `Settings`.
 
@@ -25,6 +27,15 @@ class Pools:
     it can bind the pool's counters. `tally` returns what counts for a task, by its name, where
     `bufpool_task_metrics` is on.
     """
+
+    settings: Settings
+    """The settings that they were made from."""
+    regular: BufferPool
+    """The pool of plain memory, whose buffers have undefined contents."""
+    secure: BufferPool
+    """The pool of memory for credentials: zeroed when taken and when given back."""
+    random: BufferPool
+    """The pool of random bytes: filled when taken, overwritten when given back."""
 
     __slots__ = ("_trim_at", "random", "regular", "secure", "settings")
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
+from bufpool_workers._docs import documented
 from bufpool_workers.memory import _core
 
 REPLY_HEADER: Final = "bufpool_reply_to"
@@ -21,22 +22,23 @@ class Reply(NamedTuple):
     """The caller's key that it shall be sealed to, as the caller named it in `REPLY_HEADER`."""
 
 
+@documented
 @dataclass(slots=True)  # not frozen, which would double its cost to each job
 class Job:
-    """One run of a job. `id` stays the same over its retries; tokens are bound to `name`.
-
-    `function` is the user's own, without what decorators put around it. `note_use` is the store
-    of single-use tokens (`sealing.single_use.Store`). `give_up` is called when a token does not
-    open, or a result can't be sealed: no retry would help. `reply` tells where the result goes; it
-    is kept without it.
-    """
+    """One run of a job."""
 
     id: str
+    """Its id, which stays the same over its retries."""
     name: str
+    """The name that tokens are bound to."""
     function: Callable[..., Any] | None = None
+    """The user's own function, without what decorators put around it."""
     note_use: Callable[[str, str, int], bool] | None = None
+    """The store of single-use tokens (`sealing.single_use.Store`)."""
     give_up: Callable[[], None] | None = None
+    """Called when a token doesn't open, or a result can't be sealed: no retry would help."""
     reply: Callable[[], Reply] | None = None
+    """Returns where the result goes; without it the result is kept."""
     is_replying: bool = False
     """A `sealed_result` body runs: a call of the same function from there is a plain one."""
 

@@ -74,8 +74,8 @@ class SharedNode:
     def tell_endpoint(self, settings: Settings) -> None:
         """Write down how the node is served, for a process that can't read the app's settings."""
         values: dict[str, Any] = {
-            name: dict(value) if isinstance(value, Mapping) else value
-            for name, value in vars(settings).items()
+            name: dict(value) if isinstance(value := getattr(settings, name), Mapping) else value
+            for name in Settings.__dataclass_fields__
             if name.startswith("metrics_") or name == "compact_foreign"
         }
         content = json.dumps(values).encode()

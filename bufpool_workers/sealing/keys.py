@@ -45,7 +45,9 @@ class PublicKey(NamedTuple):
     """The key that a producer seals to. It holds no secret."""
 
     key: X25519PublicKey
+    """The key itself, as `cryptography` has it."""
     key_id: str
+    """Its id in tokens: the first 8 bytes of the SHA-256 of the raw key, in hexadecimal."""
 
 
 def key_id(public: bytes) -> str:

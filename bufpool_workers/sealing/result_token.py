@@ -79,7 +79,9 @@ class ResultToken(NamedTuple):
     """
 
     header: ResultHeader
+    """What the token claims of itself; opening it checks this."""
     sealed: bytes
+    """enc and the ciphertext."""
 
     @classmethod
     def parse(cls, text: object, *, where: str = "sealed result") -> Self:

@@ -35,8 +35,11 @@ class Header(NamedTuple):
     """The part of a token that everyone can read. HPKE binds it: a change is noticed."""
 
     key_id: str
+    """The id of the key that opens it."""
     expires_at: int
+    """Its expiry, in seconds of Unix time; 0 for never."""
     single_use: bool
+    """True if only one task can open it."""
 
     def pack(self) -> bytes:
         """Return flags and expiry as bytes."""
@@ -77,7 +80,9 @@ class Token(NamedTuple):
     """
 
     header: Header
+    """The part that everyone can read."""
     sealed: bytes
+    """enc and the ciphertext."""
 
     @classmethod
     def parse(cls, text: object, *, where: str) -> Self:

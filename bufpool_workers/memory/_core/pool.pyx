@@ -11,11 +11,10 @@ cdef class BufferPool:
 lend_at_limit=True, secure_level="any", prepare=None, locate=None, tally=None)\n--\n
     A pool of one kind ("regular", "secure" or "random"), its bounds, and its memory.
 
-    One pool serves all threads of its process; after a fork the child's begins empty. It shows its
-    `kind`, `size_classes`, their `labels`, `max_bytes`, `max_buffer_bytes` and `warm_levels`.
-    `prepare` is called with the pool before its first use in a process; `locate` returns the place
-    that a buffer is acquired at, `tally` the TaskTally that counts for a task, by its name. Raises
-    ValueError for an unknown kind and for size classes that don't increase.
+    One pool serves all threads of its process; after a fork the child's begins empty. `prepare` is
+    called with the pool before its first use in a process; `locate` returns the place that a buffer
+    is acquired at, `tally` the TaskTally that counts for a task, by its name. Raises ValueError for
+    an unknown kind and for size classes that don't increase.
     """
 
     cdef Arena arena
@@ -24,12 +23,12 @@ lend_at_limit=True, secure_level="any", prepare=None, locate=None, tally=None)\n
     cdef Level min_level
     cdef bint is_watched               # by `locate` or `tally`
     cdef object prepare, locate, tally
-    cdef readonly str kind
-    cdef readonly tuple size_classes
-    cdef readonly tuple labels
-    cdef readonly Py_ssize_t max_bytes
-    cdef readonly Py_ssize_t max_buffer_bytes
-    cdef readonly dict warm_levels     # size class: count
+    cdef str _kind
+    cdef tuple _size_classes
+    cdef tuple _labels
+    cdef Py_ssize_t _max_bytes
+    cdef Py_ssize_t _max_buffer_bytes
+    cdef dict _warm_levels             # size class: count
 
     def __cinit__(self, str kind, *, tuple size_classes not None, Py_ssize_t max_bytes,
                   Py_ssize_t max_buffer_bytes, dict warm=None, bint lend_at_limit=True,
@@ -40,15 +39,15 @@ lend_at_limit=True, secure_level="any", prepare=None, locate=None, tally=None)\n
         bounds = (0, *size_classes, UNBOUNDED // 2)
         if not all([a < b for a, b in zip(bounds, bounds[1:])]):
             raise ValueError(f"{kind} pool: size classes must be above 0 and increase")
-        self.kind = kind
+        self._kind = kind
         self.which = kinds[kind]
         self.min_level = <Level><int>{"any": PLAIN, "mlock": MLOCK, "memfd": MEMFD}[secure_level]
         if self.which == REGULAR:
             self.min_level = PLAIN
-        self.size_classes = size_classes
-        self.labels = (*map(size_label, size_classes), "larger")
-        self.max_bytes, self.max_buffer_bytes = max_bytes, max_buffer_bytes
-        self.warm_levels = warm or {}
+        self._size_classes = size_classes
+        self._labels = (*map(size_label, size_classes), "larger")
+        self._max_bytes, self._max_buffer_bytes = max_bytes, max_buffer_bytes
+        self._warm_levels = warm or {}
         self.lend_at_limit, self.prepare = lend_at_limit, prepare
         self.locate, self.tally = locate, tally
         self.is_watched = locate is not None or tally is not None
@@ -57,9 +56,9 @@ lend_at_limit=True, secure_level="any", prepare=None, locate=None, tally=None)\n
     cdef Arena current_arena(self):
         """Return the arena of this process, made at the first use and again after a fork."""
         if self.closed:
-            raise PoolClosed(f"{self.kind} pool: closed")
+            raise PoolClosed(f"{self._kind} pool: closed")
         if self.arena.generation != generation:
-            self.arena = Arena(self.kind, self.which, self.size_classes, self.max_bytes,
+            self.arena = Arena(self._kind, self.which, self._size_classes, self._max_bytes,
                                self.lend_at_limit, self.min_level, self.locate is not None,
                                self.tally is not None)
             if self.prepare is not None:
@@ -74,13 +73,13 @@ lend_at_limit=True, secure_level="any", prepare=None, locate=None, tally=None)\n
         if isinstance(nbytes, str):
             nbytes = self.size_in(nbytes)
         elif isinstance(nbytes, bool):
-            raise TypeError(f"{self.kind} pool: size must be an int, not bool")
+            raise TypeError(f"{self._kind} pool: size must be an int, not bool")
         nbytes = operator.index(nbytes)
         if nbytes < 0:
-            raise ValueError(f"{self.kind} pool: size must not be negative, got {nbytes}")
-        if nbytes > self.max_buffer_bytes:
-            raise LimitExceeded(f"{self.kind} pool: {nbytes} bytes asked, the most for one buffer "
-                                f"is {self.max_buffer_bytes} (bufpool_max_buffer_bytes)")
+            raise ValueError(f"{self._kind} pool: size must not be negative, got {nbytes}")
+        if nbytes > self._max_buffer_bytes:
+            raise LimitExceeded(f"{self._kind} pool: {nbytes} bytes asked, the most for one buffer "
+                                f"is {self._max_buffer_bytes} (bufpool_max_buffer_bytes)")
         return nbytes
 
     cdef object size_in(self, str text):
@@ -90,11 +89,11 @@ lend_at_limit=True, secure_level="any", prepare=None, locate=None, tally=None)\n
             if self.which == REGULAR:
                 raise
         # the argument may be the secret itself: no exception quotes it or has it in its context
-        raise ValueError(f'{self.kind} pool: size must be an int or text such as "64KiB"')
+        raise ValueError(f'{self._kind} pool: size must be an int or text such as "64KiB"')
 
     cdef inline Buffer checkout(self, object nbytes):
         cdef Py_ssize_t n = PyLong_AsSsize_t(nbytes) if PyLong_CheckExact(nbytes) else -1
-        if not 0 <= n <= self.max_buffer_bytes:
+        if not 0 <= n <= self._max_buffer_bytes:
             PyErr_Clear()
             n = self.size_asked(nbytes)
         if self.which == RANDOM:
@@ -148,6 +147,36 @@ lend_at_limit=True, secure_level="any", prepare=None, locate=None, tally=None)\n
                 arena.tallies[name] = found
         return (<TaskTally?>found).tally
 
+    @property
+    def kind(self):
+        """The kind of its buffers: "regular", "secure" or "random"."""
+        return self._kind
+
+    @property
+    def size_classes(self):
+        """The sizes that it keeps, in bytes; a request gets the smallest that fits."""
+        return self._size_classes
+
+    @property
+    def labels(self):
+        """The labels of the size classes in metrics, such as "64kb"; the last is "larger"."""
+        return self._labels
+
+    @property
+    def max_bytes(self):
+        """The most that it holds in a process, idle and in use, in bytes."""
+        return self._max_bytes
+
+    @property
+    def max_buffer_bytes(self):
+        """The largest size that may be asked for, in bytes."""
+        return self._max_buffer_bytes
+
+    @property
+    def warm_levels(self):
+        """The number of buffers that `warm` maps, by size class in bytes."""
+        return self._warm_levels
+
     def acquire(self, nbytes, /):
         """Return a buffer of exactly `nbytes` (an int, or text like "64KiB").
 
@@ -157,7 +186,7 @@ lend_at_limit=True, secure_level="any", prepare=None, locate=None, tally=None)\n
 
     def stats(self):
         """Return this process's numbers, also by size class."""
-        return PoolStats.of_classes(self.labels, self.counters())
+        return PoolStats.of_classes(self._labels, self.counters())
 
     def warm(self, *, double seconds=2.0):
         """Map and touch the buffers of `warm_levels`, within `seconds`.
@@ -167,12 +196,12 @@ lend_at_limit=True, secure_level="any", prepare=None, locate=None, tally=None)\n
         """
         cdef Arena arena = self.current_arena()
         cdef double deadline = now() + seconds
-        if self.which == RANDOM and self.warm_levels:
+        if self.which == RANDOM and self._warm_levels:
             ensure_keystream(1, self.min_level)
         buffers = nbytes = 0
         complete = True
-        for size, count in self.warm_levels.items():
-            done = arena.warm(&arena.classes[self.size_classes.index(size)], count, deadline)
+        for size, count in self._warm_levels.items():
+            done = arena.warm(&arena.classes[self._size_classes.index(size)], count, deadline)
             buffers += done
             nbytes += done * size
             complete = complete and done == count
@@ -218,11 +247,11 @@ lend_at_limit=True, secure_level="any", prepare=None, locate=None, tally=None)\n
     def __repr__(self):
         # without current_arena(), which would make one
         if self.closed:
-            return f"<bufpool_workers.BufferPool, {self.kind}, closed>"
+            return f"<bufpool_workers.BufferPool, {self._kind}, closed>"
         if self.arena.generation != generation:
-            return f"<bufpool_workers.BufferPool, {self.kind}, unused>"
+            return f"<bufpool_workers.BufferPool, {self._kind}, unused>"
         stats = self.stats()
-        return (f"<bufpool_workers.BufferPool, {self.kind}, {stats.in_use} in use, "
-                f"{stats.idle} idle, {stats.held_bytes} of {self.max_bytes} bytes>")
+        return (f"<bufpool_workers.BufferPool, {self._kind}, {stats.in_use} in use, "
+                f"{stats.idle} idle, {stats.held_bytes} of {self._max_bytes} bytes>")
 
 (<PyTypeObject*>BufferPool).tp_name = "bufpool_workers.BufferPool"    # as Buffer's
