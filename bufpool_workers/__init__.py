@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         TokenReplayed,
         UnknownKey,
     )
+    from bufpool_workers.jobs import as_job
     from bufpool_workers.memory import Buffer, BufferPool, Pools
     from bufpool_workers.pool_stats import PoolsStats, PoolStats
     from bufpool_workers.runtime import (
@@ -49,6 +50,7 @@ __all__ = [  # noqa: RUF022 - in reading order
     "setup",
     "configure",
     "pooled_buffer",
+    "as_job",
     # buffers anywhere
     "buffer",
     "secure_buffer",
@@ -100,6 +102,7 @@ _HOMES = {
     "pooled_buffer": "decorators",
     "sealed": "decorators",
     "sealed_result": "decorators",
+    "as_job": "jobs",
     "unseal_result": "runtime.results",
     "reply_to": "runtime.results",
     "buffer": "runtime",

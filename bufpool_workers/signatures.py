@@ -11,6 +11,9 @@ from typing import Any, Final
 BY_NAME: Final = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 """The kinds of parameters that a call can give by keyword."""
 
+JOB_MARK: Final = "__bufpool_job__"
+"""An attribute of what `as_job` makes; functools.wraps carries it up through other decorators."""
+
 if sys.version_info >= (3, 14):
     from annotationlib import Format
 
@@ -73,6 +76,8 @@ def check_function(function: Callable[..., Any], *, decorator: str) -> None:
     """Raise TypeError for what can't be decorated; compiled functions and objects can."""
     if hasattr(function, "apply_async"):  # a task, or Celery's promise of one
         raise TypeError(f"{decorator} stands below @app.task, not above it")
+    if getattr(function, JOB_MARK, False) is True:  # a mock has every attribute
+        raise TypeError(f"{decorator} stands below as_job, not above it")
     if not callable(function) or isinstance(function, type):
         raise TypeError(f"{decorator} is for functions, not {type(function).__name__}")
     try:

@@ -6,11 +6,13 @@ import inspect
 from types import FunctionType, MethodType
 from typing import Any
 
+from bufpool_workers.signatures import JOB_MARK
+
 _RQ_WAITS_SECONDS = 60  # at a time
 
 
 def task_name(task: Any) -> str:
-    """Return the name of a task, which is a task of Celery or the name itself.
+    """Return the name of a task: a task of Celery, a function of `as_job`, or the name itself.
 
     Raises TypeError that has the name where the object is one of another job system.
     """
@@ -24,10 +26,12 @@ def task_name(task: Any) -> str:
 
 def _name_elsewhere(task: Any) -> str | None:
     """Return the name that job systems other than Celery call this object by, if it is theirs."""
-    # an actor of Dramatiq; Huey's names are those of the classes that it makes; RQ's of functions
-    name = getattr(task, "actor_name", None)
+    # an actor of Dramatiq; a task of taskiq, which has what `as_job` made
+    name = getattr(task, "actor_name", getattr(getattr(task, "original_func", None), "name", None))
+    # Huey's names are those of the classes that it makes, RQ's those of functions
     named = getattr(task, "task_class", task)
-    if name is None and (named is not task or isinstance(task, FunctionType | MethodType)):
+    is_function = isinstance(task, FunctionType | MethodType) and not hasattr(task, JOB_MARK)
+    if name is None and (named is not task or is_function):
         name = f"{named.__module__}.{named.__qualname__}"
     return name if isinstance(name, str) else None
 

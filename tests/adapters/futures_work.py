@@ -22,6 +22,11 @@ def fill(number, *, buf):
     return os.getpid(), bp.stats().regular.misses
 
 
+def id_of(number):
+    """Return the id of a call."""
+    return f"fill {number}"
+
+
 @as_job
 def keep(number):
     """Take a buffer, and keep it."""

@@ -1,7 +1,6 @@
 """Executors of real processes: warm pools, jobs, sealed arguments, and one exact scrape."""
 
 import multiprocessing
-import pickle
 import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor
@@ -14,7 +13,6 @@ import pytest
 import bufpool_workers as bp
 from bufpool_workers import futures, testing
 from bufpool_workers.metrics import read_report
-from bufpool_workers.runtime import current_runtime
 from tests.adapters import futures_work as work
 from tests.support.scrape import read_samples, value
 
@@ -174,41 +172,6 @@ def test_without_a_directory_there_is_a_private_one_that_ends_with_the_parent(tm
     directory, gets = done.stdout.split()
     assert gets == "10"
     assert not (tmp_path / directory).exists()
-
-
-def test_wrapper_is_pickled_as_a_function_is():
-    for function in (work.keep, futures.as_job(work.fill)):
-        assert pickle.loads(pickle.dumps(function)).name == function.name  # noqa: S301 - ours
-    assert pickle.loads(pickle.dumps(work.keep)) is work.keep  # noqa: S301
-
-
-def test_job_inside_a_job_ends_alone():
-    @futures.as_job
-    def inner():
-        return bp.buffer(1)
-
-    @futures.as_job
-    def outer():
-        mine = bp.buffer(2)
-        with pytest.warns(ResourceWarning, match=r"inner ended holding a buffer of 1 bytes"):
-            assert inner().released
-        assert not mine.released
-        mine.release()
-
-    outer()
-    assert current_runtime().pools.stats().total.reclaims == 1
-
-
-async def coroutine():
-    raise AssertionError
-
-
-@pytest.mark.parametrize(
-    ("thing", "text"), [("fill", "as_job is for functions, not str"), (coroutine, "awaits no")]
-)
-def test_what_an_executor_can_not_call_is_refused(thing, text):
-    with pytest.raises(TypeError, match=text):
-        futures.as_job(thing)
 
 
 def test_wrong_settings_are_an_error_in_the_parent():

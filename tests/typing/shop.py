@@ -47,6 +47,17 @@ async def fetch(url: str, *, buf: bp.Buffer) -> float:
     return len(buf) / len(url)
 
 
+@bp.as_job
+@bp.pooled_buffer("4KiB")
+async def fetch_later(url: str, *, buf: bp.Buffer) -> int:
+    return len(buf)
+
+
+@bp.as_job(job_id=row_size)
+def count(width: int) -> str:
+    return str(width)
+
+
 async def use() -> None:
     token = bp.seal(b"x", task=login, argument="password", expires=60)
     assert_type(digest("a"), str)
@@ -55,5 +66,8 @@ async def use() -> None:
     assert_type(mint("ada", days=2), bytes)
     mint.delay("ada")
     assert_type(await fetch("http://127.0.0.1"), float)
+    assert_type(await fetch_later("http://127.0.0.1"), int)
+    assert_type(count(1), str)
+    assert_type(bp.as_job(len).name, str)
     with bp.secure_buffer(32) as key, bp.buffer("1MiB") as big:
         big[:32] = key
