@@ -7,8 +7,9 @@ time. Where they are other ones, or an entry makes no sense, the file is read en
 import math
 import struct
 import sys
+from array import array
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from typing import Any, NamedTuple, Self
 
@@ -29,8 +30,8 @@ from bufpool_workers.counters.layout import check_live_version
 from bufpool_workers.counters.names import FileName
 from bufpool_workers.counters.tasks import tasks_in
 
-Row = tuple[Any, ...]
-"""A file's values in the order of its keys: floats of kinds that are summed, else Numbers."""
+Row = Sequence[Any]
+"""A file's values in the order of its keys: an array for kinds that are summed, else Numbers."""
 
 
 class Shape:
@@ -176,8 +177,12 @@ def salvage(data: bytes, *, start: int, end: int, kind: str, counts: bool = Fals
                 entries[key] = number
     except DamagedFileError as error:  # what follows can't be told apart
         problems.append(str(error))
-    row = tuple(each.value if kind in SUMMED else each for each in entries.values())
-    return Part(Shape(tuple(entries)), row, _summary(problems))
+    return Part(Shape(tuple(entries)), make_row(kind, entries.values()), _summary(problems))
+
+
+def make_row(kind: str, numbers: Iterable[Number]) -> Row:
+    """Make the row of a file of this kind."""
+    return array("d", (each.value for each in numbers)) if kind in SUMMED else tuple(numbers)
 
 
 def check_entry(key: bytes, number: Number, *, kind: str, counts: bool) -> None:

@@ -8,11 +8,10 @@ from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Final, NamedTuple, Self
 
-from bufpool_workers.counters.columns import Part, Shape, Shapes
+from bufpool_workers.counters.columns import Part, Shape, Shapes, make_row
 from bufpool_workers.counters.directory import Directory, Identity, identity
 from bufpool_workers.counters.format import (
     HEADER,
-    SUMMED,
     DamagedFileError,
     Number,
     check_version,
@@ -58,8 +57,7 @@ class MergedFile(NamedTuple):
         cls, kind: str, numbers: Mapping[bytes, Sequence[Number]], sources: Collection[str]
     ) -> Self:
         """Make one of numbers as `merge_numbers` returns them."""
-        is_summed = kind in SUMMED
-        row = tuple(first.value if is_summed else first for first, *_ in numbers.values())
+        row = make_row(kind, (first for first, *_ in numbers.values()))
         rest = {
             key: [each.value for each in parts[1:]] for key, parts in numbers.items() if parts[1:]
         }

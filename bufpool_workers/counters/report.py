@@ -9,14 +9,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import compress
 from math import isnan
-from operator import itemgetter, sub
+from operator import add, itemgetter, sub
 from typing import Any, NamedTuple, Self
 from weakref import WeakKeyDictionary
 
 from bufpool_workers._docs import documented
 from bufpool_workers.counters import catalog as names
+from bufpool_workers.counters._values import add_rows
 from bufpool_workers.counters.catalog import Catalog
-from bufpool_workers.counters.columns import Row, Shape
+from bufpool_workers.counters.columns import Shape
 from bufpool_workers.counters.format import parse_key
 from bufpool_workers.counters.history import History, read_history
 from bufpool_workers.counters.liveness import ProcessIdentity
@@ -245,7 +246,6 @@ class Reporter:
         self._keys = [catalog.key(spec) for spec in names.PROCESS_GAUGES]
         self._start = f'["{catalog.namespace}_'.encode()
         self._numbers: WeakKeyDictionary[Shape, list[_Place | None]] = WeakKeyDictionary()
-        self._held: WeakKeyDictionary[Shape, tuple[list[_Place], _Pick]] = WeakKeyDictionary()
         self._indexed: _Index | None = None
         self._process_gauges: WeakKeyDictionary[Shape, list[int]] = WeakKeyDictionary()
 
@@ -331,45 +331,24 @@ class Reporter:
         counters = next((column for column in columns if column.kind == "counter"), None)
         if counters is None:
             return (), {}
-        index, values = self._index(counters.keys), counters.values
-        numbers: dict[str, list[int]] = {}
-        for name, (slots, places) in index.numbers.items():
-            found = _whole_numbers([values[at] for at in places])
-            if slots is not None:
-                several, found = found, [0] * len(index.sizes)
-                for slot, number in zip(slots, several, strict=True):
-                    found[slot] += number
-            numbers[name] = found
-        living = self._living(lives)
-        held = {
-            name: [living.get((where, name), 0) for where in index.sizes] for name in _OF_LIVING
-        }
+        index = self._index(counters.keys)
+        held = {name: [0] * len(index.sizes) for name in _OF_LIVING}
+        for shape, rows in _rows_of_living(lives).items():
+            sums = add_rows(rows, _whole_sum)
+            for name, more in self._places_of_held(index, shape).numbers(sums).items():
+                held[name] = list(map(add, held[name], more))
+        numbers = index.counters.numbers(counters.values)
         numbers["in_use"] = list(map(sub, held.pop("gets"), held.pop("puts")))
         return index.sizes, numbers | held
 
-    def _living(self, lives: Mapping[Any, Sequence[LiveProcess]]) -> dict[_Place, int]:
-        """Add up what living processes hold, and how often they took and gave."""
-        groups: dict[Shape, list[Row]] = defaultdict(list)
-        for files in lives.values():
-            for live in files:
-                groups[live.counter_shape].append(live.counter_row)
-                groups[live.gauge_shape].append(live.gauge_row)
-        living: dict[_Place, int] = defaultdict(int)
-        for shape, rows in groups.items():
-            places, pick = self._places_of_held(shape)
-            columns = list(zip(*map(pick, rows), strict=True))
-            for place, number in zip(places, _whole_sums(columns), strict=bool(columns)):
-                living[place] += number
-        return living
-
-    def _places_of_held(self, shape: Shape) -> tuple[list[_Place], _Pick]:
-        found = self._held.get(shape)
+    def _places_of_held(self, index: _Index, shape: Shape) -> _Places:
+        found = index.held.get(shape)
         if found is None:
             places = self._places_of_numbers(shape)
-            at = [i for i, place in enumerate(places) if place and place[1] in _OF_LIVING]
-            # of one place it would return no tuple
-            pick = itemgetter(*at) if len(at) > 1 else lambda row: tuple(row[i] for i in at)
-            found = self._held[shape] = [place for i in at if (place := places[i])], pick
+            of_living = ((at, place) for at, place in enumerate(places) if place)
+            found = index.held[shape] = _Places.of(
+                ((at, place) for at, place in of_living if place[1] in _OF_LIVING), index.sizes
+            )
         return found
 
     def _index(self, keys: Sequence[bytes]) -> _Index:
@@ -379,27 +358,19 @@ class Reporter:
         return self._indexed
 
     def _indexed_anew(self, keys: Sequence[bytes]) -> _Index:
-        found: list[tuple[_Place, int]] = []
+        found: list[tuple[int, _Place]] = []
         others: dict[str, list[tuple[tuple[str, str], int]]] = defaultdict(list)
         for at, key in enumerate(keys):
             if place := self._place(key):
-                found.append((place, at))
+                found.append((at, place))
             elif key.startswith(self._start):
                 family, _, labels, _ = parse_key(key)
                 named = dict(labels)
                 pool = named.pop("pool", "")
                 others[family].append(((pool, "".join(named.values())), at))
-        pools = _by_pool({where: PoolStats() for (where, _), _ in found})
+        pools = _by_pool({where: PoolStats() for _, (where, _) in found})
         sizes = tuple((pool, size) for pool, stats in pools.items() for size in stats.sizes)
-        slots = {where: slot for slot, where in enumerate(sizes)}
-        members: dict[str, list[tuple[int, int]]] = defaultdict(list)
-        for (where, name), at in found:
-            members[name].append((slots[where], at))
-        numbers: dict[str, tuple[Sequence[int] | None, Sequence[int]]] = {}
-        for name, several in members.items():
-            of, places = zip(*sorted(several), strict=True)
-            numbers[name] = (None if of == tuple(range(len(sizes))) else of), places
-        return _Index(keys, sizes, numbers, others)
+        return _Index(keys, sizes, _Places.of(found, sizes), others)
 
     def _counts(
         self, columns: Iterable[Column], spec: names.MetricSpec
@@ -485,20 +456,64 @@ class _Gauges(NamedTuple):
     warmed: bool | None
 
 
-class _Index(NamedTuple):
+class _Places(NamedTuple):
+    """Where the numbers of pools and sizes lie among others: by name, of each size.
+
+    `slots` says of which each is, None for one of each in their order: several are of one where
+    releases have other help texts.
+    """
+
+    names: tuple[str, ...]
+    width: int
+    pick: Callable[[Sequence[float]], Sequence[float]]
+    slots: Sequence[int] | None
+
+    @classmethod
+    def of(cls, found: Iterable[tuple[int, _Place]], sizes: Sequence[tuple[str, str]]) -> _Places:
+        """Make them of places and what lies there, as far as it is of these sizes."""
+        of_size = {where: slot for slot, where in enumerate(sizes)}
+        members: dict[str, list[tuple[int, int]]] = defaultdict(list)
+        for at, (where, name) in found:
+            if where in of_size:
+                members[name].append((of_size[where], at))
+        slots: list[int] = []
+        places: list[int] = []
+        for number, several in enumerate(members.values()):
+            for slot, at in sorted(several):
+                slots.append(number * len(sizes) + slot)
+                places.append(at)
+        is_one_of_each = slots == list(range(len(members) * len(sizes)))
+        # of one place it would return no tuple
+        pick = itemgetter(*places) if len(places) > 1 else lambda row: [row[at] for at in places]
+        return cls(tuple(members), len(sizes), pick, None if is_one_of_each else slots)
+
+    def numbers(self, values: Sequence[float]) -> dict[str, list[int]]:
+        """Return by name the number of each size."""
+        found = _whole_numbers(self.pick(values))
+        if self.slots is not None:
+            several, found = found, [0] * (len(self.names) * self.width)
+            for slot, number in zip(self.slots, several, strict=True):
+                found[slot] += number
+        starts = range(0, len(found), self.width) if found else ()
+        return {
+            name: found[start : start + self.width]
+            for name, start in zip(self.names, starts, strict=True)
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Index:
     keys: Sequence[bytes]
     sizes: tuple[tuple[str, str], ...]
-    # by name: which of the sizes they are of, None for each once, and where they lie; several are
-    # of one size where releases have other help texts
-    numbers: dict[str, tuple[Sequence[int] | None, Sequence[int]]]
+    counters: _Places
     others: dict[str, list[tuple[tuple[str, str], int]]]
+    held: WeakKeyDictionary[Shape, _Places] = field(default_factory=WeakKeyDictionary)
 
 
 _HELD = tuple(spec.field for spec in names.POOL_GAUGES)
 _LARGEST = 2**53  # beyond it floats can't count
 _OF_LIVING = ("gets", "puts", *_HELD)
 _Place = tuple[tuple[str, str], str]  # pool and size, and the field of PoolStats
-_Pick = Callable[[Row], tuple[Any, ...]]
 _Sums = dict[tuple[str, str], dict[str, int]]
 
 
@@ -509,11 +524,19 @@ def _add_up(sums: _Sums, places: Iterable[_Place | None], values: Iterable[float
             sums[where][name] += _whole(value)
 
 
-def _whole_sums(columns: Sequence[Sequence[float]]) -> list[int]:
-    sums = list(map(sum, columns))
-    if _are_whole(sums):
-        return list(map(int, sums))
-    return [sum(map(_whole, column)) for column in columns]
+def _rows_of_living(
+    lives: Mapping[Any, Sequence[LiveProcess]],
+) -> Mapping[Shape, list[Any]]:
+    rows: dict[Shape, list[Any]] = defaultdict(list)
+    for files in lives.values():
+        for live in files:
+            rows[live.counter_shape].append(live.counter_row)
+            rows[live.gauge_shape].append(live.gauge_row)
+    return rows
+
+
+def _whole_sum(column: Iterable[float]) -> int:
+    return sum(map(_whole, column))
 
 
 def _whole_numbers(values: Sequence[float]) -> list[int]:

@@ -5,12 +5,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from math import fsum
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from bufpool_workers.counters.columns import Part, Row, Shape, Shapes, check_entry
+from bufpool_workers.counters._values import add_rows
+from bufpool_workers.counters.columns import Part, Row, Shape, Shapes, check_entry, make_row
 from bufpool_workers.counters.directory import Directory, identity, open_file
 from bufpool_workers.counters.format import (
     HEADER,
@@ -123,35 +124,36 @@ class Snapshot:
             self.unreadable[name.name] = part.problem
 
 
-def _merge(kind: str, rows: Mapping[Shape, Sequence[Row]]) -> tuple[Sequence[bytes], Sequence[Any]]:
-    keys: Sequence[bytes]
-    columns: Iterable[tuple[Any, ...]]
-    tasks = sum(shape.tasks for shape in rows)
-    if len(rows) == 1 and tasks <= MOST_TASKS:
-        ((shape, only),) = rows.items()
-        keys, columns = shape.keys, zip(*only, strict=True)
-    else:
-        found: dict[bytes, tuple[Any, ...]] = {}
-        for shape, several in rows.items():
-            for key, column in zip(shape.keys, zip(*several, strict=True), strict=True):
-                found[key] = found[key] + column if key in found else column
-        if tasks > MOST_TASKS:
-            fold_tasks(found)
-        keys, columns = tuple(found), found.values()
-    return keys, _merge_columns(kind, list(columns))
+def _merge(kind: str, rows: Mapping[Shape, list[Row]]) -> tuple[Sequence[bytes], Sequence[Any]]:
+    shapes = list(rows)
+    keys = shapes[0].keys if len(shapes) == 1 else tuple(chain(*(shape.keys for shape in shapes)))
+    is_folded = sum(shape.tasks for shape in shapes) > MOST_TASKS
+    if not is_folded and (len(shapes) == 1 or len(set(keys)) == len(keys)):
+        return keys, [value for each in rows.values() for value in _merge_rows(kind, each)]
+    found: dict[bytes, tuple[Any, ...]] = {}
+    for shape, several in rows.items():
+        for key, column in zip(shape.keys, zip(*several, strict=True), strict=True):
+            found[key] = found[key] + column if key in found else column
+    if is_folded:
+        fold_tasks(found)
+    return tuple(found), _merge_columns(kind, found.values())
 
 
-def _merge_columns(kind: str, columns: Sequence[tuple[Any, ...]]) -> list[Any]:
+def _merge_rows(kind: str, rows: list[Any]) -> list[Any]:
+    """Merge rows of the same keys."""
+    if kind in SUMMED:
+        return add_rows(rows, add_up)
+    return _merge_columns(kind, zip(*rows, strict=True))
+
+
+def _merge_columns(kind: str, columns: Iterable[tuple[Any, ...]]) -> list[Any]:
     if kind not in SUMMED:
-        return [_merge_one(kind, column) for column in columns]
+        return [merge_numbers(kind, column)[0] for column in columns]
+    several = list(columns)
     try:
-        return list(map(fsum, columns))
+        return list(map(fsum, several))
     except (OverflowError, ValueError):  # beyond the largest float, or both infinities
-        return list(map(add_up, columns))
-
-
-def _merge_one(kind: str, numbers: Sequence[Number]) -> Number:
-    return merge_numbers(kind, numbers)[0]
+        return list(map(add_up, several))
 
 
 def read_directory(
@@ -244,7 +246,7 @@ class _Reader:
         parts = zip_longest(*file.remainders.values(), fillvalue=0.0)
         shape = Shape(tuple(file.remainders))
         for row in parts:
-            self.snapshot.add(name, Part(shape, row))
+            self.snapshot.add(name, Part(shape, make_row(name.kind, map(Number, row))))
 
     def read_file(self, raw: str, opened: AbstractContextManager[int]) -> None:
         """Read a file that is not a merged one, as far as it makes sense."""
