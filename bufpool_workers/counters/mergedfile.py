@@ -12,6 +12,7 @@ from bufpool_workers.counters.columns import Part, Shape, Shapes, make_row
 from bufpool_workers.counters.directory import Directory, Identity, identity
 from bufpool_workers.counters.format import (
     HEADER,
+    SUMMED,
     DamagedFileError,
     Number,
     check_version,
@@ -97,7 +98,7 @@ class MergedFile(NamedTuple):
         part = (shapes or Shapes()).read(
             data, (HEADER.size, used), kind=kind, file=merged_name(kind)
         )
-        if remainders and not remainders.keys() <= set(part.shape.keys):
+        if remainders and (kind not in SUMMED or not remainders.keys() <= set(part.shape.keys)):
             raise DamagedFileError("the list of the files merged into it can't be read")
         return cls(part, remainders, sources, identity(status), status.st_mtime_ns)
 

@@ -1,6 +1,7 @@
 """All numbers of a directory at one moment, read without a lock."""
 
 import os
+from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from bufpool_workers.counters._values import add_rows
-from bufpool_workers.counters.columns import Part, Row, Shape, Shapes, check_entry, make_row
+from bufpool_workers.counters.columns import Part, Row, Shape, Shapes, check_entry
 from bufpool_workers.counters.directory import Directory, identity, open_file
 from bufpool_workers.counters.format import (
     HEADER,
@@ -246,7 +247,7 @@ class _Reader:
         parts = zip_longest(*file.remainders.values(), fillvalue=0.0)
         shape = Shape(tuple(file.remainders))
         for row in parts:
-            self.snapshot.add(name, Part(shape, make_row(name.kind, map(Number, row))))
+            self.snapshot.add(name, Part(shape, array("d", row)))
 
     def read_file(self, raw: str, opened: AbstractContextManager[int]) -> None:
         """Read a file that is not a merged one, as far as it makes sense."""

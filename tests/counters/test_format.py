@@ -1,14 +1,17 @@
 import math
 import os
+from array import array
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bufpool_workers.counters._values import add_rows
 from bufpool_workers.counters.format import (
     HEADER,
     DamagedFileError,
     Number,
+    add_up,
     check_key,
     merge_numbers,
     pack_entry,
@@ -48,6 +51,35 @@ def test_values_beyond_floats_add_up_as_they_do_in_python(values, expected):
 
 def test_infinities_of_both_signs_are_no_number():
     assert math.isnan(merge([math.inf, -math.inf])[0])
+
+
+@given(
+    st.integers(0, 6).flatmap(
+        lambda width: st.lists(
+            st.lists(
+                st.floats() | st.integers(-(2**54), 2**54).map(float) | st.sampled_from([2.0**53]),
+                min_size=width,
+                max_size=width,
+            ),
+            max_size=8,
+        )
+    )
+)
+def test_rows_add_up_as_their_columns_do(rows):
+    expected = [add_up(column) for column in zip(*rows, strict=True)]
+    assert repr(add_rows([array("d", row) for row in rows], add_up)) == repr(expected)
+
+
+@pytest.mark.parametrize("rows", [[[1.0], [1.0, 2.0]], [[1.0, 2.0], [1.0]]])
+def test_rows_of_different_lengths_are_refused(rows):
+    with pytest.raises(ValueError, match="one length"):
+        add_rows([array("d", row) for row in rows], add_up)
+
+
+@pytest.mark.parametrize("row", [array("f", [1.0]), array("q", [1])])
+def test_rows_of_other_numbers_are_refused(row):
+    with pytest.raises(ValueError, match="float64"):
+        add_rows([row], add_up)
 
 
 @given(st.lists(st.tuples(st.binary(max_size=40), st.floats(allow_nan=False)), max_size=10))

@@ -18,6 +18,7 @@ from tests.fuzz import hostile
 
 IMAGES = hostile.images()
 JOBS = b'["jobs", "jobs_total", {}, "Help"]'
+LEVEL = b'["jobs", "jobs", {}, "Help"]'
 
 fuzzed = settings(deadline=None, suppress_health_check=list(HealthCheck))
 
@@ -63,6 +64,13 @@ HOSTILE = {
             + b"9" * 400
             + b"]}}",
             keys=[JOBS],
+        ),
+    ),
+    "merged: the rest of a largest": (
+        "gauge_max_bufpool-merged.db",
+        merged(
+            b'{"absorbed": [], "remainders": {"[\\"jobs\\", \\"jobs\\", {}, \\"Help\\"]": [1.0]}}',
+            keys=[LEVEL],
         ),
     ),
     "name: no UTF-8": ("gauge_all_\udcff.db", keyed(JOBS)),
