@@ -169,6 +169,36 @@ GRAPHS = (
         "Opened, and not opened by reason, in 5 minutes each. The runbook explains the reasons.",
     ),
     Graph(
+        "Gets per second by task",
+        "ops",
+        (("topk(10, sum by (task) (rate(@task_gets_total{#}[5m])) > 0)", "{{task}}"),),
+        "Buffers lent to runs of a task, where bufpool_task_metrics is on; the ten busiest tasks.",
+    ),
+    Graph(
+        "Most bytes held at once by task",
+        "bytes",
+        (("topk(10, max by (task) (@task_peak_bytes{#}) > 0)", "{{task}}"),),
+        "In one process since the metrics directory began, where bufpool_task_metrics is on. "
+        "Warm levels have room for the tasks that run at once.",
+    ),
+    Graph(
+        "Escapes and reclaims by task",
+        "short",
+        (
+            (
+                "topk(10, sum by (task) (increase(@task_escapes_total{#}[5m])) > 0)",
+                "escapes {{task}}",
+            ),
+            (
+                "topk(10, sum by (task) (increase(@task_reclaims_total{#}[5m])) > 0)",
+                "reclaims {{task}}",
+            ),
+            ("topk(10, sum by (place) (increase(@escapes_at_total{#}[5m])) > 0)", "at {{place}}"),
+        ),
+        "In 5 minutes each. Tasks need bufpool_task_metrics, and places bufpool_debug: where the "
+        "escaped buffer was acquired.",
+    ),
+    Graph(
         "Discards and files skipped",
         "short",
         (
