@@ -163,8 +163,7 @@ asan: .venv/.test
 
 # a stamp for each set of extras; the last install wins and keeps what was there
 .venv/.%: $(SOURCES)
-	@command -v $(PYTHON) >/dev/null || { \
-	    echo "no $(PYTHON); on Debian or Ubuntu: sudo apt-get install python3" >&2; exit 1; }
+	@command -v $(PYTHON) >/dev/null || .ci/packages $(PYTHON)
 	@$(PYTHON) .ci/setup.py $*
 	@touch $@
 
