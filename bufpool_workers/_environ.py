@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
 
-from bufpool_workers.errors import MetricsError
+from bufpool_workers.errors import SettingsError
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ def directory_of_environment() -> Path | None:
 def configured_directory(metrics_dir: str | None) -> Path | None:
     """Return the directory of the environment or of the setting, absolute; None for none.
 
-    Raises MetricsError if they name two.
+    Raises SettingsError if they name two.
     """
     found = directory_of_environment()
     if metrics_dir is None:
@@ -98,9 +98,9 @@ def configured_directory(metrics_dir: str | None) -> Path | None:
 
 
 def check_agreement(metrics_dir: str, found: Path | None) -> None:
-    """Raise MetricsError if the setting names another directory than the environment."""
+    """Raise SettingsError if the setting names another directory than the environment."""
     if found not in {None, Path(metrics_dir).absolute()}:
-        raise MetricsError(
+        raise SettingsError(
             f"bufpool_metrics_dir is {metrics_dir!r}, but {VARIABLE} is {str(found)!r}: "
             "leave one of them out"
         )

@@ -153,6 +153,8 @@ class BufpoolMiddleware(Middleware):
                 self._node.start(name="dramatiq", software={"dramatiq": version("dramatiq")})
             runtime.node.check_warm(processes=1)
             startup.check(settings)
+            if self._node is not None and self._serves:
+                self._node.check_endpoint()
         runtime.start_process()
 
     def before_worker_boot(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
 from bufpool_workers.jobs import as_job, job_name
-from bufpool_workers.runtime import Job, PlainHost, current_runtime
+from bufpool_workers.runtime import Job, PlainHost, current_runtime, startup
 from bufpool_workers.settings import Settings
 
 if TYPE_CHECKING:
@@ -38,13 +38,16 @@ def start_node(settings: Settings | Mapping[str, Any] | None = None) -> Endpoint
 
     Its processes count in the metrics directory that PROMETHEUS_MULTIPROC_DIR names, or in a
     private one that ends with the parent; call it before metrics of prometheus_client are made.
-    There is an endpoint where `metrics_port` is set. Raises SettingsError and MetricsError.
+    There is an endpoint where `metrics_port` is set. Raises SettingsError, KeyFileError and
+    MetricsError for what its processes could not do their work with.
     """
     host = ExecutorHost(_HOST, settings)
     runtime = current_runtime()
     runtime.node.join(private=True)
     _add(host)
     runtime.load_late_imports()
+    runtime.node.check_warm(processes=1)
+    startup.check(runtime.settings)
     runtime.node.start(node=f"executor-{os.getpid()}@{os.uname().nodename}", app=None)
     return None if runtime.settings.metrics_port is None else runtime.node.serve()
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+import sys
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from bufpool_workers.runtime import Job, current_job, current_runtime, startup
@@ -25,6 +27,8 @@ with needs_extra("huey"):
 
 __all__ = ["setup"]
 
+_CONSUMER: Final = "huey.bin.huey_consumer"
+
 
 def setup(huey: Huey, settings: Settings | Mapping[str, Any] | None = None) -> None:
     """Wire warm pools into the consumer of `huey`, and refuse to store a plain secret.
@@ -39,7 +43,9 @@ def setup(huey: Huey, settings: Settings | Mapping[str, Any] | None = None) -> N
     hosts = current_runtime().hosts
     if any(isinstance(host, HueyHost) and host.huey is huey for host in hosts):
         return
-    host = HueyHost(huey, settings)
+    # the consumer imports the app that calls this
+    with startup.errors_as_exit() if _CONSUMER in sys.modules else nullcontext():
+        host = HueyHost(huey, settings)
     current_runtime().add_host(host)
     # on the instance, before which nothing of Huey's stands
     huey.serialize_task = functools.partial(host.serialize, huey.serialize_task)

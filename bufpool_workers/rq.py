@@ -152,6 +152,7 @@ class _PooledWorker(rq.worker.BaseWorker):
             node.join(settings)
             node.start(name="rq-pool", software=software)
             if settings.metrics_port is not None:
+                node.check_endpoint()
                 stop = Event()
                 ends.callback(stop.set)
                 Thread(target=_serve, args=(node, stop), daemon=True).start()

@@ -44,6 +44,15 @@ def is_writable_for_others(status: os.stat_result) -> bool:
     return bool(status.st_mode & _OTHERS_MAY_WRITE)
 
 
+def fault_of(path: str | os.PathLike[str], error: OSError | None = None) -> str:
+    """Return what is wrong with a metrics directory, in the words of all views; "" for nothing."""
+    if not Path(path).exists():
+        return "it does not exist"
+    if not Path(path).is_dir():
+        return "it is not a directory"
+    return "" if error is None else error.strerror or str(error)
+
+
 @contextmanager
 def open_file(
     path: str | os.PathLike[str], *, dir_fd: int | None = None, flags: int = os.O_RDONLY

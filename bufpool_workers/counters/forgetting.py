@@ -15,7 +15,7 @@ from typing import Final
 
 from bufpool_workers.counters import catalog
 from bufpool_workers.counters.compaction import finish, locked, read_merged
-from bufpool_workers.counters.directory import Directory
+from bufpool_workers.counters.directory import Directory, fault_of
 from bufpool_workers.counters.format import (
     HEADER,
     DamagedFileError,
@@ -56,7 +56,7 @@ def forget(
                 raise MetricsError(f"{shown}: another process compacts it right now; try again")
             return _Forgetting(opened, shown).forget(metric)
     except OSError as error:
-        raise MetricsError(f"{shown}: {error.strerror or error}") from error
+        raise MetricsError(f"{shown}: {fault_of(directory, error)}") from error
 
 
 class _Forgetting:

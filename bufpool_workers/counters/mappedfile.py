@@ -51,7 +51,7 @@ class MappedFile:
         try:
             buffer, found = _publish(self.buffer[:], path=self.path)
         except OSError as error:
-            hint = _WHAT_TO_DO.get(error.errno or 0, error.strerror or "").format(
+            hint = _what_to_do(error, self.path.parent).format(
                 size=len(self.buffer), uid=os.geteuid()
             )
             raise MetricsError(f"metrics directory {str(self.path.parent)!r}: {hint}") from error
@@ -106,6 +106,14 @@ class MappedFile:
         Raises BufferError while a pool is bound to it.
         """
         self.buffer.close()
+
+
+def _what_to_do(error: OSError, directory: Path) -> str:
+    known = _WHAT_TO_DO.get(error.errno or 0)
+    # a directory that is there and takes no file, as /proc, has that error too
+    if known is None or (error.errno == errno.ENOENT and directory.is_dir()):
+        return f"it takes no file ({error.strerror}); set bufpool_metrics_dir to one that does"
+    return known
 
 
 def _publish(image: bytes, *, path: Path) -> tuple[mmap.mmap, Identity]:

@@ -101,7 +101,12 @@ def recreate(path: Path) -> None:
     Another user may have been first: `Directory` refuses to count in what that user made.
     """
     with suppress(OSError):  # the caller, who fails to use it then, says what is wrong
-        path.mkdir(mode=0o700 if path.name.startswith(PREFIX) else 0o777)
+        path.mkdir(mode=0o700 if is_named_as_one(path) else 0o777)
+
+
+def is_named_as_one(path: Path) -> bool:
+    """Return whether a path has the name of a private directory."""
+    return path.name.startswith(PREFIX)
 
 
 def advertise(path: Path, manifest: NodeManifest) -> None:

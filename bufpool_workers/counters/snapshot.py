@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from bufpool_workers.counters._values import add_rows
 from bufpool_workers.counters.columns import Part, Row, Shape, Shapes, check_entry
-from bufpool_workers.counters.directory import Directory, identity, open_file
+from bufpool_workers.counters.directory import Directory, fault_of, identity, open_file
 from bufpool_workers.counters.format import (
     HEADER,
     LIVE_ONLY_KINDS,
@@ -174,8 +174,8 @@ def read_directory(
                 snapshot = _Reader(shapes, foreign=foreign).read(opened)
         except OSError as error:
             raise MetricsError(
-                f"metrics directory {shown}: {error.strerror}; it must exist and be "
-                "readable by the process that scrapes"
+                f"metrics directory {shown}: {fault_of(directory, error)}; name the one that the "
+                "workers count in, which this process may read"
             ) from error
         if snapshot:
             shapes.forget_unused()

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from contextlib import ExitStack
 
 from bufpool_workers.counters.catalog import DEFAULT_NAMESPACE, Catalog
-from bufpool_workers.counters.directory import Directory
+from bufpool_workers.counters.directory import Directory, fault_of
 from bufpool_workers.counters.format import DamagedFileError, OtherVersionError, read_used
 from bufpool_workers.counters.layout import DOUBLE, TRIM_ASKED, check_live_version, gauge_place
 from bufpool_workers.counters.liveness import current_host_id
@@ -37,7 +37,8 @@ def ask_to_trim(
                 if pid in pids and _ask(opened, name, key, unix_seconds):
                     asked.add(pid)
     except (OSError, DamagedFileError) as error:
-        raise MetricsError(f"metrics directory {os.fspath(directory)!r}: {error}") from error
+        fault = fault_of(directory, error) if isinstance(error, OSError) else error
+        raise MetricsError(f"metrics directory {os.fspath(directory)!r}: {fault}") from error
     return len(asked)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bufpool_workers import memory
+from bufpool_workers.counters.directory import fault_of
 from bufpool_workers.diagnostics.finding import Finding, ok, unseen
 from bufpool_workers.diagnostics.limits import Process
 from bufpool_workers.settings import Settings
@@ -123,8 +124,8 @@ def check_directory(where: Path, *, mounts: str, holds_private: bool = False) ->
     """
     name = "metrics_directory"
     shown = f"private ones in {where}" if holds_private else str(where)
-    if not where.is_dir():
-        yield Finding("error", name, f"{shown}: it does not exist", "create it, for the workers")
+    if fault := fault_of(where):
+        yield Finding("error", name, f"{shown}: {fault}", "create one, for the workers")
         return
     if not os.access(where, os.W_OK | os.X_OK):
         yield Finding(

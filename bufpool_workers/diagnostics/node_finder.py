@@ -32,7 +32,7 @@ class NodeFinder:
 
     @property
     def chosen_directory(self) -> Path | None:
-        """The directory that was given or is set; raises MetricsError where two are set."""
+        """The directory that was given or is set; raises SettingsError where two are set."""
         return self.directory or configured_directory(self.settings.metrics_dir)
 
     @property

@@ -15,8 +15,9 @@ from urllib.parse import parse_qs
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder, gzip_accepted
 
-from bufpool_workers._environ import directory_of_environment
+from bufpool_workers._environ import VARIABLE, directory_of_environment
 from bufpool_workers.counters.catalog import DEFAULT_NAMESPACE, Catalog
+from bufpool_workers.counters.directory import fault_of
 from bufpool_workers.errors import MetricsError
 from bufpool_workers.metrics.collector import Collector
 from bufpool_workers.metrics.page import status
@@ -149,10 +150,11 @@ class _Pages:
         compact_foreign: bool,
     ) -> None:
         where = directory or directory_of_environment()
-        if not where or not os.path.isdir(where):  # noqa: PTH112 - a path as it was given
+        fault = fault_of(where) if where else "none is given"
+        if not where or fault:
             raise MetricsError(
-                f"metrics directory {str(where or '')!r} is not there: give one, or set "
-                "PROMETHEUS_MULTIPROC_DIR to the one that the workers use"
+                f"metrics directory {str(where or '')!r}: {fault}; name the one that the workers "
+                f"count in, or set {VARIABLE} to it"
             )
         # all share one, which names a file that can't be read once
         registry = CollectorRegistry(support_collectors_without_names=True)

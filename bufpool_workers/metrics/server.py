@@ -24,7 +24,14 @@ _NO_SUCH_HOST: Final = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
 _NO_SUCH_PORT: Final = {errno.EADDRINUSE, errno.EACCES}  # taken; below 1024, for others than root
 
 
-def serve(  # noqa: PLR0913 (all but the first by keyword)
+def serve(app: WSGIApp, **options: Any) -> "Endpoint":
+    """Serve `app` as `listen` does, and log where."""
+    endpoint = listen(app, **options)
+    logger.info("bufpool: metrics at %s", endpoint.url)
+    return endpoint
+
+
+def listen(  # noqa: PLR0913 (all but the first by keyword)
     app: WSGIApp,
     *,
     port: int,
@@ -39,14 +46,12 @@ def serve(  # noqa: PLR0913 (all but the first by keyword)
     as "--port 80": the MetricsError for an address that is not available begins with it.
     """
     try:
-        endpoint = Endpoint.start(app, port=port, host=host, hosts=hosts, **tls)
+        return Endpoint.start(app, port=port, host=host, hosts=hosts, **tls)
     except MetricsError as error:
         wrong = _wrong_part(error.__cause__)
         if wrong not in given:
             raise
         raise MetricsError(f"{given[wrong]}: {error}") from error
-    logger.info("bufpool: metrics at %s", endpoint.url)
-    return endpoint
 
 
 class Endpoint:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from bufpool_workers import counters
 from bufpool_workers._environ import VARIABLE, check_agreement, directory_of_environment
+from bufpool_workers.counters.directory import fault_of
 from bufpool_workers.errors import MetricsError
 
 _SETTER = "BUFPOOL_METRICS_DIR_SETTER"  # the pid of the main process that set it itself
@@ -22,6 +23,7 @@ class MetricsDirectory:
     def __init__(self) -> None:
         self.path: Path | None = None
         self.is_private = False
+        self._was_there = False
 
     def join(self, *, private: bool | Path = False) -> None:
         """Take the directory that the environment names, else make a private one if asked to.
@@ -34,12 +36,11 @@ class MetricsDirectory:
         path = directory_of_environment()
         if path is not None:
             if private and not path.is_dir():
-                what = "it is not a directory" if path.exists() else "it does not exist; create it"
                 raise MetricsError(
-                    f"metrics directory {str(path)!r}: {what}, or leave {VARIABLE} out for a "
-                    "private one"
+                    f"metrics directory {str(path)!r}: {fault_of(path)}; create one, or leave "
+                    f"{VARIABLE} out for a private one"
                 )
-            self.path = path
+            self.take(path)
             os.environ[VARIABLE] = str(path)  # absolute, for prometheus_client and for children
         elif private:
             try:
@@ -52,7 +53,7 @@ class MetricsDirectory:
     def apply_setting(self, metrics_dir: str | None) -> None:
         """Take the directory that the setting `bufpool_metrics_dir` names, for a private one.
 
-        Raises MetricsError if the setting and the environment name two directories.
+        Raises SettingsError if the setting and the environment name two directories.
         """
         if metrics_dir is None or self.path == (path := Path(metrics_dir).absolute()):
             return
@@ -71,12 +72,21 @@ class MetricsDirectory:
         return True
 
     def recreate(self) -> None:
-        """Make it again if something has removed it under a running node."""
-        if self.path is not None:
+        """Make it again if something has removed it under a running node.
+
+        One that was never there is a mistake, and is not made: nobody would scrape it.
+        """
+        if self.path is not None and self._was_there:
             counters.private_directory.recreate(self.path)
 
-    def _set(self, path: Path) -> None:
+    def take(self, path: Path) -> None:
+        """Take a directory, without a word to other libraries."""
         self.path = path
+        # a private one of this name was, when its main process made it
+        self._was_there = path.is_dir() or counters.private_directory.is_named_as_one(path)
+
+    def _set(self, path: Path) -> None:
+        self.take(path)
         os.environ.update({VARIABLE: str(path), _SETTER: str(os.getpid())})
 
 

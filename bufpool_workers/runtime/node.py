@@ -6,7 +6,7 @@ import logging
 import os
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,7 +60,7 @@ class Node:
         if not self._has_joined:
             self.join()
             if self.directory.path is None and self._runtime.settings.metrics_dir is not None:
-                self.directory.path = Path(self._runtime.settings.metrics_dir).absolute()
+                self.directory.take(Path(self._runtime.settings.metrics_dir).absolute())
         return self.directory.path
 
     def check_warm(self, *, processes: int) -> None:
@@ -92,8 +92,8 @@ class Node:
 
         Where that is another program's process, `pid`, each process of the node does it, before it
         counts. `node`, `app` and the versions of the host's `software` are written there, and the
-        files of earlier nodes are merged. Raises MetricsError if the setting and the environment
-        name two directories, or if no process can count there.
+        files of earlier nodes are merged. Raises SettingsError if the setting and the environment
+        name two directories, and MetricsError if no process can count there.
         """
         if not self._has_joined:
             self.join()
@@ -138,7 +138,18 @@ class Node:
 
         Raises MetricsError that names the setting that was wrong.
         """
-        from bufpool_workers.metrics import server, wsgi_app  # noqa: PLC0415 - prometheus_client
+        from bufpool_workers.metrics import server  # noqa: PLC0415 - prometheus_client
+
+        return self._serve_by(server.serve)
+
+    def check_endpoint(self) -> None:
+        """Check that the node's scrape can be served here; raise MetricsError as `serve` does."""
+        from bufpool_workers.metrics import server  # noqa: PLC0415 - prometheus_client
+
+        self._serve_by(server.listen).close()
+
+    def _serve_by(self, serve: Callable[..., Endpoint]) -> Endpoint:
+        from bufpool_workers.metrics import wsgi_app  # noqa: PLC0415 - prometheus_client
 
         settings = self._runtime.settings
         app = wsgi_app(
@@ -146,7 +157,7 @@ class Node:
             namespace=settings.metrics_namespace,
             compact_foreign=settings.compact_foreign,
         )
-        return server.serve(
+        return serve(
             app,
             host=settings.metrics_host,
             port=settings.metrics_port or 0,

@@ -8,10 +8,10 @@ import json
 import multiprocessing
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from threading import Event
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
 from bufpool_workers.counters import private_directory
 from bufpool_workers.counters.liveness import ProcessIdentity, current_host_id
@@ -19,6 +19,8 @@ from bufpool_workers.errors import MetricsError
 from bufpool_workers.runtime.directory import no_private_directory
 from bufpool_workers.runtime.process import current_runtime
 from bufpool_workers.settings import Settings
+
+T = TypeVar("T")
 
 _ENDPOINT: Final = "endpoint.json"
 _LOOK_SECONDS: Final = 0.5
@@ -95,34 +97,43 @@ class SharedNode:
         One process of the node does it; the others wait here, to do it when that one ends. Raises
         MetricsError if the port can't be had within some seconds.
         """
-        with self._turn(stop) as is_ours:
+        while self._is_on(stop):
+            with self._turn() as is_ours:
+                if is_ours:
+                    with closing(self._try(current_runtime().node.serve, stop)):
+                        while self._is_on(stop):
+                            stop.wait(_LOOK_SECONDS)
+            stop.wait(_LOOK_SECONDS)
+
+    def check_endpoint(self) -> None:
+        """Check that the node can be served, unless another of its processes does one or the other.
+
+        For processes that do not serve it themselves, and are not to work unseen. Raises
+        MetricsError as `serve` does.
+        """
+        with self._turn() as is_ours:
             if is_ours:
-                with closing(self._listen(stop)):
-                    while self._is_on(stop):
-                        stop.wait(_LOOK_SECONDS)
+                self._try(current_runtime().node.check_endpoint, Event())
 
     @contextmanager
-    def _turn(self, stop: Event) -> Iterator[bool]:
+    def _turn(self) -> Iterator[bool]:
+        """Yield whether this process may serve; then no other process of the node may meanwhile."""
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         fd = os.open(".serving", flags, 0o600, dir_fd=self._directory.fd)
         try:
-            while self._is_on(stop):
-                try:
-                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    stop.wait(_LOOK_SECONDS)
-                else:
-                    yield True
-                    return
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
             yield False
+        else:
+            yield True
         finally:
             os.close(fd)
 
-    def _listen(self, stop: Event) -> Any:
+    def _try(self, listen: Callable[[], T], stop: Event) -> T:
         last = time.monotonic() + _PATIENCE_SECONDS
         while True:
             try:
-                return current_runtime().node.serve()
+                return listen()
             except MetricsError as error:
                 if not _is_taken(error) or time.monotonic() > last or not self._is_on(stop):
                     raise

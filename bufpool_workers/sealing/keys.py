@@ -99,7 +99,7 @@ def read_public(source: str | os.PathLike[str]) -> PublicKey:
     if isinstance(source, str):
         if source.strip().startswith((_PUBLIC, _PRIVATE.decode())):
             return _parse_public(source.strip(), where="the public key")
-        if not {os.sep, "."} & set(source):
+        if not _may_be_path(source):
             # It could be a key in some other notation, which must not get into an error.
             raise KeyFileError(f"a public key is the text {_PUBLIC}... or the path of a file")
     path = Path(source)
@@ -154,9 +154,14 @@ def check_public(source: str | os.PathLike[str]) -> None:
     A file that is not there is fine for a process that does not seal.
     """
     with contextlib.suppress(OSError):
-        if isinstance(source, str) and not source.strip().startswith((_PUBLIC, _PRIVATE.decode())):
+        if not isinstance(source, str) or _may_be_path(source):
             os.stat(source)  # noqa: PTH116 - a text that is no path, too
         read_public(source)
+
+
+def _may_be_path(source: str) -> bool:
+    is_key = source.strip().startswith((_PUBLIC, _PRIVATE.decode()))
+    return not is_key and not {os.sep, "."}.isdisjoint(source)
 
 
 def _shown(path: str | os.PathLike[str]) -> str:

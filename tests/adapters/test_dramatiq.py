@@ -211,27 +211,6 @@ def directory_of(host):
 # what is wrong
 
 
-@pytest.mark.parametrize(
-    ("settings", "env", "said"),
-    [
-        ({"wram": {}}, {}, "Error: wram: there is no such setting, did you mean warm?"),
-        (
-            {"private_keys": ["/absent.key"]},
-            {},
-            "Error: private key file /absent.key: No such file",
-        ),
-        ({}, {"PROMETHEUS_MULTIPROC_DIR": "/absent"}, "Error: metrics directory '/absent'"),
-        ({"metrics_host": "192.0.2.1"}, {}, "Error: bufpool_metrics_host = '192.0.2.1'"),
-    ],
-)
-def test_wrong_settings_are_one_line(start_host, settings, env, said):
-    host = start_host(COMMAND, settings=settings, env=env)
-    host.wait_until(lambda: said in host.log(), what=said)
-    assert "Traceback" not in host.log()
-    if "metrics_host" not in settings:
-        assert host.wait() != 0
-
-
 def test_missing_dramatiq_names_its_extra():
     script = "import sys; sys.modules['dramatiq'] = None; import bufpool_workers.dramatiq"
     assert "pip install 'bufpool-workers[dramatiq]'" in run_script(script).stderr

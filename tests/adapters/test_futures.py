@@ -12,7 +12,9 @@ import pytest
 
 import bufpool_workers as bp
 from bufpool_workers import futures, testing
+from bufpool_workers.diagnostics.limits import machine_bytes
 from bufpool_workers.metrics import read_report
+from bufpool_workers.units import GiB
 from tests.adapters import futures_work as work
 from tests.support.scrape import read_samples, value
 
@@ -54,6 +56,16 @@ def test_processes_are_warm_and_every_buffer_is_counted(method, directory):
     assert report.total.gets == report.total.hits == report.total.puts == 40
     assert len(set(pids)) <= 2
     assert report.processes == ()  # all have ended, and closed their pools
+
+
+def test_node_does_not_start_with_what_its_processes_could_not_use():
+    with pytest.raises(bp.KeyFileError, match=r"private key file /absent\.key: No such file"):
+        futures.start_node({"private_keys": ["/absent.key"]})
+    testing.reset()
+    count = machine_bytes() // GiB + 1
+    many = {"size_classes": ["1GiB"], "max_bytes": {"regular": f"{count}GiB"}}
+    with pytest.raises(bp.SettingsError, match=r"bufpool_warm takes .* in 1 process, "):
+        futures.start_node({**many, "warm": {"regular": {"1GiB": count}}})
 
 
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])  # fork has no max_tasks_per_child

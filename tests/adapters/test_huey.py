@@ -158,21 +158,6 @@ def test_single_use_token_survives_retries_of_its_task_alone(sealed_host, seal):
         assert "tries bob" not in client.noted()
 
 
-@pytest.mark.parametrize(
-    ("settings", "said"),
-    [
-        ({"wram": {}}, "wram: there is no such setting, did you mean warm?"),
-        ({"private_keys": ["/absent.key"]}, "Error: private key file /absent.key: No such"),
-        ({"metrics_host": "192.0.2.1"}, "Error: bufpool_metrics_host = '192.0.2.1'"),
-    ],
-)
-def test_wrong_settings_end_the_consumer(start, settings, said):
-    host = start("thread", settings=settings)
-    assert host.wait() != 0
-    assert said in host.log()
-    assert "Traceback" not in host.log() or "wram" in settings  # the import of the app itself
-
-
 def test_missing_huey_names_its_extra():
     script = "import sys; sys.modules['huey'] = None; import bufpool_workers.huey"
     assert "pip install 'bufpool-workers[huey]'" in run_script(script).stderr

@@ -210,22 +210,6 @@ def test_orphans_of_a_pool_do_not_hold_the_port(start):
 # what is wrong
 
 
-@pytest.mark.parametrize(
-    ("settings", "env", "said"),
-    [
-        ({"warm": {"regular": {"3KiB": 1}}}, {}, "Error: BUFPOOL_WARM['regular']: 3KiB"),
-        ({"private_keys": ["/absent.key"]}, {}, "Error: private key file /absent.key: No such"),
-        ({}, {"PROMETHEUS_MULTIPROC_DIR": "/absent"}, "Error: metrics directory '/absent'"),
-        ({"metrics_host": "192.0.2.1"}, {}, "Error: bufpool_metrics_host = '192.0.2.1'"),
-    ],
-)
-def test_wrong_settings_are_one_line(start, settings, env, said):
-    host = start(settings=settings, env=env)
-    assert host.wait() != 0
-    assert said in host.log()
-    assert "Traceback" not in host.log()
-
-
 def test_missing_rq_names_its_extra():
     script = "import sys; sys.modules['rq'] = None; import bufpool_workers.rq"
     assert "pip install 'bufpool-workers[rq]'" in run_script(script).stderr

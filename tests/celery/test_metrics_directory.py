@@ -42,7 +42,9 @@ def test_a_file_in_the_directorys_place_is_named_in_one_line(start_worker, tmp_p
         "plugin_app:app", ready=False, env={"PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "file")}
     )
     assert worker.wait() != 0
-    line = f"Error: metrics directory '{tmp_path}/file': it is not a directory, or leave "
+    line = (
+        f"Error: metrics directory '{tmp_path}/file': it is not a directory; create one, or leave "
+    )
     assert worker.log().startswith(line)
     assert len(worker.log().splitlines()) == 1
 

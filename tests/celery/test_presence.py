@@ -1,8 +1,4 @@
-"""A worker tells whether it was set up; doors that a mistake of configuration comes by."""
-
-import os
-import subprocess
-import sys
+"""A worker, its app's report and doctor tell whether the app was set up."""
 
 import pytest
 
@@ -45,42 +41,3 @@ def test_report_and_inspect_conf_show_that_the_plugin_is_on(start_worker):
 def test_report_of_an_app_without_setup_shows_nothing(start_worker):
     worker = start_worker("unset_app:app", arguments=["--concurrency=1"])
     assert "bufpool_workers: " not in worker.command("report").stdout
-
-
-DOORS = {
-    "serve of a directory": ("-m", "bufpool_workers", "serve", "{}", "--port=0"),
-    "status of a directory": ("-m", "bufpool_workers", "status", "{}"),
-    "worker": ("-m", "celery", "-A", "plugin_app", "worker"),
-    "status of an app": ("-m", "celery", "-A", "plugin_app", "bufpool", "status"),
-    "serve of an app": ("-m", "celery", "-A", "plugin_app", "bufpool", "serve", "--port=0"),
-}
-
-
-@pytest.mark.parametrize("door", DOORS)
-@pytest.mark.parametrize("kind", ["file", "missing"])
-def test_a_metrics_directory_that_is_none_is_one_line_by_every_door(
-    tmp_path, request, redis_server, door, kind
-):
-    path = tmp_path / "prom"
-    if kind == "file":
-        path.touch()
-    env = {
-        **os.environ,
-        "CELERY_BROKER_URL": redis_server.celery_url(),
-        "PROMETHEUS_MULTIPROC_DIR": str(path),
-        "TEST_WORKER_SETTINGS": "{}",
-    }
-    done = subprocess.run(
-        [sys.executable, *(part.format(path) for part in DOORS[door])],
-        cwd=request.path.parent,
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode not in (0, -6, -11)
-    assert "Traceback" not in done.stdout + done.stderr
-    (line,) = [line for line in done.stderr.splitlines() if not line.startswith("Usage")]
-    assert line.startswith("Error: ")
-    assert str(path) in line

@@ -60,7 +60,7 @@ def test_serve_takes_options_and_the_environment(workers, tmp_path, certificate)
     ("arguments", "environ", "text"),
     [
         (["--port=0"], {}, "Error: no metrics directory: give DIR, or set PROMETHEUS_MULTIPROC"),
-        (["--port=0", "/nowhere"], {}, "Error: metrics directory '/nowhere' is not there"),
+        (["--port=0", "/nowhere"], {}, "Error: metrics directory '/nowhere': it does not exist"),
         (["/tmp"], {}, "Error: no port: give --port, or set bufpool_metrics_port"),  # noqa: S108
         (["--port=0", "--keyfile=a", "/"], {}, "Error: give --certfile and --keyfile together"),
         (["--port=0", "--namespace=9", "/"], {}, "Error: Invalid value for --namespace"),

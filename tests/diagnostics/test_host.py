@@ -172,7 +172,7 @@ def test_file_systems_are_found_by_the_longest_mount_point():
 
 def test_missing_directory_is_an_error(tmp_path):
     (gone,) = host.check_directory(tmp_path / "gone", mounts=MOUNTS)
-    assert (gone.severity, gone.hint) == ("error", "create it, for the workers")
+    assert (gone.severity, gone.hint) == ("error", "create one, for the workers")
     (slow,) = host.check_directory(tmp_path, mounts=MOUNTS)
     assert slow.severity == "warning"
     assert "on ext4" in slow.message

@@ -146,7 +146,7 @@ def test_an_empty_file_and_one_that_vanishes_are_no_error(workers, tmp_path, scr
 
 
 def test_a_directory_that_is_gone_is_named(tmp_path):
-    with pytest.raises(MetricsError, match="No such file or directory"):
+    with pytest.raises(MetricsError, match="gone': it does not exist"):
         read_directory(tmp_path / "gone")
 
 

@@ -16,3 +16,16 @@ def test_missing_place_for_a_private_directory_names_the_setting(monkeypatch, tm
         directory.join(private=True)
     assert directory.path is None
     assert not directory.is_private
+
+
+def test_a_directory_that_was_there_is_made_again_and_a_mistaken_one_is_not(monkeypatch, tmp_path):
+    for path in (tmp_path / "removed", tmp_path / "mistaken"):
+        if path.name == "removed":
+            path.mkdir()
+        monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(path))
+        directory = MetricsDirectory()
+        directory.join()
+        if path.name == "removed":
+            path.rmdir()
+        directory.recreate()
+        assert path.exists() == (path.name == "removed")

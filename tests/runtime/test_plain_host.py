@@ -120,3 +120,21 @@ def test_configured_process_counts_in_the_metrics_directory(tmp_path):
     assert names(tmp_path) == set()  # such as a script that a task runs
     run(use.format("bp.configure()"), PROMETHEUS_MULTIPROC_DIR=str(tmp_path))
     assert len(names(tmp_path)) == 1
+
+
+def test_mistaken_metrics_directory_is_named_once_and_not_made(tmp_path):
+    script = """
+import bufpool_workers as bp
+bp.configure(debug=False)
+for kind in bp.buffer, bp.secure_buffer:
+    kind(64).release()
+"""
+    path = tmp_path / "mistaken"
+    done = run_script(script, PROMETHEUS_MULTIPROC_DIR=str(path))
+    (line,) = done.stderr.splitlines()
+    assert (
+        f"are in no scrape, which is tried again at each task's end: metrics directory '{path}'"
+        in line
+    )
+    assert "it does not exist; create it" in line
+    assert not path.exists()

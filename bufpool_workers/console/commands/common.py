@@ -13,7 +13,7 @@ import click
 from bufpool_workers.counters.catalog import Catalog
 from bufpool_workers.diagnostics.finding import Finding
 from bufpool_workers.diagnostics.node_finder import NodeFinder
-from bufpool_workers.errors import BufpoolError
+from bufpool_workers.errors import BufpoolError, SettingsError
 from bufpool_workers.settings import Settings
 
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
@@ -84,6 +84,8 @@ def errors_as_messages() -> Iterator[None]:
     """Turn an error that the user can mend into one line and an exit status."""
     try:
         yield
+    except SettingsError as error:
+        raise click.UsageError(str(error)) from error
     except BufpoolError as error:
         raise click.ClickException(str(error)) from error
 
