@@ -124,7 +124,7 @@ libraries: .venv/.libraries
 
 neighbours: build/neighbours/.installed
 	build/neighbours/bin/python -m pytest $(PARALLEL) -p no:ddtrace tests/neighbours \
-	    tests/adapters/test_awaited.py
+	    tests/adapters/test_awaited.py tests/adapters/test_dashboards.py
 
 build/neighbours/.installed: $(SOURCES) | .venv/.test
 	$(PYTHON) -m venv build/neighbours

@@ -4,7 +4,7 @@ import os
 
 SECRET_KEY = "of a test"  # noqa: S105
 INSTALLED_APPS = ["django_rq"]
-RQ_QUEUES = {"default": {"URL": os.environ["TEST_BROKER_URL"]}}
+RQ_QUEUES = {name: {"URL": os.environ["TEST_BROKER_URL"]} for name in ("default", "later")}
 RQ = {
     "WORKER_CLASS": f"bufpool_workers.rq.{os.environ.get('TEST_WORKER_CLASS', 'SimpleWorker')}",
     "JOB_CLASS": "bufpool_workers.rq.Job",
