@@ -20,7 +20,7 @@ help:
 	@echo "make bench-metrics  what counting and scraping cost"
 	@echo "make bench-pythons  the core under Python 3.11 to 3.14, as far as they are found"
 	@echo "make bench-instructions  the same by callgrind, where time is too noisy"
-	@echo "make figures        writes the figures of the pages from the recorded run"
+	@echo "make figures        writes the figures of the pages from the recorded runs"
 	@echo "make leaks          where secrets show: in memory, cores, the broker; plain, wiped, sealed"
 	@echo "make libraries      what numpy, pandas, redis and twenty others take of a buffer"
 	@echo "make neighbours     workers beside Flower, New Relic, Sentry, OpenTelemetry, Datadog and others"
@@ -82,11 +82,12 @@ bench-metrics: .venv/.bench
 
 # needs valgrind
 bench-instructions: .venv/.bench
-	$(BIN)/python -m tests.benchmarks.instructions
+	@mkdir -p $(RECORD)
+	$(BIN)/python -m tests.benchmarks.instructions --record $(RECORD)
 
-# the figures in the pages, from the recorded run
+# the figures in the pages, from the recorded runs
 figures: .venv/.bench
-	$(BIN)/python -m tests.benchmarks.figures
+	$(BIN)/python -m tests.docs.figures
 
 bench-pythons: .venv/.bench
 	$(BIN)/python -m tests.benchmarks pythons --record $(RECORD)/pythons

@@ -1,25 +1,22 @@
-"""`python -m tests.benchmarks.figures`: writes the tables of figures in the pages from the record.
+"""The tables of figures in the pages, from the record.
 
-A page holds a table between `<!-- figures: NAME -->` and `<!-- end of figures -->`. All of its
-figures are of the one run in tests/benchmarks/record (beside Go: in its folder go), so that they
-can't drift apart.
+All figures of the pages are of the one run in tests/benchmarks/record (beside Go: in its folder
+go). tests/docs/figures.py writes them into the pages.
 """
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
 from tests.benchmarks import record
 from tests.benchmarks.others import OTHERS
 from tests.benchmarks.report import UNITS, Row, Table
-from tests.support.pages import read_pages
 
 RECORD = Path(__file__).with_name("record")
 _FEW = 0.2  # below, a ratio reads better as 1 : n
 _HEADS = "pooled | otherwise | ratio | middle half"
 _MONITOR_HEADS = "with it | worker alone | ratio | spread"
-_PLACE = re.compile(r"(<!-- figures: (\w+) -->\n).*?(<!-- end of figures -->)", re.DOTALL)
 
 
 class Figure(NamedTuple):
@@ -156,70 +153,65 @@ _MONITORS = (
         )
     ),
 )
-FIGURES: Mapping[str, Sequence[Figure]] = {
-    "short": _SHORT,
-    "more": (*_MORE, *_GO),
-    "monitors": _MONITORS,
-}
 
 
-def main() -> None:
-    """Write the tables of all pages."""
-    tables = recorded()
-    for page in read_pages():
-        page.path.write_text(filled(page.text, tables), encoding="utf-8")
-
-
-def recorded() -> list[Table]:
+@cache
+def recorded() -> tuple[Table, ...]:
     """Return the tables of the recorded runs, that beside Go included."""
-    return [*record.load(RECORD), *record.load(RECORD / "go")]
+    return (*record.load(RECORD), *record.load(RECORD / "go"))
 
 
-def filled(text: str, tables: Sequence[Table]) -> str:
-    """Return a page's text with its tables as the record has them."""
-    return _PLACE.sub(
-        lambda found: (
-            f"{found[1]}\n" + "\n".join(table_lines(found[2], tables)) + f"\n\n{found[3]}"
-        ),
-        text,
+def table(name: str) -> Table:
+    """Return a table of the recorded runs; LookupError names one that the record does not have."""
+    for each in recorded():
+        if each.name == name:
+            return each
+    raise LookupError(f"the record has no table {name}")
+
+
+def find(figure: Figure) -> Row:
+    """Return a row of the record; LookupError names one that it does not have."""
+    for each in recorded():
+        for row in each.rows:
+            if (each.name, row.what, row.rival) == (figure.table, figure.what, figure.rival):
+                return row
+    raise LookupError(
+        f"the record has no {figure.what!r} against {figure.rival!r} in {figure.table}"
     )
 
 
-def table_lines(name: str, tables: Sequence[Table]) -> Iterator[str]:
-    """Return the lines of a table; LookupError names a row that the record does not have."""
-    if name == "others":
-        return compared(tables)
-    heads = _MONITOR_HEADS if name == "monitors" else _HEADS
-    return lines(FIGURES[name], tables, heads=heads)
-
-
-def compared(tables: Sequence[Table]) -> Iterator[str]:
+def compared() -> Iterator[str]:
     """Return the lines of the table that says what others do, with a figure each where one fits."""
     yield "| beside | what only it does | what only this package does | this package : it |"
     yield "|---|---|---|---|"
     for other in OTHERS:
         cells = []
         for label, *place in other.figures:
-            row = find(Figure(label, *place), tables)
-            show = UNITS[row.unit]
-            cells.append(f"{label}: {show(row.value)} : {show(row.rival_value)}")
+            row = find(Figure(label, *place))
+            cells.append(f"{label}: {value(row)} : {rival_value(row)}")
         yield f"| {other.name} | {other.theirs} | {other.ours} | {'; '.join(cells)} |"
 
 
-def lines(
-    figures: Sequence[Figure], tables: Sequence[Table], *, heads: str = _HEADS
-) -> Iterator[str]:
+def lines(figures: Sequence[Figure], *, heads: str = _HEADS) -> Iterator[str]:
     """Return the lines of a table of figures."""
     yield f"| | {heads} |"
     yield "|---|---|---|---|---|"
     for figure in figures:
-        row = find(figure, tables)
-        show = UNITS[row.unit]
+        row = find(figure)
         low, high = (row.high, row.low) if row.ratio < _FEW else (row.low, row.high)
         spread = "" if low == high else f"{number(low, row.ratio)} to {number(high, row.ratio)}"
         ratio = ("1 : " if row.ratio < _FEW else "") + number(row.ratio, row.ratio)
-        cells = figure.label, show(row.value), show(row.rival_value), ratio, spread
-        yield f"| {' | '.join(cells)} |"
+        yield f"| {' | '.join((figure.label, value(row), rival_value(row), ratio, spread))} |"
+
+
+def value(row: Row) -> str:
+    """Return a row's value as text."""
+    return UNITS[row.unit](row.value)
+
+
+def rival_value(row: Row) -> str:
+    """Return the value of a row's rival as text."""
+    return UNITS[row.unit](row.rival_value)
 
 
 def number(ratio: float, beside: float) -> str:
@@ -227,15 +219,9 @@ def number(ratio: float, beside: float) -> str:
     return f"{ratio:.2f}" if beside >= _FEW else f"{1 / ratio:.3g}"
 
 
-def find(figure: Figure, tables: Sequence[Table]) -> Row:
-    for table in tables:
-        for row in table.rows:
-            if (table.name, row.what, row.rival) == (figure.table, figure.what, figure.rival):
-                return row
-    raise LookupError(
-        f"the record has no {figure.what!r} against {figure.rival!r} in {figure.table}"
-    )
-
-
-if __name__ == "__main__":
-    main()
+TABLES: Mapping[str, Callable[[], Iterator[str]]] = {
+    "short": partial(lines, _SHORT),
+    "more": partial(lines, (*_MORE, *_GO)),
+    "monitors": partial(lines, _MONITORS, heads=_MONITOR_HEADS),
+    "others": compared,
+}

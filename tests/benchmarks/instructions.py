@@ -1,14 +1,18 @@
 """`python -m tests.benchmarks.instructions`: instructions by callgrind, where time is too noisy.
 
-Each statement runs under valgrind twice, 1,000 and 3,000 times; the difference is its own.
+Each statement runs under valgrind twice, 1,000 and 3,000 times; the difference is its own. With
+`--record FOLDER` the numbers are kept in instructions.json there.
 """
 
+import argparse
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 from tests.benchmarks.task_cost import STATEMENT
 
@@ -53,12 +57,20 @@ CASES: Mapping[str, tuple[str, str]] = {
 
 
 def main() -> None:
-    """Print the instructions of each statement."""
+    """Print the instructions of each statement, and keep them if asked."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.instructions")
+    parser.add_argument("--record", type=Path)
+    record = parser.parse_args().record
+    counts = {}
     if shutil.which("valgrind") is None:
         sys.exit("valgrind is not installed: apt-get install valgrind")
     for name, (setup, statement) in CASES.items():
         few, many = (instructions(setup, statement, count) for count in (FEW, MANY))
-        print(f"{(many - few) / (MANY - FEW):10,.0f}  {name}", flush=True)
+        counts[name] = round((many - few) / (MANY - FEW))
+        print(f"{counts[name]:10,}  {name}", flush=True)
+    if record:
+        text = json.dumps(counts, indent=1) + "\n"
+        (record / "instructions.json").write_text(text, encoding="utf-8")
 
 
 def instructions(setup: str, statement: str, count: int) -> int:

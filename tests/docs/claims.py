@@ -16,10 +16,6 @@ CLAIMS = {
         f"{README}::test_flask_app_runs_tasks_in_its_context_and_serves_the_scrape"
     ),
     ("Move from bytearray", "python"): (f"{README}::test_pooled_digest_is_that_of_the_bytearray"),
-    ("Handle credentials end to end", "console"): (
-        f"{README}::test_sealed_login_from_key_to_answer"
-    ),
-    ("Handle credentials end to end", "python"): f"{README}::test_sealed_login_from_key_to_answer",
     (
         "Test sealed tasks",
         "python",

@@ -155,31 +155,6 @@ def test_pooled_digest_is_that_of_the_bytearray(tmp_path):
     assert before == after == hashlib.sha256(b"some" * 1000).hexdigest()
 
 
-def test_sealed_login_from_key_to_answer(start_worker, tmp_path):
-    (keygen,) = blocks_under("Handle credentials end to end", "console")
-    app, producer = blocks_under("Handle credentials end to end")
-    command = keygen.text.removeprefix("$ ")
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-
-    def make_keys():
-        env = os.environ | {"PATH": path}
-        done = subprocess.run(["/bin/sh", "-c", command], cwd=tmp_path, check=False, env=env)
-        return done.returncode, (tmp_path / "worker.pub").read_text()
-
-    done, public_key = make_keys()
-    assert done == 0
-    done, kept = make_keys()
-    assert done != 0
-    assert kept == public_key != ""
-    assert (tmp_path / "worker.key").stat().st_mode & 0o777 == 0o600
-    app.write(tmp_path)
-    worker = start_worker("accounts", folder=tmp_path)
-    code = producer.text.replace("login.delay(", "answer = login.delay(")
-    assert code != producer.text
-    code += "\nprint(answer.get(timeout=30), any(password))"
-    assert run_python(code, tmp_path, **worker.env).split() == ["True", "False"]
-
-
 def test_minted_key_reaches_its_caller_sealed(start_worker, tmp_path):
     app, caller = blocks_under("Return a secret")
     app.write(tmp_path)

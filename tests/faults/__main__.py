@@ -1,4 +1,4 @@
-"""Recycles children by the thousand: `python -m tests.faults`; JSON and a plot in build/faults."""
+"""Recycles children by the thousand: `python -m tests.faults`; record and plot in build/faults."""
 
 import argparse
 import json
@@ -19,7 +19,7 @@ _SHM = Path("/dev/shm")  # noqa: S108 (a folder of its own is made there)
 
 
 def main() -> int:
-    """Run it, write what was seen, and say what is wrong with it; 1 if anything is."""
+    """Run it, write the record, and print what is wrong with the run; 1 if anything is."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--children", type=int, default=2000)
     parser.add_argument("--concurrency", type=int, default=10)
@@ -33,10 +33,10 @@ def main() -> int:
         log = node.worker.log()
     rows = [asdict(sample) for sample in samples]
     numbers = {"children": len(found), "faults": faults, "samples": rows}
-    (arguments.output / "recycling.json").write_text(json.dumps(numbers, indent=1))
+    (arguments.output / "record.json").write_text(json.dumps(numbers, indent=1) + "\n")
     (arguments.output / "recycling.log").write_text(log)
     title = f"{len(found)} children, one task each; warm before it: {_warm(found)}"
-    draw(arguments.output / "recycling.png", samples, title=title)
+    draw(arguments.output / "record.png", samples, title=title)
     print(title, *faults, sep="\n")
     return 1 if faults else 0
 

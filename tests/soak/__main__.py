@@ -23,6 +23,7 @@ def main() -> int:
     parser.add_argument("--fault", choices=NAMES, action="append", help="all, unless given")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--folder", type=Path, default=Path("build/soak"))
+    parser.add_argument("--record", type=Path, help="a folder to keep record.json and .png in")
     arguments = parser.parse_args()
     folder = arguments.folder.absolute()
     shutil.rmtree(folder, ignore_errors=True)
@@ -40,6 +41,9 @@ def main() -> int:
         )
         outcomes.append(scenario.run())
     print(write(folder, outcomes, seconds=arguments.seconds))
+    if arguments.record:
+        for path in folder.glob("record.*"):
+            shutil.copy(path, arguments.record)
     return 0 if all(check.kept for outcome in outcomes for check in outcome.checks) else 1
 
 

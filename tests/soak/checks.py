@@ -90,21 +90,24 @@ def judge(  # noqa: PLR0913 - all that there is to judge, by keyword
     ended = Counter(task_log.ended.values())
     gave_up = sum(node.gave_up for node in nodes)
     numbers = {
-        "sent": len(producer.sent),
-        "sent, but not confirmed": producer.unconfirmed,
+        "tasks sent": len(producer.sent),
+        "sent while the broker was away, and not confirmed": producer.unconfirmed,
         "done": ended[DONE],
         "failed by design": ended[FAILED],
-        "soft limits": ended[LIMITED],
-        "revoked by design": len(producer.revoked - set(task_log.ended)),
+        "ended by a soft limit": ended[LIMITED],
+        "revoked": len(producer.revoked - set(task_log.ended)),
         "lost by the workers": len(drained.lost),
         "lost in the broker's transport at a kill, sent again": len(drained.vanished),
         "run again after a fault": task_log.redelivered,
         "buffers lent": int(sum(n for (name, _, _), n in counters.items() if name == "gets")),
-        "under way at a kill or limit": compared.unsure + compared.unsure_cut_short,
-        "processes without counters": expected.count_uncounted(folder / "truth"),
+        "buffers under way at a kill or a limit, which may count or not": compared.unsure
+        + compared.unsure_cut_short,
+        "processes that ended before they had a counter file": expected.count_uncounted(
+            folder / "truth"
+        ),
         "scrapes": observer.scrapes,
-        "scrapes that failed": observer.failed,
-        "main gave up": gave_up,
+        "scrapes of a node that was down": observer.failed,
+        "main processes that ended by themselves": gave_up,
     }
     deaths = faults["main killed"] + gave_up
     checks = [

@@ -2,42 +2,34 @@
 
 import importlib.util
 import json
-from collections import Counter
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
+from tests.soak import page
 from tests.soak.scenario import Outcome
 
 
 def write(folder: Path, outcomes: list[Outcome], *, seconds: float) -> str:
-    """Write report.md, report.json and, where matplotlib is there, report.png; gives the first."""
-    text = _table(outcomes, seconds)
+    """Write the report and its record, with a picture where matplotlib is; return its text."""
+    text = "\n".join(_lines(outcomes, seconds)) + "\n"
     (folder / "report.md").write_text(text)
     (folder / "report.json").write_text(json.dumps([asdict(one) for one in outcomes], indent=1))
+    record = page.summary(outcomes, seconds=seconds)
+    (folder / "record.json").write_text(json.dumps(record, indent=1) + "\n")
     if importlib.util.find_spec("matplotlib"):
         from tests.soak.picture import draw  # noqa: PLC0415 - an extra that not everybody has
 
-        draw(folder / "report.png", outcomes)
+        draw(folder / "record.png", outcomes)
     return text
 
 
-def _table(outcomes: list[Outcome], seconds: float) -> str:
-    lines = [f"{seconds:g} seconds of load and faults on two nodes of two children each.", ""]
-    lines += _row("", [f"two nodes, {one.layout}" for one in outcomes])
-    lines += ["|" + "---|" * (1 + len(outcomes))]
-    for name in outcomes[0].numbers:
-        lines += _row(name, [f"{one.numbers[name]:,}" for one in outcomes])
-    faults = [Counter(name for _, name in one.faults) for one in outcomes]
-    for name in sorted(set().union(*faults)):
-        lines += _row(f"fault: {name}", [str(count[name]) for count in faults])
-    lines += [""]
+def _lines(outcomes: list[Outcome], seconds: float) -> Iterator[str]:
+    yield from (f"{seconds:g} seconds of load and faults on two nodes of two children each.", "")
+    yield from (*page.lines(page.summary(outcomes, seconds=seconds)), "")
     for one in outcomes:
-        lines += [f"- {one.layout}: {remark}" for remark in one.remarks]
+        for remark in one.remarks:
+            yield f"- {one.layout}: {remark}"
         for check in one.checks:
             word = "yes" if check.kept else "NO"
-            lines += [f"- {one.layout}: {check.promise}: {word} ({check.found})"]
-    return "\n".join(lines) + "\n"
-
-
-def _row(name: str, cells: list[str]) -> list[str]:
-    return [f"| {name} | {' | '.join(cells)} |"]
+            yield f"- {one.layout}: {check.promise}: {word} ({check.found})"
