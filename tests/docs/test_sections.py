@@ -25,6 +25,7 @@ def sections() -> list[Any]:
     return [pytest.param(blocks, id=f"{p}: {h}") for (p, h), blocks in found if blocks]
 
 
+@pytest.mark.timeout(300)  # a section may start pytest, or a worker, for each of its commands
 @pytest.mark.parametrize("blocks", sections())
 def test_section_works_as_it_is_copied(blocks, tmp_path, request):
     asked = "".join(block.text for block in blocks)
