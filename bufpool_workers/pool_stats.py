@@ -6,8 +6,9 @@ The fields of `PoolStats` are the one table of counters. The order in which the 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from operator import attrgetter
 from types import MappingProxyType
@@ -130,11 +131,6 @@ class PoolStats:
         """Return True if anything was counted."""
         return any(getattr(self, counter.name) for counter in TABLE)
 
-    def with_gauges_of(self, living: PoolStats) -> PoolStats:
-        """Return the same counters with what living processes hold."""
-        gauges = {c.name: getattr(living, c.name) for c in TABLE if c.kind != "counter"}
-        return replace(self, **gauges)
-
     def as_dict(self) -> dict[str, Any]:
         """Return all numbers and both rates, without those of the sizes, ready for JSON."""
         numbers = {counter.name: getattr(self, counter.name) for counter in TABLE}
@@ -168,6 +164,14 @@ class PoolStats:
         return cls.of_sizes(
             {label: cls.of_counts(dict(zip(FIELDS, row, strict=True))) for label, row in rows}
         )
+
+
+def by_pool(sizes: Mapping[tuple[str, str], PoolStats]) -> dict[str, PoolStats]:
+    """Return the pools by name, in their order, from the numbers of each pool and size."""
+    pools: dict[str, dict[str, PoolStats]] = defaultdict(dict)
+    for (pool, size), numbers in sizes.items():
+        pools[pool][size] = numbers
+    return {pool: PoolStats.of_sizes(pools[pool]) for pool in (*KINDS, *pools) if pool in pools}
 
 
 @lru_cache(maxsize=1024)

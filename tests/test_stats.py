@@ -52,11 +52,8 @@ def test_rate_of_nothing_is_none():
     assert PoolStats(idle=1)
 
 
-def test_gauges_are_of_the_living_and_counters_of_all():
-    everyone = PoolStats.of_counts({"gets": 9, "puts": 4, "idle": 3})
-    assert everyone.in_use == 5
-    found = everyone.with_gauges_of(PoolStats(gets=1, in_use=1, idle=2, held_bytes=8))
-    assert (found.gets, found.in_use, found.idle, found.held_bytes) == (9, 1, 2, 8)
+def test_in_use_is_what_was_taken_and_not_given_back():
+    assert PoolStats.of_counts({"gets": 9, "puts": 4, "idle": 3}).in_use == 5
 
 
 def test_dictionary_is_read_back_without_the_news_of_other_versions():

@@ -16,13 +16,8 @@ if TYPE_CHECKING:
     from bufpool_workers.counters.compaction import MAX_UNMERGED_FILES, compact, compact_above
     from bufpool_workers.counters.counterfile import CounterFile, TaskPlaces
     from bufpool_workers.counters.forgetting import forget
-    from bufpool_workers.counters.report import (
-        EscapePlace,
-        ProcessReport,
-        Report,
-        make_report,
-        read_report,
-    )
+    from bufpool_workers.counters.report import EscapePlace, ProcessReport, Report
+    from bufpool_workers.counters.reporter import make_report, read_report
     from bufpool_workers.counters.tasks import OTHER_TASKS
     from bufpool_workers.counters.trim_request import ask_to_trim
 
@@ -62,9 +57,8 @@ _HOMES = {
     "ask_to_trim": "trim_request",
     "forget": "forgetting",
     **dict.fromkeys(("MAX_UNMERGED_FILES", "compact", "compact_above"), "compaction"),
-    **dict.fromkeys(
-        ("EscapePlace", "ProcessReport", "Report", "make_report", "read_report"), "report"
-    ),
+    **dict.fromkeys(("EscapePlace", "ProcessReport", "Report"), "report"),
+    **dict.fromkeys(("make_report", "read_report"), "reporter"),
 }
 
 __getattr__, __dir__ = _lazy.attach(

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from bufpool_workers._environ import VARIABLE, configured_directory
 from bufpool_workers.counters import private_directory
-from bufpool_workers.counters.report import Report, read_report
+from bufpool_workers.counters.report import Report
+from bufpool_workers.counters.reporter import read_report
 from bufpool_workers.diagnostics.nodes import Node
 from bufpool_workers.errors import MetricsError
 from bufpool_workers.settings import Settings

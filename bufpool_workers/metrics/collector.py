@@ -21,7 +21,8 @@ from bufpool_workers.counters.compaction import compact
 from bufpool_workers.counters.format import DamagedFileError
 from bufpool_workers.counters.history import INTERVAL_SECONDS, Sample, read_history, record
 from bufpool_workers.counters.node_file import NodeInfo, read_nodes
-from bufpool_workers.counters.report import Report, Reporter, Totals
+from bufpool_workers.counters.report import Report
+from bufpool_workers.counters.reporter import Reporter, Totals
 from bufpool_workers.counters.snapshot import Column, Snapshot, read_directory, read_files
 from bufpool_workers.errors import MetricsError
 from bufpool_workers.metrics.merging import to_metrics

@@ -12,7 +12,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from bufpool_workers.counters.catalog import SECURE_LEVEL, WARMED, Catalog
 from bufpool_workers.counters.compaction import compact
 from bufpool_workers.counters.counterfile import CounterFile
-from bufpool_workers.counters.report import make_report
+from bufpool_workers.counters.reporter import make_report
 from bufpool_workers.counters.snapshot import read_directory
 from bufpool_workers.errors import UNSEAL_FAILURES, MetricsError
 from bufpool_workers.pool_stats import FIELDS

@@ -10,7 +10,8 @@ import pytest
 from bufpool_workers import Settings
 from bufpool_workers.counters import node_file
 from bufpool_workers.counters.node_file import NodeInfo, publish, read_nodes
-from bufpool_workers.counters.report import Report, read_report
+from bufpool_workers.counters.report import Report
+from bufpool_workers.counters.reporter import read_report
 from tests.support.forked import run_forked
 
 INFO = NodeInfo(

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 from bufpool_workers.counters.compaction import compact
-from bufpool_workers.counters.report import read_report
+from bufpool_workers.counters.reporter import read_report
 from tests.memory.test_raw_fork import CLONE, needs_clone
 
 SCRIPT = """

@@ -14,7 +14,8 @@ from bufpool_workers.counters.catalog import (
     WARMED,
     Catalog,
 )
-from bufpool_workers.counters.report import Report, make_report, read_report
+from bufpool_workers.counters.report import Report
+from bufpool_workers.counters.reporter import make_report, read_report
 from bufpool_workers.counters.snapshot import read_directory
 from tests.support.counters import POOLS, make_file
 from tests.support.forked import run_forked

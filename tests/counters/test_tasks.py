@@ -16,7 +16,8 @@ import bufpool_workers as bp
 from bufpool_workers import testing
 from bufpool_workers.counters.catalog import TASK_COUNTERS, TASK_PEAK, Catalog
 from bufpool_workers.counters.compaction import compact
-from bufpool_workers.counters.report import Report, read_report
+from bufpool_workers.counters.report import Report
+from bufpool_workers.counters.reporter import read_report
 from bufpool_workers.counters.tasks import MOST_TASKS, OTHER_TASKS, fold_tasks
 from bufpool_workers.counters.trim_request import ask_to_trim
 from bufpool_workers.memory import TaskTally
