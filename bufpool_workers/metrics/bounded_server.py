@@ -1,98 +1,33 @@
 """An HTTP server whose clients can take up neither descriptors, nor threads, nor time."""
 
 import errno
-import io
 import logging
 import os
-import re
-import select
 import socket
 import ssl
 import sys
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from ipaddress import IPv6Address, ip_address
+from collections.abc import Iterable
 from socketserver import ThreadingMixIn
 from threading import Condition
 from time import monotonic
-from typing import Any, Final, TypeVar
-from wsgiref.simple_server import ServerHandler, WSGIRequestHandler, WSGIServer
+from typing import Any, Final
+from wsgiref.simple_server import WSGIServer
 
 from bufpool_workers.metrics.apps import WSGIApp
-from bufpool_workers.units import KiB
+from bufpool_workers.metrics.connection import Connection, silent_ones
+from bufpool_workers.metrics.host_check import is_loopback
+from bufpool_workers.metrics.request import RequestHandler
 
-T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 HEAD_SECONDS: Final = 5.0
 ANSWER_SECONDS: Final = 30.0
 MAX_CONNECTIONS: Final = 16
 MAX_PER_PEER: Final = 4
-MAX_HEAD_BYTES: Final = 64 * KiB
 LOG_SECONDS: Final = 60.0
 
-_CHUNK_BYTES: Final = 8 * KiB
 _ROOM_SECONDS: Final = 0.01
-_HEAD_END: Final = re.compile(rb"\n\r?\n")
 _EXHAUSTED: Final = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
-
-
-@dataclass(eq=False, slots=True)
-class _Connection:
-    """A client's socket, which never blocks: its thread waits for the client in `call` alone."""
-
-    socket: Any  # of gevent's class where it has patched the standard library
-    peer: str
-    deadline: float
-    waits_for: int = 0  # an event of poll(2)
-    is_answering: bool = False
-    is_dropped: bool = False
-
-    def call(self, event: int, operation: Callable[..., T], *args: Any) -> T:
-        """Call a method of the socket until its client, with this event, lets it be done."""
-        while True:
-            try:
-                return operation(*args)
-            except ssl.SSLWantReadError:
-                self._wait(select.POLLIN)
-            except ssl.SSLWantWriteError:
-                self._wait(select.POLLOUT)
-            except BlockingIOError:
-                self._wait(event)
-
-    def _wait(self, event: int) -> None:
-        # The event is still there when this thread runs on, so that another one can tell a client
-        # that says nothing from a thread that didn't come to hear it.
-        self.waits_for = event
-        poller = select.poll()
-        poller.register(self.socket, event)
-        poller.poll()
-        self.waits_for = 0
-        if self.is_dropped:
-            raise ConnectionAbortedError
-
-    def drop(self) -> None:
-        """End the connection; a thread that waits for the client wakes and finds it ended."""
-        self.is_dropped = True
-        # not SSLSocket's own `shutdown`, after which its thread would write in clear
-        plain = socket.socket(fileno=self.socket.fileno())
-        try:
-            plain.shutdown(socket.SHUT_RDWR)
-        except OSError as error:
-            if error.errno != errno.ENOTCONN:  # else its client was quicker
-                raise
-        finally:
-            plain.detach()
-
-
-def _silent(connections: Iterable[_Connection]) -> list[_Connection]:
-    """Return those that wait for their client, in vain so far."""
-    waiting = [each for each in connections if each.waits_for and not each.is_dropped]
-    poller = select.poll()
-    for each in waiting:
-        poller.register(each.socket, each.waits_for)
-    ready = {fd for fd, _ in poller.poll(0)}
-    return [each for each in waiting if each.socket.fileno() not in ready]
 
 
 class BoundedServer(ThreadingMixIn, WSGIServer):
@@ -112,11 +47,11 @@ class BoundedServer(ThreadingMixIn, WSGIServer):
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         self.address_family, _, _, _, address = found[0]
         self._changed = Condition()
-        self._open: dict[socket.socket, _Connection] = {}
+        self._open: dict[socket.socket, Connection] = {}
         self._failures = 0
         self._last_failure: tuple[str, BaseException | str] = ("", "")
         self._next_line = 0.0
-        super().__init__((str(address[0]), port), _Handler)
+        super().__init__((str(address[0]), port), RequestHandler)
         self.app = app
         self.socket.setblocking(False)  # a client that has gone again must not hold the lock
         if tls is not None:
@@ -147,7 +82,7 @@ class BoundedServer(ThreadingMixIn, WSGIServer):
                 raise
             request.setblocking(False)
             deadline = monotonic() + HEAD_SECONDS
-            self._open[request] = _Connection(request, address[0], deadline)
+            self._open[request] = Connection(request, address[0], deadline)
             return request, address
 
     def _make_room(self) -> bool:
@@ -173,15 +108,15 @@ class BoundedServer(ThreadingMixIn, WSGIServer):
             self._note(peer, f"{MAX_PER_PEER} of its requests are being answered")
             return False
 
-    def _drop_oldest(self, connections: Iterable[_Connection]) -> bool:
-        silent = _silent(connections)
+    def _drop_oldest(self, connections: Iterable[Connection]) -> bool:
+        silent = silent_ones(connections)
         if not silent:
             return False
         oldest = min(silent, key=lambda each: each.is_answering)  # the table is in order of age
         self._drop(oldest, "it made room for another one")
         return True
 
-    def _drop(self, connection: _Connection, reason: str) -> None:
+    def _drop(self, connection: Connection, reason: str) -> None:
         connection.drop()
         self._note(connection.peer, reason)
 
@@ -210,11 +145,11 @@ class BoundedServer(ThreadingMixIn, WSGIServer):
 
     # called by a request's thread
 
-    def connection(self, request: Any) -> _Connection:
+    def connection(self, request: Any) -> Connection:
         """Return the connection of a request's socket."""
         return self._open[request]
 
-    def begin_answer(self, connection: _Connection) -> bool:
+    def begin_answer(self, connection: Connection) -> bool:
         """Note that a request is whole; return False if its connection was dropped."""
         with self._changed:
             connection.is_answering = True
@@ -260,82 +195,5 @@ class BoundedServer(ThreadingMixIn, WSGIServer):
         self._changed.release()
 
 
-class _Handler(WSGIRequestHandler):
-    server: BoundedServer
-    rfile: io.BytesIO
-    wfile: Any
-
-    def setup(self) -> None:
-        self._client = self.server.connection(self.request)
-        self.wfile = _Writer(self._client)
-        if hasattr(self.request, "do_handshake"):
-            self._client.call(select.POLLIN, self.request.do_handshake)
-        # the standard library parses it; a body, which no page takes, is not waited for
-        self.rfile = io.BytesIO(self._read_head())
-
-    def handle(self) -> None:
-        head = self.rfile.getvalue()
-        self.raw_requestline = self.rfile.readline()
-        if len(head) > MAX_HEAD_BYTES:
-            self.requestline = self.request_version = self.command = ""
-            self.send_error(431)
-        elif head and self.parse_request() and self.server.begin_answer(self._client):
-            answer = _Answer(
-                self.rfile, self.wfile, self.get_stderr(), self.get_environ(), multithread=True
-            )
-            answer.request_handler = self
-            answer.run(self.server.app)
-
-    def _read_head(self) -> bytes:
-        """Read up to the empty line that ends a request's head, or a little beyond the limit.
-
-        A client that leaves without a word is no error, such as a probe that only connects.
-        """
-        head = bytearray()
-        seen = 0
-        while len(head) <= MAX_HEAD_BYTES and not _HEAD_END.search(head, max(0, seen - 2)):
-            seen = len(head)
-            received = self._client.call(select.POLLIN, self.request.recv, _CHUNK_BYTES)
-            if not received and head:
-                raise ConnectionError("it ended inside its head")
-            if not received:
-                break
-            head += received
-        return bytes(head)
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - http.server's
-        pass
-
-
-class _Writer(io.BufferedIOBase):
-    def __init__(self, client: _Connection) -> None:
-        self._client = client
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int:
-        left = memoryview(data)
-        while left:
-            left = left[self._client.call(select.POLLOUT, self._client.socket.send, left) :]
-        return len(data)
-
-
-class _Answer(ServerHandler):
-    os_environ: dict[str, str] = {}  # noqa: RUF012 - wsgiref's; a request is no CGI script
-    request_handler: _Handler
-
-    def log_exception(self, exc_info: Any) -> None:  # noqa: ARG002 - wsgiref's
-        handler = self.request_handler
-        handler.server.handle_error(handler.request, handler.client_address)
-
-
 def _is_bug(error: Exception) -> bool:
     return not isinstance(error, OSError)
-
-
-def is_loopback(address: str) -> bool:
-    """Check a numeric address, which may be an IPv4 one in the form of IPv6."""
-    found = ip_address(address)
-    mapped = found.ipv4_mapped if isinstance(found, IPv6Address) else None
-    return (mapped or found).is_loopback

@@ -7,10 +7,10 @@ The browser still sends that name as `Host`.
 import re
 import socket
 from collections.abc import Callable, Iterable
+from ipaddress import IPv6Address, ip_address
 from typing import Any, Final
 
 from bufpool_workers.metrics.apps import WSGIApp
-from bufpool_workers.metrics.bounded_server import is_loopback
 
 _HOST: Final = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9._-]+))(?::\d*)?", re.IGNORECASE)
 _REFUSAL: Final = (
@@ -53,3 +53,10 @@ def _is_known(host: str, known: set[str]) -> bool:
 
 def _plain(name: str) -> str:
     return name.lower().removesuffix(".")
+
+
+def is_loopback(address: str) -> bool:
+    """Check a numeric address, which may be an IPv4 one in the form of IPv6."""
+    found = ip_address(address)
+    mapped = found.ipv4_mapped if isinstance(found, IPv6Address) else None
+    return (mapped or found).is_loopback

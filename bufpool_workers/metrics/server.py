@@ -13,8 +13,8 @@ from typing import Any, Final, Self
 from bufpool_workers.counters.history import INTERVAL_SECONDS
 from bufpool_workers.errors import MetricsError
 from bufpool_workers.metrics.apps import WSGIApp
-from bufpool_workers.metrics.bounded_server import BoundedServer, is_loopback
-from bufpool_workers.metrics.host_check import check_host
+from bufpool_workers.metrics.bounded_server import BoundedServer
+from bufpool_workers.metrics.host_check import check_host, is_loopback
 
 logger = logging.getLogger(__name__)
 
