@@ -2,8 +2,13 @@
 
 from importlib.metadata import PackageNotFoundError, version
 
-try:
-    __version__ = version("bufpool-workers")
-    """The version that is installed (PEP 440), "unknown" for a copy of the folder alone."""
-except PackageNotFoundError:  # a copy of the folder, without its metadata
-    __version__ = "unknown"
+
+def _installed() -> str:
+    try:
+        return version("bufpool-workers")
+    except PackageNotFoundError:  # a copy of the folder, without its metadata
+        return "unknown"
+
+
+__version__ = _installed()
+"""The version that is installed (PEP 440); "unknown" for a copy of the folder alone."""

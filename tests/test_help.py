@@ -43,10 +43,7 @@ def constants_with_docstring():
     for name in [name for name in sys.modules if name.startswith("bufpool_workers")]:
         module = sys.modules[name]
         if getattr(module, "__file__", "").endswith(".py"):
-            tree = ast.parse(inspect.getsource(module))
-            bodies = [tree.body, *(node.body for node in tree.body if isinstance(node, ast.Try))]
-            for body in bodies:
-                found |= strings_below(body).keys()
+            found |= strings_below(ast.parse(inspect.getsource(module)).body).keys()
     return found
 
 
