@@ -10,7 +10,7 @@ import bufpool_workers as bp
 from bufpool_workers import memory
 from bufpool_workers.counters import counterfile, history, tasks
 from bufpool_workers.diagnostics import sizing
-from bufpool_workers.metrics import bounded_server
+from bufpool_workers.metrics import bounded_server, request
 from bufpool_workers.sealing import token
 from tests.benchmarks import figures, timing
 from tests.benchmarks.report import duration
@@ -149,7 +149,7 @@ SENTENCES = (
         "KiB. It has {} s to take the answer",
         lambda: [
             f"{bounded_server.HEAD_SECONDS:g}",
-            bounded_server.MAX_HEAD_BYTES // bp.KiB,
+            request.MAX_HEAD_BYTES // bp.KiB,
             f"{bounded_server.ANSWER_SECONDS:g}",
         ],
     ),
