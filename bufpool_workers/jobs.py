@@ -11,7 +11,14 @@ from uuid import uuid4
 
 from bufpool_workers._asking import asking
 from bufpool_workers.runtime import Job, current_job, current_runtime
-from bufpool_workers.signatures import JOB_MARK, is_async, name_of, signature_of, unwrapped
+from bufpool_workers.signatures import (
+    JOB_MARK,
+    check_is_no_task,
+    is_async,
+    name_of,
+    signature_of,
+    unwrapped,
+)
 
 __all__ = ["as_job", "job_name"]
 
@@ -62,6 +69,7 @@ def as_job(
 def _as_job(function: Callable[..., Any], job_id: Callable[..., str | int] | None) -> Any:
     if not callable(function):
         raise TypeError(f"as_job is for functions, not {type(function).__name__}")
+    check_is_no_task(function, decorator="as_job")
     inner = unwrapped(function)
     if inspect.isgeneratorfunction(inner) or inspect.isasyncgenfunction(inner):
         raise TypeError(f"as_job: {name_of(function)} is a generator function, which no call runs")

@@ -74,8 +74,7 @@ def hidden_signature(
 
 def check_function(function: Callable[..., Any], *, decorator: str) -> None:
     """Raise TypeError for what can't be decorated; compiled functions and objects can."""
-    if hasattr(function, "apply_async"):  # a task, or Celery's promise of one
-        raise TypeError(f"{decorator} stands below @app.task, not above it")
+    check_is_no_task(function, decorator=decorator)
     if getattr(function, JOB_MARK, False) is True:  # a mock has every attribute
         raise TypeError(f"{decorator} stands below as_job, not above it")
     if not callable(function) or isinstance(function, type):
@@ -91,6 +90,18 @@ def check_function(function: Callable[..., Any], *, decorator: str) -> None:
         raise TypeError(
             f"{decorator}: {name_of(function)} is a generator function, which runs after its "
             "buffer was given back"
+        )
+
+
+def check_is_no_task(function: object, *, decorator: str) -> None:
+    """Raise TypeError for what the decorator of a job system makes."""
+    if hasattr(function, "apply_async"):  # a task, or Celery's promise of one
+        raise TypeError(f"{decorator} stands below @app.task, not above it")
+    # an actor of Dramatiq, a task of Huey, one of taskiq
+    if any(hasattr(function, name) for name in ("actor_name", "task_class", "original_func")):
+        made = type(function).__name__
+        raise TypeError(
+            f"{decorator} stands below the decorator that makes the {made}, not above it"
         )
 
 

@@ -16,7 +16,8 @@ def task_name(task: Any) -> str:
 
     Raises TypeError that has the name where the object is one of another job system.
     """
-    name = task if isinstance(task, str) else getattr(task, "name", None)
+    # apps and queues have a name too, and are not called
+    name = task if isinstance(task, str) else callable(task) and getattr(task, "name", None)
     other = _name_elsewhere(task)
     if other is not None or not isinstance(name, str) or not name:
         hint = "" if other is None else f": pass {other!r}"

@@ -1,95 +1,85 @@
-"""Mistakes of configuration by each door: one line, and a status that is not 0."""
+"""Mistakes with the objects of job systems: two hosts that differ, wrong order, wrong object."""
 
-import re
+from itertools import permutations
 
+import dramatiq
 import pytest
+from celery import Celery
+from dramatiq.brokers.stub import StubBroker
+from huey import MemoryHuey
+from rq import Queue
+from taskiq import InMemoryBroker
 
-from bufpool_workers.diagnostics.limits import machine_bytes
-from bufpool_workers.units import GiB, format_bytes
+import bufpool_workers as bp
+from bufpool_workers import futures, huey, testing
+from bufpool_workers.dramatiq import BufpoolMiddleware
+from tests.adapters import futures_work as work
 
-WORKERS = {
-    "celery": ["celery", "-A", "celery_app", "worker", "--concurrency=1"],
-    "solo": ["celery", "-A", "celery_app", "worker", "--pool=solo"],
-    "dramatiq": ["dramatiq", "dramatiq_app", "--processes=2", "--threads=1"],
-    "rq": ["rq", "worker", "--worker-class", "bufpool_workers.rq.SimpleWorker", "--url", "{url}"],
-    "horses": ["rq", "worker", "--worker-class", "bufpool_workers.rq.Worker", "--url", "{url}"],
-    "huey": ["huey_consumer", "bare_huey.huey", "--workers=1"],
-    "processes": ["huey_consumer", "bare_huey.huey", "--workers=1", "--worker-type=process"],
+
+@pytest.fixture(autouse=True)
+def own_process():
+    testing.reset()
+    yield
+    testing.reset()
+
+
+def use_celery(at_limit):
+    app = Celery("shop", set_as_current=False)
+    app.conf.bufpool_at_limit = at_limit
+    bp.setup(app)
+    return app  # which is held by nobody else
+
+
+HOSTS = {
+    "celery": use_celery,
+    "dramatiq": lambda at_limit: BufpoolMiddleware({"at_limit": at_limit}),
+    "huey": lambda at_limit: huey.setup(MemoryHuey("shop"), {"bufpool_at_limit": at_limit}),
+    "futures": lambda at_limit: futures.start_process({"at_limit": at_limit}),
+    "configure": lambda at_limit: bp.configure(at_limit=at_limit),
 }
-COMMANDS = {
-    f"{group[0]} {name}": [*group, name, *options]
-    for group in (["bufpool"], ["celery", "-A", "celery_app", "bufpool"])
-    for name, *options in (["status"], ["top", "--count=1"], ["doctor"], ["serve"], ["forget", "a"])
+
+
+@pytest.mark.parametrize(("one", "other"), list(permutations(HOSTS, 2)))
+def test_two_hosts_of_a_process_have_the_same_settings(one, other):
+    held = [HOSTS[one]("raise"), HOSTS[other]("raise")]
+    assert bp.stats().total.gets == 0
+    testing.reset()
+    held.append(HOSTS[one]("raise"))
+    with pytest.raises(bp.SettingsError, match="are in one process and differ in bufpool_at_limit"):  # noqa: PT012 - some read them at once
+        held.append(HOSTS[other]("lend"))
+        bp.stats()
+
+
+MAKERS = {
+    "dramatiq": lambda made: dramatiq.actor(made, broker=StubBroker(middleware=[])),
+    "huey": lambda made: MemoryHuey("shop").task()(made),
+    "taskiq": lambda made: InMemoryBroker().task(made),
+    "celery": lambda made: Celery("shop", set_as_current=False).task(made),
 }
-VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
-TOO_MANY = machine_bytes() // GiB + 1
-# settings, environment, what the line says
-MISTAKES = {
-    "value": ({"at_limit": "explode"}, {}, r"(?i)\S*at_limit = 'explode': one of lend, raise"),
-    "private key": ({"private_keys": ["/absent.key"]}, {}, "private key file /absent.key: No such"),
-    "public key": ({"public_key": "hello"}, {}, "a public key is the text bps1-public-... or the"),
-    "variable": ({}, {VARIABLE: "/absent"}, "/absent: it does not exist"),
-    "file": ({}, {VARIABLE: __file__}, f"{__file__}: it is not a directory"),
-    "no files": ({}, {VARIABLE: "/proc"}, "/proc: it takes no file"),
-    "setting": ({"metrics_dir": "/absent"}, {}, "/absent: it does not exist"),
-    "directories": (
-        {"metrics_dir": "/absent"},
-        {VARIABLE: "/proc"},
-        f"bufpool_metrics_dir is '/absent', but {VARIABLE} is '/proc': leave one of them out",
-    ),
-    "address": ({"metrics_host": "192.0.2.1"}, {}, "bufpool_metrics_host = '192.0.2.1': .*assign"),
-    "memory": (
-        {
-            "size_classes": ["4KiB", "64KiB", "1GiB"],
-            "max_bytes": {"regular": f"{TOO_MANY}GiB"},
-            "warm": {"regular": {"1GiB": TOO_MANY}},
-        },
-        {},
-        rf"bufpool_warm takes {format_bytes(TOO_MANY * GiB)} in 1 process.*; lower bufpool_warm",
-    ),
-}
-OF_COMMANDS = ("value", "variable", "file", "setting", "directories")
-
-
-@pytest.fixture
-def start(start_host, redis_server):
-    def start(command, settings, env):
-        is_celery = command[0] == "celery"
-        url = redis_server.celery_url() if is_celery else redis_server.client_url()
-        command = [part.format(url=url) for part in command]
-        return start_host(command, broker=url, settings=settings, env=env)
-
-    return start
-
-
-def errors_in(host):
-    """Return what the log says after "Error: " or, from `doctor`, after an error's name."""
-    found = re.findall(r"^(?:Error: |error    [a-z_]+: )(.*)", host.log(), re.MULTILINE)
-    texts = (re.sub("^metrics directory '(.*?)'", r"\1", text) for text in found)
-    return list(dict.fromkeys(texts))  # each process of a master says its own
 
 
 @pytest.mark.parametrize(
-    ("door", "mistake"),
-    # RQ's horses warm nothing
-    [(d, m) for d in WORKERS for m in MISTAKES if (d, m) != ("horses", "memory")],
+    "decorate", [bp.sealed("password"), bp.sealed_result, bp.pooled_buffer(8), bp.as_job]
 )
-def test_worker_ends_with_one_line(start, door, mistake):
-    settings, env, said = MISTAKES[mistake]
-    host = start(WORKERS[door], settings, env)
-    assert host.wait() != 0
-    (line,) = errors_in(host)
-    assert re.match(said, line)
-    assert "Traceback" not in host.log()
+@pytest.mark.parametrize("name", MAKERS)
+def test_decorator_above_that_of_the_job_system_is_refused(name, decorate):
+    def function(password, *, buf=None): ...
+
+    made = MAKERS[name](function)
+    with pytest.raises(TypeError, match=r"stands below .*, not above it"):
+        decorate(made)
 
 
-@pytest.mark.parametrize("mistake", OF_COMMANDS)
-@pytest.mark.parametrize("door", COMMANDS)
-def test_command_ends_with_one_line(start, door, mistake):
-    settings, env, said = MISTAKES[mistake]
-    host = start(COMMANDS[door], settings, env)
-    status = host.wait()
-    assert status == 2 if door.endswith("doctor") else status != 0
-    (line,) = errors_in(host)
-    assert re.match(said, line)
-    assert "Traceback" not in host.log()
+@pytest.mark.parametrize("thing", [MemoryHuey("shop"), StubBroker(), Queue("shop", connection=1)])
+def test_what_only_has_a_name_is_no_task(thing):
+    with testing.keys_in_memory(), pytest.raises(TypeError, match="task must be a task or its"):
+        bp.seal("secret", task=thing, argument="password")
+
+
+def test_task_of_taskiq_where_its_name_is_wanted_is_named():
+    task = InMemoryBroker().task(bp.as_job(work.login))
+    with (
+        testing.keys_in_memory(),
+        pytest.raises(TypeError, match=r"pass 'tests.adapters.futures_work.login'"),
+    ):
+        bp.seal("secret", task=task, argument="password")

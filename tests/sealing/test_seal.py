@@ -112,6 +112,8 @@ class TestRoundTrip:
         class Task:
             name = "shop.login"
 
+            def __call__(self): ...
+
         token = seal(SECRET, task=Task(), argument="password", public_key=public_key)
         assert bytes(keyring.unseal(token, **BOUND)) == SECRET
 
