@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable
 from importlib import import_module
 from threading import Event, RLock, Thread
+from traceback import walk_tb
 
 # Handlers run in the reverse of the order in which they were registered. Ours runs before that of
 # logging, which would else hold its lock while ours waits for an import that makes a logger.
@@ -48,12 +49,24 @@ def run(work: Callable[[], object]) -> None:
         # CPython's `start` fails so at its clean-up if a handler raises when the thread has begun
         raised = error.__context__ if error.args == (thread,) else None
         raise (raised or error) from None
+    except RuntimeError as error:
+        if not _is_refusal(error):  # a handler's
+            raise
+        # none begins any more: at an exit from Python 3.12 on, or at the system's limit
+        in_thread()
     # Before Python 3.13, a join that is interrupted takes the thread for ended: none does so before
     # the import's end. Then a join, since a caller may fork, and no thread must be left by then.
     done.wait()
-    thread.join()
+    if thread.ident is not None:
+        thread.join()
     if errors:
         raise errors.pop()
+
+
+def _is_refusal(error: BaseException) -> bool:
+    """Return whether `start` raised it itself, and no handler in it."""
+    *_, (frame, _) = walk_tb(error.__traceback__)
+    return frame.f_code is Thread.start.__code__
 
 
 def load(*modules: str) -> None:

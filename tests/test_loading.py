@@ -136,14 +136,15 @@ assert ended
 """)
 
 
-def test_a_signal_as_the_thread_starts_raises_what_its_handler_raised():
-    run("""
+@pytest.mark.parametrize("base", ["Exception", "RuntimeError"])
+def test_a_signal_as_the_thread_starts_raises_what_its_handler_raised(base):
+    script = """
 import threading
 from bufpool_workers import _loading
 names = ("_start_joinable_thread", "_start_new_thread")
 name = next(name for name in names if hasattr(threading, name))
 begin, begun = getattr(threading, name), threading.Event()
-class Strike(Exception):
+class Strike({base}):
     pass
 def interrupted(*args, **kwargs):
     begin(*args, **kwargs)
@@ -156,7 +157,21 @@ except Strike:
     pass
 else:
     raise SystemExit("not interrupted")
-""")
+"""
+    run(script, base=base)
+
+
+@pytest.mark.parametrize("kind", ["buffer", "secure_buffer", "random_buffer"])
+def test_the_first_buffer_may_be_an_exit_handlers(kind):
+    script = """
+import atexit
+import bufpool_workers as bp
+def at_exit():
+    with bp.{kind}(64) as buf:
+        print(len(buf))
+atexit.register(at_exit)
+"""
+    assert run(script, kind=kind) == "64\n"  # what an exit handler raises changes no exit status
 
 
 def test_an_import_that_fails_raises_what_it_raised():
