@@ -11,7 +11,7 @@ from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
-from typing import Any, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self
 
 from bufpool_workers.counters._values import read_values
 from bufpool_workers.counters.format import (
@@ -32,6 +32,10 @@ from bufpool_workers.counters.tasks import tasks_in
 
 Row = Sequence[Any]
 """A file's values in the order of its keys: an array for kinds that are summed, else Numbers."""
+
+# A file with holes takes no room, and may have ten million entries without a key, which each scrape
+# would look at for a minute.
+MOST_DAMAGED: Final = 1000
 
 
 class Shape:
@@ -128,18 +132,22 @@ class Shapes:
 
     def _find(self, data: bytes, *, start: int, end: int, kind: str) -> Shape | None:
         checked = self._families[kind]  # a file that grows has all its keys but the last here
+        new: dict[bytes, str] = {}
+        found: list[bytes] = []
         try:
-            keys = tuple(key for key, _ in unpack_entries(data, start=start, end=end))
-            known = self._of_keys.get((kind, keys))
-            if known:  # its bytes between may differ, in padding
-                return known
-            for key in keys:
-                if key not in checked:
-                    checked[key] = sys.intern(check_key(key, kind=kind).family)
+            for key, _ in unpack_entries(data, start=start, end=end):
+                if key not in checked and key not in new:
+                    new[key] = sys.intern(check_key(key, kind=kind).family)
+                found.append(key)
         except DamagedFileError:
             return None
+        keys = tuple(found)
+        known = self._of_keys.get((kind, keys))
+        if known:  # its bytes between may differ, in padding
+            return known
         if len(set(keys)) != len(keys):
             return None
+        checked |= new  # of shapes alone: they are forgotten with these
         shape = Shape(keys, families=map(checked.__getitem__, keys))
         self._of_keys[kind, keys] = shape.learn(data, start, timed=kind not in SUMMED)
         return shape
@@ -173,6 +181,8 @@ def salvage(data: bytes, *, start: int, end: int, kind: str, counts: bool = Fals
                 check_entry(key, number, kind=kind, counts=counts)
             except DamagedFileError as error:
                 problems.append(str(error))
+                if len(problems) > MOST_DAMAGED:
+                    break
             else:
                 entries[key] = number
     except DamagedFileError as error:  # what follows can't be told apart
@@ -193,5 +203,8 @@ def check_entry(key: bytes, number: Number, *, kind: str, counts: bool) -> None:
 
 
 def _summary(problems: list[str]) -> str:
-    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    return f"left out: {problems[0]}{more}" if problems else ""
+    if not problems:
+        return ""
+    rest = ", and all that follows" if len(problems) > MOST_DAMAGED else ""
+    more = f" (and {len(problems) - 1} more{rest})" if len(problems) > 1 else ""
+    return f"left out: {problems[0]}{more}"

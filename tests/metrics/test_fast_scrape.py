@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from prometheus_client import generate_latest
 from prometheus_client.exposition import choose_encoder
 
-from bufpool_workers.counters.columns import Shapes, salvage
+from bufpool_workers.counters.columns import MOST_DAMAGED, Shapes, salvage
 from bufpool_workers.counters.format import HEADER, Number, pack_entry
 from bufpool_workers.counters.snapshot import read_directory
 from bufpool_workers.metrics import asgi_app, wsgi_app
@@ -180,6 +180,28 @@ def test_an_entry_that_makes_no_sense_is_left_out_and_the_rest_of_its_file_count
     assert "bufpool_skipped_files 1.0" in text
     assert "2 more" not in read_directory(tmp_path).unreadable["counter_7.db"]
     assert "(and 1 more)" in read_directory(tmp_path).unreadable["counter_7.db"]
+
+
+def test_a_file_of_holes_is_read_no_further_than_a_thousand_damaged_entries(tmp_path):
+    good = key("jobs", "jobs_total"), Number(3.0)
+    write(tmp_path, "counter_7.db", good, *[(b"", Number(0.0))] * (MOST_DAMAGED + 1), good)
+    path = tmp_path / "counter_7.db"
+    with path.open("r+b") as file:
+        file.truncate(24 * 10_000)
+        file.write(HEADER.pack(24 * 10_000))
+    snapshot = read_directory(tmp_path)
+    assert snapshot.unreadable["counter_7.db"].endswith("(and 1000 more, and all that follows)")
+    assert [number.value for _, _, _, number in snapshot.merged()] == [3.0]
+
+
+def test_keys_of_a_damaged_file_are_not_kept(tmp_path):
+    shapes = Shapes()
+    path = tmp_path / "counter_7.db"
+    for number in range(3):
+        keys = [key("jobs", "jobs_total", of=f"{number}-{i}") for i in range(100)]
+        write(tmp_path, path.name, *((each, Number(1.0)) for each in keys), (b"[]", Number(1.0)))
+        read_directory(tmp_path, shapes=shapes)
+    assert not any(shapes._families.values())
 
 
 def test_invalid_count_is_left_out_of_its_process_file(workers, tmp_path):
