@@ -98,7 +98,7 @@ def missing_packages(*, compiled):
 
 
 def install_packages(missing):
-    """Have apt install what is missing where APT=1 asks for it; SetupError otherwise."""
+    """Install what is missing by apt where APT=1 asks for it; SetupError otherwise."""
     packages = " ".join(names for _, names in missing)
     if os.environ.get("APT") == "1":
         done = subprocess.run([str(CHECKOUT / ".ci/packages"), *packages.split()], check=False)

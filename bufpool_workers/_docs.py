@@ -8,7 +8,7 @@ C = TypeVar("C", bound=type[Any])
 
 
 def documented(cls: C) -> C:
-    """Let `inspect.getdoc`, and so `help`, find the strings below the fields of a slotted class.
+    """Make `inspect.getdoc`, and so `help`, find the strings below the fields of a slotted class.
 
     Python keeps no such string. It asks `__slots__` for one if that is a dict.
     """

@@ -65,12 +65,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True, scope="module")
 def own_process() -> None:
-    """Have each module begin as a process does that no app has configured."""
+    """Begin each module as a process that no app has configured."""
     testing.reset()
 
 
 def pytest_report_header() -> str:
-    """Say which Redis the tests run on."""
+    """Show which Redis the tests run on."""
     try:
         path, origin = find_redis()
     except FileNotFoundError as missing:

@@ -13,7 +13,7 @@ from tasks import arrays, credentials, files
 
 @pytest.fixture(autouse=True, scope="module")
 def _keys(tmp_path_factory, own_process):
-    """Have this process be a worker, and a caller whose key the worker knows."""
+    """Make this process a worker, and a caller whose key the worker knows."""
     folder = tmp_path_factory.mktemp("keys")
     worker, caller = str(folder / "worker.key"), str(folder / "own.key")
     testing.configure(

@@ -52,7 +52,7 @@ def check_totals(host, client):
 
 
 def jobs(client):
-    """Have actors take buffers, fail with one, and keep one; wait until all have ended."""
+    """Run actors that take buffers, fail with one, and keep one; wait until all have ended."""
     before = client.noted().get("jobs", 0)
     sent = [client.send("work", number) for number in range(20)]
     failed = [client.send("fail") for _ in range(5)]

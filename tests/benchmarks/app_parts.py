@@ -10,7 +10,7 @@ GATE = "open"
 
 
 def tell(**_: object) -> None:
-    """Say what Celery's own log says, which the measured workers don't write."""
+    """Print what Celery's own log says, which the measured workers don't write."""
     print("the worker is ready.", flush=True)
 
 

@@ -64,7 +64,7 @@ class Gate:
         Path(self._folder.name, GATE).touch()
 
     def results(self) -> list[Any]:
-        """What the held tasks gave, once the gate is open."""
+        """Return the results of the held tasks, once the gate is open."""
         results = [self._process.result(each) for each in self._held]
         self._folder.cleanup()
         return results
@@ -76,7 +76,7 @@ def family(process: LocalProcess) -> list[psutil.Process]:
 
 
 def processor_seconds(process: LocalProcess) -> float:
-    """What all threads of all its processes got of the processors so far, to the nanosecond."""
+    """Return the processor time of all threads of all its processes so far, in seconds."""
     spent = [
         file.read_text(encoding="ascii")
         for each in family(process)
@@ -86,5 +86,5 @@ def processor_seconds(process: LocalProcess) -> float:
 
 
 def proportional_bytes(process: LocalProcess) -> float:
-    """What all its processes hold in memory, shared pages divided among them (PSS)."""
+    """Return the memory of all its processes, shared pages divided among them (PSS)."""
     return float(sum(each.memory_full_info().pss for each in family(process)))

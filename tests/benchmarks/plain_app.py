@@ -20,7 +20,7 @@ def echo(number: int) -> int:
 
 @app.task(name="arrays")
 def arrays(nbytes: int) -> float:
-    """Give the seconds that the body took."""
+    """Return the seconds that the body took."""
     began = time.perf_counter()
     fill(bytearray(nbytes), bytearray(nbytes))
     return time.perf_counter() - began

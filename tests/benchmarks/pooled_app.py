@@ -32,7 +32,7 @@ def echo_pooled(number: int, *, buf: bp.Buffer) -> int:
 
 @app.task(name="arrays")
 def arrays(nbytes: int) -> float:
-    """Give the seconds that the body took."""
+    """Return the seconds that the body took."""
     began = time.perf_counter()
     with bp.buffer(nbytes) as first, bp.buffer(nbytes) as second:
         fill(first, second)

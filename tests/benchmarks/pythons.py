@@ -27,7 +27,7 @@ def find(version: str) -> str | None:
 
 
 def _version(python: str) -> str | None:
-    """What it says it is; None when it doesn't run, as pyenv's stand-ins for what isn't there."""
+    """Return the version that it prints; None if it doesn't run, as pyenv's stand-ins."""
     program = "import sys; print('{}.{}'.format(*sys.version_info))"
     done = subprocess.run(
         [python, "-c", program], capture_output=True, text=True, timeout=30, check=False

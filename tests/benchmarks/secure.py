@@ -23,7 +23,7 @@ def _taken(nbytes: int, kind: str) -> Case:
 
 
 def promised() -> Table:
-    """What the extra work costs, for the sizes that secrets have."""
+    """Measure what the extra work costs, for the sizes that secrets have."""
     table = Table("secure", "taken and given back: secure and random beside regular")
     for nbytes, kind, reach in (
         (64, "secure", 1.5),

@@ -46,7 +46,7 @@ class Timing:
         return statistics.median(self.seconds)
 
     def ratios(self, rival: "Timing") -> "Ratios":
-        """How long this takes in terms of `rival`, round by round."""
+        """Return this time divided by that of `rival`, round by round."""
         return Ratios([a / b for a, b in zip(self.seconds, rival.seconds, strict=True)])
 
 
@@ -61,7 +61,7 @@ class Ratios:
 
     @property
     def median_interval(self) -> tuple[float, float]:
-        """Where the median lies with 95 % confidence, from the order of the rounds alone."""
+        """The bounds of the median with 95 % confidence, from the order of the rounds alone."""
         ordered, n = sorted(self.rounds), len(self.rounds)
         cut = max(0, math.floor(n / 2 - 1.96 * math.sqrt(n) / 2))
         return ordered[cut], ordered[n - 1 - cut]
@@ -100,7 +100,7 @@ def measure(
 
 
 def in_process(function: Callable[[], Any]) -> Any:
-    """What a function gives in a forked process of its own, whose allocator is as a case's."""
+    """Return what a function returns in a forked process, whose allocator is as a case's."""
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe()
     process = context.Process(target=lambda: theirs.send(function()), daemon=True)

@@ -23,7 +23,7 @@ PAIRS = 20
 
 
 def held_together() -> Table:
-    """Where it takes the page faults away, and up to which size."""
+    """Measure where it takes the page faults away, and up to which size."""
     table = Table("tune_malloc", "bufpool_tune_malloc: two blocks held together, all pages touched")
     for nbytes in SIZES:
         size = format_size(nbytes)
@@ -37,7 +37,7 @@ def held_together() -> Table:
 
 
 def elsewhere() -> Table:
-    """What the pools can't reach: memory that other code allocates; and other threads."""
+    """Measure what the pools can't reach: memory that other code allocates; other threads."""
     table = Table("tune_malloc_elsewhere", "bufpool_tune_malloc: in all that the process does")
     work = f"a = empty({MiB}, uint8); a[::4096] = 1; b = a + a; del a, b"
     for what, statement, prepare in (

@@ -16,6 +16,6 @@ def child() -> list[float]:
 
 @shared_task
 def wait_for_release(key: str) -> str:
-    """Say that it runs, then run until the test releases it, in a container or not."""
+    """Note that it runs, then run until the test releases it, in a container or not."""
     get_task_logger(__name__).warning("holding %s", key)
     return "released" if current_app.backend.client.blpop([key], timeout=30) else "forgotten"

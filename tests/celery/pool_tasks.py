@@ -90,7 +90,7 @@ def kept_view_is_intact(size: int) -> bool:
 
 @shared_task
 def drop_kept() -> None:
-    """Let go of what earlier tasks kept."""
+    """Drop what earlier tasks kept."""
     _kept.clear()
 
 

@@ -30,14 +30,14 @@ def demo(tmp_path):
 
 
 def started_by(demo):
-    """Give the demo's own processes by name: the broker and the worker."""
+    """Return the demo's own processes by name: the broker and the worker."""
     children = psutil.Process(demo.pid).children()
     return {"worker" if "celery" in child.cmdline() else "broker": child for child in children}
 
 
 @pytest.fixture
 def family(demo, tmp_path):
-    """Give the demo's processes, at work; in the end none of them is left, nor any file."""
+    """Yield the demo's processes, at work; at the end check that no process or file is left."""
     demo.wait_for_log(_AT_WORK, timeout_seconds=60)
     family = psutil.Process(demo.pid).children(recursive=True)
     assert len(family) >= 4  # a broker, a worker, its two children

@@ -20,7 +20,7 @@ WHOLE = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 @pytest.fixture
 def descriptors():
-    """Let this process, not the worker, hold the thousands of the attack."""
+    """Raise this process's limit, not the worker's, for the thousands of the attack."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4096)), hard))
     yield

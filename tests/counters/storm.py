@@ -45,7 +45,7 @@ class Writer:
         self._file: int | None = None
 
     def begin(self) -> None:
-        """Let it count once its file can be followed."""
+        """Start it once its file can be followed."""
         name = os.read(self._said, 4096)
         self._file = os.open(name, os.O_RDONLY)
         os.write(self._go, b".")

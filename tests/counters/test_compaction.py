@@ -344,7 +344,7 @@ def test_a_new_process_with_an_old_pid_counts_on_beside_the_merged(client, tmp_p
 
 @contextmanager
 def before_the_claim(monkeypatch, name, act):
-    """Have `act()` happen when compaction is about to rename the file."""
+    """Call `act()` when compaction is about to rename the file."""
     rename = os.rename
 
     def act_first(source, target, **kwargs):

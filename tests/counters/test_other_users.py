@@ -174,7 +174,7 @@ plants = pytest.mark.parametrize("plant", PLANTS, ids=lambda plant: plant.__name
 
 
 def root_only_plants():
-    """What only root can make: as nobody could where the kernel doesn't forbid it."""
+    """Return what makes files that only root can make, and anybody on a lax kernel."""
 
     def link_hard(path, outside):
         path.hardlink_to(outside)

@@ -18,7 +18,7 @@ class Instruction(NamedTuple):
 
 
 def read_stages() -> list[list[Instruction]]:
-    """Give the instructions of each stage; an ARG before the first one is not expected."""
+    """Return the instructions of each stage; an ARG before the first one is not expected."""
     text = re.sub(r"^#.*\n", "", (DEPLOY / "Dockerfile").read_text(), flags=re.MULTILINE)
     stages: list[list[Instruction]] = []
     for line in text.replace("\\\n", " ").splitlines():

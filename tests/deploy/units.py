@@ -32,7 +32,7 @@ class Unit:
         return self.settings[key][-1]
 
     def environment(self) -> dict[str, str]:
-        """What Environment= sets."""
+        """Return what Environment= sets."""
         pairs = " ".join(self.settings["Environment"]).split()
         return dict(pair.split("=", 1) for pair in pairs)
 

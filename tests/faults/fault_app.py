@@ -69,7 +69,7 @@ def hold(gate, size=4 * KiB):
 
 @app.task
 def first_look():
-    """What a process finds before it has taken anything."""
+    """Return what a process finds before it has taken anything."""
     stats = bp.stats()
     found = {
         "pid": os.getpid(),

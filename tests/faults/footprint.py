@@ -44,7 +44,7 @@ class Footprint:
         )
 
     def beyond(self, before: "Footprint") -> dict[str, object]:
-        """What there is more of than before, and what is left of the shared memory of before."""
+        """Return what has grown since then, and the shared memory that is left of then."""
         more: dict[str, object] = {
             name: f"{getattr(self, name)}, were {getattr(before, name)}"
             for name in (
@@ -62,7 +62,7 @@ class Footprint:
 
 
 def _is_of_the_dead(name: str, living: list[int]) -> bool:
-    """Whether a process made it that lives no more, and nothing has merged it."""
+    """Return True if a dead process made it, and nothing has merged it."""
     numbers = set(map(int, re.findall(r"(?<![0-9a-f])\d+(?![0-9a-f])", name)))
     return name.endswith(".db") and "merged" not in name and numbers.isdisjoint(living)
 

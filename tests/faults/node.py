@@ -85,7 +85,7 @@ class Node:
 
     @property
     def noted(self) -> int:
-        """How many lines of truth there are."""
+        """Return the number of lines of truth."""
         return len(self._lines())
 
     def wait_noted(self, lines: int) -> None:
@@ -98,7 +98,7 @@ class Node:
         return held, int(self._lines()[-1].split()[0])
 
     def work_in_each_process(self, *, task: str = "work") -> set[int]:
-        """Have every child run a task: the others are held meanwhile, one after the other."""
+        """Run a task in every child, one after the other: the others are held meanwhile."""
         held = [self.hold() for _ in range(self.concurrency - 1)]
         last = self.work(1, task=task)
         for pending, _ in held:
@@ -107,11 +107,11 @@ class Node:
         return last | {pid for _, pid in held}
 
     def release(self) -> None:
-        """Let the task that holds buffers go on."""
+        """Release the task that holds buffers."""
         self.gate.write_bytes(b".")
 
     def unacknowledged(self) -> int:
-        """How many messages the broker would deliver again."""
+        """Return the number of messages that the broker would deliver again."""
         return int(self.worker.client.backend.client.hlen("unacked"))
 
     def truth(self) -> dict[str, int]:
@@ -138,7 +138,7 @@ class Node:
         return scrape(self.worker)
 
     def footprint_in_use(self) -> Footprint:
-        """What the node has in the system when each part of it has worked once."""
+        """Return what the node has in the system when each part of it has worked once."""
         self.work_in_each_process()  # a child that is still warming up has less than it will have
         self.work(task="count_job")
         with pytest.raises(NotRegistered):  # main connects to the result backend to say so
@@ -147,7 +147,7 @@ class Node:
         return self.footprint()
 
     def footprint(self) -> Footprint:
-        """What the node has in the system now."""
+        """Return what the node has in the system now."""
         return Footprint.of(self.worker, self.directory)
 
     def wait_for_end(self) -> None:

@@ -35,7 +35,7 @@ def child_killed(node: Node) -> None:
 
 
 def fattest_killed(node: Node) -> None:
-    """What the kernel's OOM killer does: SIGKILL to the process with the highest score."""
+    """Kill the process with the highest score, as the kernel's OOM killer does."""
     held, pid = node.hold(size=100 * MiB)
     scores = {
         member: int(Path(f"/proc/{member}/oom_score").read_text())

@@ -70,13 +70,13 @@ def _entries(data: bytes) -> int:
 
 
 def growth(series: Sequence[float]) -> float:
-    """How much higher a series ends than it begins: the medians of its last and first third."""
+    """Return how much a series grows, from the median of its first third to that of its last."""
     third = max(len(series) // 3, 1)
     return median(series[-third:]) - median(series[:third])
 
 
 def check(node: Node, samples: Sequence[Sample], found: Sequence[dict[str, Any]]) -> list[str]:
-    """What is wrong with a run, in words; nothing if every child was warm and nothing grew."""
+    """Return what is wrong with a run, in words; nothing if all were warm and nothing grew."""
     faults = []
     cold = [child for child in found if child["gets"] or child["misses_after"]]
     if cold:

@@ -109,7 +109,7 @@ def test_merged_file_cannot_remove_files_outside_the_directory(made, tmp_path):
 
 
 def nodes(path):
-    """What may be found in a directory and is no regular file."""
+    """Make what may be found in a directory and is no regular file."""
     (path / "counter_1.db").mkdir()
     (path / "counter_2.db").symlink_to("/etc/passwd")
     (path / "counter_3.db").symlink_to("counter_3.db")

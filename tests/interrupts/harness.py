@@ -32,7 +32,7 @@ class Pool(Protocol):
 
     @property
     def shared(self) -> int:
-        """How often a use found the bytes of another one in its buffer."""
+        """The number of uses that found another's bytes in their buffer."""
 
     def out(self) -> int:
         """Buffers that the pool does not have although nobody uses it."""
@@ -56,7 +56,7 @@ class Outcome:
 
     @property
     def clean(self) -> bool:
-        """Whether nothing was lost, lent twice or miscounted."""
+        """True if nothing was lost, lent twice or miscounted."""
         return not (self.lost or self.doubled or self.miscounted)
 
 
@@ -132,7 +132,7 @@ class Storm:
 
 
 def _keeps_a_lock(frame: FrameType | None) -> bool:
-    """Whether an exception here may leave a lock locked for ever that is none of the pool's.
+    """Return True if an exception here may leave another's lock locked for ever.
 
     From Python 3.14 on one can strike between the `__enter__` of a `with` and its body.
     """

@@ -145,7 +145,7 @@ def _run(  # noqa: PLR0913
 
 @contextlib.contextmanager
 def holding(arm: Arm, *, broker: str, folder: Path) -> Iterator[tuple[CeleryWorker, int, Scanner]]:
-    """Have a task hold a secret; gives its worker, the pid that holds it and the scanner."""
+    """Run a task that holds a secret; yield its worker, the pid that holds it, the scanner."""
     (secret,) = make_secrets(folder, 1)
     with worker_of(arm, broker=broker, folder=folder) as worker:
         pid = child_of(worker)

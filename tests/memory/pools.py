@@ -24,7 +24,7 @@ def make_pool(kind="regular", **changes):
 
 
 def block_offsets(pool: BufferPool) -> list[int]:
-    """Give an offset for every counter of the pool, without gaps."""
+    """Return an offset for every counter of the pool, without gaps."""
     return [8 * i for i in range(len(pool.labels) * len(FIELDS))]
 
 

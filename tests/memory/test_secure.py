@@ -26,7 +26,7 @@ def pools():
 
 
 def address(buffer):
-    """Where the buffer's memory begins."""
+    """Return the address of the buffer's memory."""
     view = (ctypes.c_char * len(buffer)).from_buffer(buffer)
     return ctypes.addressof(view)
 

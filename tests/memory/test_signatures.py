@@ -17,7 +17,7 @@ PROTOCOL = {"__buffer__", "__release_buffer__"}  # Python shows it from 3.12 on
 
 
 def definitions(module):
-    """Give (name, node, object) of all that the module's stub defines; of overloads, the last."""
+    """Yield (name, node, object) of all that the module's stub defines; the last overload."""
     native = Path(module.__file__)
     stub = native.with_name(f"{native.name.partition('.')[0]}.pyi")
 
@@ -66,7 +66,7 @@ def test_stub_leaves_nothing_out(public):
 
 
 def parameters(node):
-    """Give the parameters of a stub's function, without `self`'s kind and annotations."""
+    """Return the parameters of a stub's function, without `self`'s kind and annotations."""
     namespace = {}
     node = ast.parse(ast.unparse(node)).body[0]
     for argument in ast.walk(node.args):

@@ -51,7 +51,7 @@ def in_threads(work, *, threads=THREADS):
 
 
 def race(rounds, *sides, before=lambda: None, after=lambda: None):
-    """Let functions meet at the same moment, again and again, with `before` and `after` alone."""
+    """Run functions at the same moment, again and again, with `before` and `after` alone."""
     meet = threading.Barrier(len(sides), action=before)
     part = threading.Barrier(len(sides), action=after)
 

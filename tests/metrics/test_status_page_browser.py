@@ -147,7 +147,7 @@ def page(driver, node):
 
 
 def step(page):
-    """Let the page's timer run out once, and wait for what it does."""
+    """Run the page's timer out once, and wait for what it does."""
     page.execute_async_script("window.step().then(arguments[0])")
 
 

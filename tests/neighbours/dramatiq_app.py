@@ -20,7 +20,7 @@ def shout(word):
 
 @shared_task
 def process(word):
-    """Have Dramatiq's middleware see a message processed."""
+    """Show Dramatiq's middleware a message that is processed."""
     message = shout.message(word)
     broker.emit_before("process_message", message)
     broker.emit_after("process_message", message, result=shout(word))

@@ -46,13 +46,13 @@ def read_counters(directories: Iterable[Path]) -> Counters:
 
 
 def scraped(samples: Samples, name: str) -> Counters:
-    """Give what a scrape says under that name."""
+    """Return what a scrape says under that name."""
     found = ((dict(pairs), value) for (its, *pairs), value in samples.items() if its == name)
     return {("", labels["pool"], labels["size"]): value for labels, value in found}
 
 
 def compare(noted: dict[tuple[str, int, str], expected.Bounds], counters: Counters) -> Compared:
-    """Say which counters are outside of what the tasks know, and how wide that is for all gets."""
+    """Return the counters that contradict the tasks, and for how many gets that is unsure."""
     wrong = []
     lent = missed = 0.0
     unsure: Counter[bool] = Counter()
@@ -85,7 +85,7 @@ def compare(noted: dict[tuple[str, int, str], expected.Bounds], counters: Counte
 
 
 def compare_in_use(folder: Path, pids: Collection[int], in_use: Counters) -> list[str]:
-    """Say where a scrape has other buffers in use than the tasks of these processes keep."""
+    """Return where a scrape has other buffers in use than the tasks of these processes keep."""
     kept: Counter[tuple[str, int]] = Counter()
     for pid in pids:
         for (kind, size, event), bounds in expected.read(folder, of=str(pid)).items():

@@ -57,7 +57,7 @@ class ExpectedCounts:
 
     @property
     def is_counted(self) -> bool:
-        """Whether the process has a counter file, and with it all numbers that it ever counted."""
+        """True if the process has a counter file, and with it all numbers that it ever counted."""
         return bool(self._cells[0])
 
     @is_counted.setter
@@ -65,7 +65,7 @@ class ExpectedCounts:
         self._cells[0] = there
 
     def row(self, kind: str, nbytes: int) -> Row:
-        """Give the row of the class that serves `nbytes`."""
+        """Return the row of the class that serves `nbytes`."""
         return Row(self._cells, _start(kind, bisect_left(SIZES, nbytes)))
 
 

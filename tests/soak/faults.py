@@ -67,7 +67,7 @@ class Faults:
 
     @property
     def counts(self) -> Counter[str]:
-        """How often each was done."""
+        """The number of each that was done."""
         return Counter(name for _, name in self.log)
 
     def inject(self) -> None:
@@ -126,7 +126,7 @@ class Faults:
         self._producer.app.control.revoke(task_id, terminate=True)
 
     def _fill(self, node: Node) -> None:
-        """Let a process begin while it can have no file, unless a merge makes room just then."""
+        """Start a process while it can have no file, unless a merge makes room just then."""
         filler = node.metrics / "filler"
         try:
             with suppress(OSError), filler.open("wb", buffering=0) as file:

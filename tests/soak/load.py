@@ -96,6 +96,6 @@ class Producer:
             raise self._error
 
     def close(self) -> None:
-        """Let go of the broker."""
+        """Close the connection to the broker."""
         self.stop()
         self.app.close()

@@ -148,6 +148,6 @@ def _supervise(nodes: list[Node]) -> None:
 
 
 def _waiting(broker: DurableRedis) -> int:
-    """How many messages wait or are not acknowledged."""
+    """Return the number of messages that wait or are not acknowledged."""
     with redis.Redis(unix_socket_path=str(broker.socket)) as client:
         return int(client.llen("celery")) + int(client.hlen("unacked"))

@@ -106,7 +106,7 @@ class CeleryWorker(LocalProcess):
         return pending.get(timeout=_RESULT_SECONDS)
 
     def inspect(self, command: str) -> Any:
-        """What this worker's main process answers to `celery inspect COMMAND`."""
+        """Return what this worker's main process answers to `celery inspect COMMAND`."""
         ask = self.client.control.inspect([self.node], timeout=5, limit=1)
         return wait_until(getattr(ask, command), what=f"a reply to {command}")[self.node]
 

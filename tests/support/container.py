@@ -144,7 +144,7 @@ class Container:
         return True
 
     def logs(self) -> bytes:
-        """What the container has logged since it was created, restarts included."""
+        """Return what the container has logged since it was created, restarts included."""
         return self._process.log_path.read_bytes()
 
     def exec_run(self, command: str) -> tuple[int, bytes]:

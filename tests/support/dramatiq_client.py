@@ -39,15 +39,15 @@ class DramatiqClient:
         return self.result(self.send(name, *args, **kwargs))
 
     def noted(self) -> dict[str, int]:
-        """What the actors have noted of themselves."""
+        """Return what the actors have noted of themselves."""
         return {key.decode(): int(number) for key, number in self.redis.hgetall("noted").items()}
 
     def dead(self) -> int:
-        """How many messages were given up."""
+        """Return the number of messages that were given up."""
         return int(self.redis.zcard("dramatiq:default.XQ"))
 
     def waiting(self) -> int:
-        """How many messages wait to be tried, or to be tried again."""
+        """Return the number of messages that wait to be tried, or to be tried again."""
         return sum(int(self.redis.hlen(f"dramatiq:default{queue}.msgs")) for queue in ("", ".DQ"))
 
     def everything(self) -> bytes:

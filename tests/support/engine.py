@@ -72,7 +72,7 @@ class Volumes:
         )
 
     def folder(self, name: str) -> Path:
-        """Where the volume's files are."""
+        """The folder of the volume's files."""
         return self._folders[name]
 
 

@@ -57,7 +57,7 @@ def network(size: int) -> Iterator[Network]:
 
 
 def _obstacle() -> str | None:
-    """Say why there can be no network namespaces here; None where there can."""
+    """Return why there can be no network namespaces here; None where there can."""
     if os.geteuid() or not shutil.which("ip"):
         return "root and iproute2 are not both there"
     probe = f"bp{os.getpid()}-0"

@@ -59,7 +59,7 @@ class LocalProcess:
         return self._process.poll()
 
     def log(self) -> str:
-        """What this process and its children have logged; not what the file held before."""
+        """Return what this process and its children have logged; not what the file held before."""
         return self.log_path.read_bytes()[self._log_start :].decode(errors="replace")
 
     def tail(self) -> str:

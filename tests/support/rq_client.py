@@ -58,7 +58,7 @@ def check_totals(host, client):
 
 
 def jobs(client, *, horses):
-    """Have jobs take buffers, fail with one, and keep some; with horses, kill one too."""
+    """Run jobs that take buffers, fail with one, and keep some; with horses, kill one too."""
     sent = [client.send("work", number) for number in range(4)]
     failed = [client.send("fail") for _ in range(2)]
     kept = [client.send("keep") for _ in range(2)]
