@@ -72,7 +72,7 @@ class PoolStats:
     gets: int = _count("Buffers asked for, hits and misses together")
     """Buffers asked for; always `hits` + `misses`."""
     puts: int = _count("Buffers given back")
-    """Buffers given back, whoever released them."""
+    """Buffers given back: released, dropped, or taken back at a task's end."""
     hits: int = _count("Buffers served from the pool")
     """Gets that found memory in the pool."""
     misses: int = _count("Buffers that memory had to be mapped for")

@@ -86,7 +86,7 @@ def decorated_tasks(app: Celery) -> list[str]:
 def warn_without_setup(app: Celery) -> None:
     """Log an error if tasks of a worker's app use this package, which `setup` was not called with.
 
-    Without it nothing else would say so: the decorators work, and pool in each process anew.
+    Without it nothing else would show it: the decorators work, with default pools in each process.
     """
     names = [] if is_set_up(app) else decorated_tasks(app)
     if names:

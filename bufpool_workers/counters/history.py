@@ -82,8 +82,8 @@ def record(
              uint32 CRC-32 of all before, 4 bytes
         96.. slots: float64 at, gets, hits, held_bytes; uint32 CRC-32 of these, 4 bytes
 
-    The slot is that of the moment: 15 seconds each, an hour in all. What is damaged is written
-    anew. `counts` returns the count of each of EVENTS. Raises OSError when it can't be written,
+    The slot is that of the moment: 15 seconds each, an hour in all. Damaged parts are written
+    again. `counts` returns the count of each of EVENTS. Raises OSError when it can't be written,
     DamagedFileError for what is no file of ours.
     """
     with Directory(directory, counting=True) as folder:

@@ -66,9 +66,9 @@ def make() -> Path:
 def join(leader: ProcessIdentity) -> tuple[Path, Directory]:
     """Find or make the directory of the node whose main process is `leader`.
 
-    Return it held for this process: `leave` takes that. It stays while the leader runs, or anybody
-    holds it. Raises OSError if it can't be had, which is a PermissionError if another user has
-    taken its name.
+    Return it held for this process: `leave` takes that. It stays while the leader runs, or a
+    process holds it. Raises OSError if it can't be made: PermissionError if another user has taken
+    its name.
     """
     where = base()
     _sweep(where)

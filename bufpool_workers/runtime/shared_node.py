@@ -33,7 +33,7 @@ class SharedNode:
 
     They meet in a private directory whose name follows from that process (its pid and its start,
     so that no other node finds it). They count there, where the environment names no metrics
-    directory. Raises MetricsError if it can't be had.
+    directory. Raises MetricsError if it can't be made.
     """
 
     def __init__(self, pid: int) -> None:
@@ -95,7 +95,7 @@ class SharedNode:
         """Serve the node's scrape until its main process ends, or `stop` is set.
 
         One process of the node does it; the others wait here, to do it when that one ends. Raises
-        MetricsError if the port can't be had within some seconds.
+        MetricsError if the port stays taken for some seconds.
         """
         while self._is_on(stop):
             with self._turn() as is_ours:

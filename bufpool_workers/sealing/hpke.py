@@ -7,7 +7,7 @@ auth mode, which proves who sealed.
 An exception may pass at any bytecode, and error trackers send the locals of every frame that it
 passes. So no shared secret, key or nonce is ever a local or an argument of a Python function here:
 each goes, within one expression, from one of OpenSSL's objects into the next. The key of one
-message does pass through ordinary memory on that way; whoever can read that memory can read the
+message does pass through ordinary memory on that way; code that can read that memory can read the
 private key next to it.
 """
 

@@ -37,7 +37,7 @@ class Keyring:
 
     Each of `paths` is a file or `credential:NAME` (see `read_private`); several serve rotation.
     Make it after the fork: a keyring made before one is shared with every child. The keys lie in
-    OpenSSL's memory for as long as the keyring lives; whoever reads that memory can open tokens.
+    OpenSSL's memory for as long as the keyring lives; code that reads that memory can open tokens.
     `acquire` lends the buffers that secrets are opened into, `read_with` those that the key files
     are read through, by default the same.
     """
