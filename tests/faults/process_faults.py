@@ -80,6 +80,12 @@ def warm_shutdown(node: Node) -> None:
 
 def cold_shutdown(node: Node) -> None:
     node.hold()
+    # Celery shuts down in the signal's handler: inside of reading a child's message, which that
+    # child waits for, it waits for the child
+    wait_until(
+        lambda: all(task["acknowledged"] for task in node.worker.inspect("active")),
+        what="the task's receipt",
+    )
     node.worker.send_signal(signal.SIGQUIT)
     node.wait_for_end()
     node.start()
