@@ -83,7 +83,7 @@ def cold_shutdown(node: Node) -> None:
     # Celery shuts down in the signal's handler: inside of reading a child's message, which that
     # child waits for, it waits for the child
     wait_until(
-        lambda: all(task["acknowledged"] for task in node.worker.inspect("active")),
+        lambda: [task["acknowledged"] for task in node.worker.inspect("active")] == [True],
         what="the task's receipt",
     )
     node.worker.send_signal(signal.SIGQUIT)
