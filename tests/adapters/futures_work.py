@@ -2,7 +2,6 @@
 
 import os
 import signal
-import time
 from pathlib import Path
 
 from prometheus_client import Counter
@@ -57,7 +56,6 @@ def die(folder):
         DONE.inc()
     Path(folder, str(os.getpid())).touch()
     os.kill(os.getpid(), signal.SIGKILL)
-    time.sleep(60)
 
 
 def start_and_note(settings, folder):

@@ -10,7 +10,7 @@ from tests.support.processes import LocalProcess
 
 HOLD = """
 import ctypes, mmap, os, signal, socket, sys
-shm, *more = sys.argv[1:]
+ready, shm, *more = sys.argv[1:]
 kept = [os.open(shm, os.O_RDWR | os.O_CREAT, 0o600)]
 if more:
     kept += [os.open("/dev/null", os.O_RDONLY), socket.create_server(("127.0.0.1", 0))]
@@ -19,7 +19,7 @@ if more:
     assert ctypes.CDLL(None).mlock(ctypes.c_void_p(start), 1 << 16) == 0
     if os.fork() == 0:
         signal.pause()
-print("ready", flush=True)
+os.close(os.open(ready, os.O_CREAT))
 signal.pause()
 """
 
@@ -32,9 +32,11 @@ def shared(tmp_path):
 
 
 def look(tmp_path, *arguments):
-    command = [sys.executable, "-c", HOLD, *map(str, arguments)]
+    ready = tmp_path / "ready"
+    ready.unlink(missing_ok=True)
+    command = [sys.executable, "-c", HOLD, str(ready), *map(str, arguments)]
     with LocalProcess(command, log=tmp_path / "log") as process:
-        process.wait_for_log("^ready$")
+        process.wait_until(ready.exists, what="its readiness")
         return Footprint.of(process, tmp_path)
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -29,8 +30,8 @@ def check(task, secret, ending):
         raise LookupError("no such user")
     if ending == "retried" and not task.request.retries:
         raise task.retry(countdown=0, max_retries=1)
-    while ending.endswith("limited"):
-        time.sleep(0.01)
+    if ending.endswith("limited"):
+        threading.Event().wait()
     return digest
 
 
@@ -78,8 +79,7 @@ def keep(path, report):
     read_into(left_over["view"], path)
     left_over["report"] = report
     Path(report + ".held").touch()
-    while True:
-        time.sleep(0.01)
+    threading.Event().wait()
 
 
 @app.task

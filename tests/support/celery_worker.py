@@ -129,7 +129,8 @@ class CeleryWorker(LocalProcess):
         """Signal the worker when it is idle and wait for its end; return its exit status.
 
         Celery shuts down in the signal's handler, inside of whatever the main process does just
-        then: where that still reads a task's result, its child or itself may wait for long.
+        then: where that still reads a task's result, its child or itself may wait for long, and for
+        ever where it has the lock of billiard's counter of results (seen with billiard 4.3.2).
         """
         wait_until(lambda: not self.inspect("active"), what="the end of its tasks")
         self.send_signal(number)
