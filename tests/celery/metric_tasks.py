@@ -10,6 +10,7 @@ import bufpool_workers as bp
 from bufpool_workers.memory import secure_locked_bytes
 
 JOBS = Counter("jobs", "Jobs done")
+KEPT: list[memoryview] = []
 
 
 @shared_task
@@ -19,6 +20,12 @@ def work(buffers: int) -> int:
         with bp.buffer(4096) as buf:
             buf[0] = 1
     return os.getpid()
+
+
+@shared_task
+def keep_view() -> None:
+    with bp.buffer(4096) as buf:
+        KEPT.append(buf[:1])
 
 
 @shared_task
