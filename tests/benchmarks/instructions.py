@@ -37,6 +37,15 @@ def decorated(*, buf):
 def sized(n, *, buf):
     return buf
 """
+JOB = """
+import bufpool_workers as bp
+from bufpool_workers import testing
+from bufpool_workers.runtime import Job, current_runtime
+warm = {{"regular": {{"4KiB": 2}}}}
+testing.configure(bp.Settings.read({{"bufpool_warm": warm, "bufpool_task_metrics": {0}}}))
+bp.current_pools().warm()
+current_runtime().begin_job(Job("1", "shop.scale"))
+"""
 TASK = """
 from tests.benchmarks.task_cost import {0}, tracer
 trace = tracer({0})["trace"]
@@ -51,6 +60,8 @@ CASES: Mapping[str, tuple[str, str]] = {
     "secure, 64 B": (SETUP, "with bp.secure_buffer(64): pass"),
     "secure, 4 KiB": (SETUP, "with bp.secure_buffer(4096): pass"),
     "random, 4 KiB": (SETUP, "with bp.random_buffer(4096): pass"),
+    "in a job": (JOB.format(False), "with bp.buffer(4096): pass"),
+    "in a job, bufpool_task_metrics": (JOB.format(True), "with bp.buffer(4096): pass"),
     "a task, two empty receivers": (TASK.format("connect_empty"), STATEMENT),
     "a task, the plugin": (TASK.format("connect_plugin"), STATEMENT),
 }
