@@ -13,6 +13,9 @@ UNSEAL_FAILURES: Final = (
 )
 """The reasons of errors of sealing."""
 
+REFUSALS: Final = frozenset({"replayed", "damaged", "not_sealed", "wrong_task"})
+"""Those of them for which somebody altered, moved or repeated a token, or sent a plain secret."""
+
 
 class BufpoolError(Exception):
     """The base of all errors of this package; never raised itself."""

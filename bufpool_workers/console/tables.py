@@ -14,7 +14,7 @@ from rich.text import Text
 from bufpool_workers import units
 from bufpool_workers.counters.report import ProcessReport, Report
 from bufpool_workers.diagnostics.nodes import Node
-from bufpool_workers.diagnostics.problems import PROBLEMS, sentence
+from bufpool_workers.diagnostics.problems import PROBLEMS, sentence, unseal_failures_in_words
 from bufpool_workers.diagnostics.trends import course, recent_rates, see_problems
 from bufpool_workers.pool_stats import PoolStats, TaskStats
 
@@ -50,6 +50,7 @@ def draw_node(node: Node, *, before: Report | None = None) -> RenderableType:
     notes = [
         *(() if before else _problems(report)),
         *_troubles(report),
+        *_unsealed(report),
         *(f"escaped {its.pool} {its.place}: {its.escapes}" for its in report.escape_places),
         *(f"skipped {name}: {reason}" for name, reason in report.skipped.items()),
     ]
@@ -276,6 +277,11 @@ def _troubles(report: Report) -> Iterator[str]:
         counted = ", ".join(f"{label} {number}" for label, number in found if number)
         if counted and size != "all":
             yield f"{pool} {size}: {counted}"
+
+
+def _unsealed(report: Report) -> Iterator[str]:
+    if report.unseal_failures:
+        yield f"sealed arguments that did not open: {unseal_failures_in_words(report)}"
 
 
 def _rate_style(rate: float | None) -> str:

@@ -18,11 +18,11 @@ from bufpool_workers.counters.format import DamagedFileError
 
 INTERVAL_SECONDS: Final = 15
 SLOTS: Final = 240
-EVENTS: Final = ("damages", "unlocked", "limit_hits", "escapes", "reclaims")
+EVENTS: Final = ("damages", "unlocked", "limit_hits", "escapes", "reclaims", "refused")
 """The counters of which it is kept when they last grew, in the file's order."""
 
 NAME: Final = ".bufpool-history"
-_MAGIC: Final = b"bufpool\x01"
+_MAGIC: Final = b"bufpool\x02"
 _STATE: Final = struct.Struct(f"=8sd{2 * len(EVENTS)}d")  # magic, began, counts, times
 _SAMPLE: Final = struct.Struct("=dddd")
 _CHECK: Final = struct.Struct("=Ixxxx")
@@ -77,10 +77,10 @@ def record(
 
     ::
 
-        0    8 bytes b"bufpool\x01", float64 began
+        0    8 bytes b"bufpool\x02", float64 began
         16   float64 count of each of EVENTS, then float64 when it last grew (0: not since)
              uint32 CRC-32 of all before, 4 bytes
-        96.. slots: float64 at, gets, hits, held_bytes; uint32 CRC-32 of these, 4 bytes
+        120  slots: float64 at, gets, hits, held_bytes; uint32 CRC-32 of these, 4 bytes
 
     The slot is that of the moment: 15 seconds each, an hour in all. Damaged parts are written
     again. `counts` returns the count of each of EVENTS. Raises OSError when it can't be written,

@@ -9,6 +9,7 @@ from typing import Any, Self
 from bufpool_workers._docs import documented
 from bufpool_workers.counters.history import History
 from bufpool_workers.counters.node_file import NodeInfo
+from bufpool_workers.errors import REFUSALS
 from bufpool_workers.pool_stats import LEVELS, TASK_FIELDS, PoolStats, TaskStats
 
 
@@ -99,6 +100,11 @@ class Report:
         return sum(self.pools.values(), PoolStats())
 
     @property
+    def refused(self) -> int:
+        """The sealed arguments that were altered, moved, sent twice, or plain."""
+        return refused_in(self.unseal_failures)
+
+    @property
     def secure_level(self) -> str | None:
         """The lowest level of protection that secure memory has in a living process."""
         levels = [process.secure_level for process in self.processes if process.secure_level]
@@ -173,3 +179,8 @@ def _pools_from_dict(pools: Mapping[str, Any]) -> dict[str, PoolStats]:
         )
         for name, pool in pools.items()
     }
+
+
+def refused_in(failures: Mapping[str, int]) -> int:
+    """Return how many of these failures, by their reason, are refusals."""
+    return sum(number for reason, number in failures.items() if reason in REFUSALS)

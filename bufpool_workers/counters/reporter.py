@@ -115,13 +115,14 @@ class Reporter:
             escape_places=self._escape_places(columns),
             nodes=nodes,
             unsealed=sum(self._counts(columns, names.UNSEALED).values()),
-            unseal_failures={
-                reason: number
-                for (_, reason), number in self._counts(columns, names.UNSEAL_FAILED).items()
-                if number
-            },
+            unseal_failures=self.unseal_failures(columns),
             tasks=self._tasks(columns),
         )
+
+    def unseal_failures(self, columns: Iterable[Column]) -> dict[str, int]:
+        """Return how many sealed arguments did not open, by the reason."""
+        counts = self._counts(columns, names.UNSEAL_FAILED)
+        return {reason: number for (_, reason), number in counts.items() if number}
 
     def _ours(self, snapshot: Snapshot) -> dict[ProcessIdentity, list[LiveProcess]]:
         """Return the files of living processes of this namespace; several may share a directory."""

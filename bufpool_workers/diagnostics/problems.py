@@ -44,8 +44,8 @@ class Condition:
 class Problem(Condition):
     """A condition that a report counts.
 
-    `field` names a counter of the pools, or `unwarmed` or `skipped` of the whole node. `label`
-    heads the number in a narrow line.
+    `field` names a counter of the pools, or `unwarmed`, `skipped` or `refused` of the whole node.
+    `label` heads the number in a narrow line.
     """
 
     field: str
@@ -74,6 +74,8 @@ class Problem(Condition):
             return len(report.processes) - report.warmed_processes
         if self.field == "skipped":
             return len(report.skipped)
+        if self.field == "refused":
+            return report.refused
         return self.count_in(report.total)
 
     def count_in(self, numbers: PoolStats) -> int:
@@ -139,6 +141,15 @@ PROBLEMS: Final = (
         remedy="use `with` or pooled_buffer",
         alert="BufpoolReclaims",
     ),
+    Problem(
+        field="refused",
+        severity="warning",
+        label="refused",
+        title="sealed arguments that were tampered with, moved or sent twice",
+        remedy="find out who sent them: a token was altered, sealed for another task or argument, "
+        "replayed, or plain where a token was due",
+        alert="BufpoolUnsealRefused",
+    ),
 )
 SECURE_LEVEL_LOW: Final = Condition(
     severity="error",
@@ -168,16 +179,9 @@ UNSEAL_FAILING: Final = Condition(
     "and that Redis can be asked",
     alert="BufpoolUnsealFailing",
 )
-UNSEAL_REFUSED: Final = Condition(
-    severity="warning",
-    title="sealed arguments that were tampered with, moved or sent twice",
-    remedy="find out who sent them: a token was altered, sealed for another task or argument, "
-    "replayed, or plain where a token was due",
-    alert="BufpoolUnsealRefused",
-)
 CONDITIONS: Final = (
     *PROBLEMS,
-    *(SECURE_LEVEL_LOW, HIT_RATE_LOW, SCRAPE_FAILING, UNSEAL_FAILING, UNSEAL_REFUSED),
+    *(SECURE_LEVEL_LOW, HIT_RATE_LOW, SCRAPE_FAILING, UNSEAL_FAILING),
 )
 """All that have an alert."""
 
@@ -195,6 +199,12 @@ def find_problems(report: Report) -> Iterator[tuple[Problem, int]]:
         number = problem.count(report)
         if number:
             yield problem, number
+
+
+def unseal_failures_in_words(report: Report) -> str:
+    """Return how many sealed arguments did not open, by the reason, the most frequent first."""
+    failures = sorted(report.unseal_failures.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{reason.replace('_', ' ')} {number}" for reason, number in failures)
 
 
 def sentence(phrase: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from bufpool_workers.diagnostics.finding import Finding, ok
 from bufpool_workers.diagnostics.nodes import Node
-from bufpool_workers.diagnostics.problems import find_problems
+from bufpool_workers.diagnostics.problems import find_problems, unseal_failures_in_words
 
 
 def check_node(node: Node) -> Iterator[Finding]:
@@ -24,6 +24,9 @@ def check_node(node: Node) -> Iterator[Finding]:
         yield Finding(
             problem.severity, check, f"{name}: {problem.title}: {number}{among}", problem.advice
         )
+    if report.unseal_failures:
+        words = unseal_failures_in_words(report)
+        yield Finding("note", "sealed", f"{name}: sealed arguments that did not open: {words}")
     for file, reason in report.skipped.items():
         yield Finding("note", "skipped_file", f"{name}: {file}: {reason}")
     for place in report.escape_places:

@@ -3,7 +3,7 @@
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import count
@@ -21,7 +21,7 @@ from bufpool_workers.counters.compaction import compact
 from bufpool_workers.counters.format import DamagedFileError
 from bufpool_workers.counters.history import INTERVAL_SECONDS, Sample, read_history, record
 from bufpool_workers.counters.node_file import NodeInfo, read_nodes
-from bufpool_workers.counters.report import Report
+from bufpool_workers.counters.report import Report, refused_in
 from bufpool_workers.counters.reporter import Reporter, Totals
 from bufpool_workers.counters.snapshot import Column, Snapshot, read_directory, read_files
 from bufpool_workers.errors import MetricsError
@@ -131,7 +131,7 @@ class Collector(MultiProcessCollector):
             columns, nodes = snapshot.columns(), read_nodes(self._path)
             totals = self._reporter.totals(snapshot, columns)
             self._last = _Reading(began, snapshot, columns, nodes, totals)
-            self._record(totals)
+            self._record(totals, columns)
         return self._last
 
     def _write(self, reading: _Reading, written: Format) -> bytes:
@@ -146,7 +146,7 @@ class Collector(MultiProcessCollector):
         derived = to_metrics([self._derive(reading)], {})
         return [*merged, *derived, *self._build_info(reading.nodes)]
 
-    def _record(self, node: Totals) -> None:
+    def _record(self, node: Totals, columns: Sequence[Column]) -> None:
         """Write a sample for the history, if it is time; where it can't be, there is no history."""
         now = time.time()
         if now < self._sample_at or not node.sizes:
@@ -154,8 +154,9 @@ class Collector(MultiProcessCollector):
         self._sample_at = now + INTERVAL_SECONDS / 2
         total = node.total
         sample = Sample(now, total.gets, total.hits, total.held_bytes)
+        others = {"refused": refused_in(self._reporter.unseal_failures(columns))}
         try:
-            record(self._path, sample, lambda name: getattr(total, name))
+            record(self._path, sample, lambda name: others.get(name, getattr(total, name, 0)))
         except (OSError, DamagedFileError) as error:
             self._name_history(str(error))
 

@@ -63,6 +63,14 @@ def test_places_of_escapes_are_listed():
     assert "escaped regular shop.py:12: 3" in text_of(draw_node(Node(name="x", report=report)))
 
 
+def test_sealed_arguments_that_did_not_open_are_told_by_their_reason():
+    report = dataclasses.replace(node(1).report, unseal_failures={"expired": 1, "wrong_task": 2})
+    text = text_of(draw_node(Node(name="x", report=report)))
+    assert "Sealed arguments that were tampered with, moved or sent twice: 2. Find out who" in text
+    assert "sealed arguments that did not open: wrong task 2, expired 1" in text
+    assert "sealed arguments" not in text_of(draw_node(node(1)))
+
+
 def test_control_characters_are_replaced():
     seen = node(1, skipped={"\x1b[2J.db": "odd\x07\r"})
     text = text_of(draw_node(Node(name="\x1b]0;shop\x07", report=seen.report)))

@@ -9,11 +9,15 @@ import yaml
 
 from bufpool_workers.console import monitoring
 from bufpool_workers.diagnostics.problems import CONDITIONS, PROBLEMS, find_problems, sentence
+from bufpool_workers.errors import REFUSALS, UNSEAL_FAILURES
 from bufpool_workers.metrics import ProcessReport, Report
 from bufpool_workers.pool_stats import PoolStats
 
 ROOT = Path(__file__).parents[2]
-OF_THE_NODE = {"skipped", "unwarmed"}
+OF_THE_NODE = {"skipped", "unwarmed", "refused"}
+LABELS = dict.fromkeys(("skipped", "unwarmed"), ": {{ $value }}") | {
+    "refused": " ({{ $labels.reason }})"
+}
 
 
 def alerts():
@@ -50,6 +54,11 @@ def test_runbook_quotes_of_the_log_what_the_alerts_quote():
             assert f"`{words}`" in text
 
 
+def test_alert_of_refusals_selects_their_reasons():
+    (reasons,) = re.findall(r'reason=~"([a-z_|]+)"', alerts()["BufpoolUnsealRefused"]["expr"])
+    assert set(reasons.split("|")) == REFUSALS <= set(UNSEAL_FAILURES)
+
+
 @pytest.mark.parametrize("name", ["BufpoolDamages", "BufpoolUnsealRefused"])
 def test_what_one_sample_may_tell_of_waits_for_nothing(name):
     assert "for" not in alerts()[name]
@@ -63,7 +72,7 @@ def test_all_other_alerts_wait_for_more_than_a_sample():
 @pytest.mark.parametrize("problem", PROBLEMS, ids=lambda problem: problem.field)
 def test_alert_has_the_title_of_its_problem(problem):
     alert = alerts()[problem.alert]
-    number = ": {{ $value }}" if problem.field in OF_THE_NODE else " ({{ $labels.pool }} pool)"
+    number = LABELS.get(problem.field, " ({{ $labels.pool }} pool)")
     title = sentence(problem.title).removesuffix(".")
     assert alert["annotations"]["summary"] == title + number
 
@@ -81,6 +90,7 @@ def test_each_problem_is_counted_by_a_report():
         pools={"secure": PoolStats.of_sizes({"4kb": numbers})},
         processes=(cold,),
         skipped={"x.db": "damaged"},
+        unseal_failures={"wrong_task": 1, "expired": 5},
     )
     found = {problem.field: number for problem, number in find_problems(report)}
     assert found == {

@@ -1,17 +1,19 @@
 import logging
 import math
+import time
 
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary, values
 from prometheus_client.exposition import generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-from bufpool_workers.counters.catalog import LOCKED_BYTES, SECURE_LEVEL, WARMED
+from bufpool_workers.counters.catalog import LOCKED_BYTES, SECURE_LEVEL, WARMED, Catalog
 from bufpool_workers.counters.format import HEADER, Number, pack_entry
 from bufpool_workers.counters.snapshot import read_directory
 from bufpool_workers.errors import MetricsError
 from bufpool_workers.metrics.collector import Collector, make_registry
 from tests.support.counters import close_metric_files, names, total, values_of_process
+from tests.support.scripts import run_script
 
 SIZE = {"pool": "regular", "size": "2kb"}
 MODES = ("all", "liveall", "min", "livemin", "max", "livemax", "sum", "livesum")
@@ -278,3 +280,26 @@ def test_counter_with_the_name_of_a_histogram_does_not_break_the_scrape(tmp_path
     registry = make_registry(tmp_path)
     assert registry.get_sample_value("sold_bucket", {"le": "5.0"}) == 1
     assert registry.get_sample_value("bufpool_skipped_files") == 0
+
+
+def test_history_knows_when_a_sealed_argument_was_last_refused(tmp_path, monkeypatch):
+    collector = Collector(CollectorRegistry(), str(tmp_path), catalog=Catalog())
+    began = time.time()
+    for seconds, reason in ((0, "wrong_task"), (20, "damaged"), (40, "expired")):
+        count_unseal(tmp_path, reason)
+        monkeypatch.setattr(time, "time", lambda at=began + seconds: at)
+        collector.sample()
+    report = collector.report()
+    assert report.unseal_failures == {"wrong_task": 1, "damaged": 1, "expired": 1}
+    assert report.refused == 2
+    assert report.history.last_seen == {"refused": began + 20}
+
+
+def count_unseal(directory, reason):
+    script = f"""
+import bufpool_workers as bp
+from bufpool_workers.runtime import current_runtime
+bp.configure(debug=False)
+current_runtime().counters.count_unseal({reason!r})
+"""
+    assert not run_script(script, PROMETHEUS_MULTIPROC_DIR=str(directory)).stderr

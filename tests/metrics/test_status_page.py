@@ -195,6 +195,13 @@ def test_tasks_are_listed_with_the_bound_where_they_are_counted():
     assert "told apart" not in read().text
 
 
+def test_sealed_arguments_have_a_tile_where_there_are_any():
+    text = " ".join(read(unsealed=1234, unseal_failures={"expired": 5, "damaged": 7}).text.split())
+    assert re.search(r"Sealed arguments ?1,234 ?opened; 12 not: damaged 7, expired 5", text)
+    assert "Sealed arguments that were tampered with, moved or sent twice: 7." in text
+    assert "Sealed arguments" not in read().text
+
+
 def test_a_problem_that_has_not_come_back_is_earlier():
     pools = {"regular": PoolStats.of_sizes({"4kb": PoolStats(escapes=3, reclaims=2)})}
     seen = past(escapes=1.8e9 - 60, reclaims=1.8e9 - 4000)

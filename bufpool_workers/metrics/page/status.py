@@ -11,7 +11,7 @@ from xml.etree.ElementTree import Element
 
 from bufpool_workers.counters.report import ProcessReport, Report
 from bufpool_workers.counters.tasks import MOST_TASKS, OTHER_TASKS
-from bufpool_workers.diagnostics.problems import Problem, sentence
+from bufpool_workers.diagnostics.problems import Problem, sentence, unseal_failures_in_words
 from bufpool_workers.diagnostics.trends import Rates, Seen, course, recent_rates, see_problems
 from bufpool_workers.metrics.page.html import (
     Content,
@@ -232,6 +232,11 @@ def _summary(report: Report) -> Element:
             PROTECTION.get(level or "", "no process holds any"),
             (),
         ),
+        *(
+            [("Sealed arguments", format_count(report.unsealed), _unsealed(report), ())]
+            if report.unsealed or report.unseal_failures
+            else []
+        ),
     )
     return element(
         "dl",
@@ -245,6 +250,15 @@ def _summary(report: Report) -> Element:
             for name, value, note, drawing in tiles
         ),
         class_="tiles",
+    )
+
+
+def _unsealed(report: Report) -> str:
+    failed = sum(report.unseal_failures.values())
+    return (
+        f"opened; {format_count(failed)} not: {unseal_failures_in_words(report)}"
+        if failed
+        else "opened"
     )
 
 
