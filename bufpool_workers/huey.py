@@ -7,7 +7,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from importlib.metadata import version
 from typing import Any, Final
 from weakref import WeakKeyDictionary
@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 from bufpool_workers.runtime import Job, current_job, current_runtime, startup
 from bufpool_workers.runtime.job import REPLY_HEADER, Reply
 from bufpool_workers.runtime.job_host import JobHost, end_job, needs_extra, uses_in
+from bufpool_workers.runtime.leading import OwnNode, lead
 from bufpool_workers.sealing.calls import CallCheck
 from bufpool_workers.sealing.parameters import innermost, is_any_recorded
 from bufpool_workers.settings import Settings
@@ -130,38 +131,27 @@ class HueyHost(JobHost):
 
     def create_consumer(self, make: Callable[..., Any], **options: Any) -> Any:
         """Prepare the node in the consumer's main process, before it has workers."""
-        runtime, self._main = current_runtime(), os.getpid()
+        self._main = os.getpid()
         has_processes = options.get("worker_type") == WORKER_PROCESS
-        with startup.errors_as_exit():
-            settings = runtime.settings
-            if runtime.node.directory.path is None:
-                runtime.node.join(private=True)
-            runtime.load_late_imports(store="bufpool_workers.redis_store")
-            runtime.node.check_warm(processes=options.get("workers", 1) if has_processes else 1)
-            name = f"huey-{self.huey.name}@{os.uname().nodename}"
-            runtime.node.start(node=name, app=self.huey.name, software={"huey": version("huey")})
-            startup.check(settings)
-            endpoint = None if settings.metrics_port is None else runtime.node.serve()
-        if has_processes:
-            runtime.keys.keep_out()
-        runtime.node.share_metrics()
+        ends = lead(
+            OwnNode(f"huey-{self.huey.name}@{os.uname().nodename}", app=self.huey.name),
+            software={"huey": version("huey")},
+            warm=options.get("workers", 1) if has_processes else 1,
+            opens=not has_processes,
+        )
         consumer = make(**options)
-        consumer.run = functools.partial(self._run, consumer.run, endpoint)
+        consumer.run = functools.partial(_run, consumer.run, ends)
         return consumer
-
-    def _run(self, run: Callable[[], None], endpoint: Any) -> None:
-        try:
-            run()
-        finally:
-            current_runtime().node.log_totals()
-            current_runtime().stop_process()
-            if endpoint is not None:
-                endpoint.close()
 
     def end_worker(self) -> None:
         """Close the pools of a worker that is a process; those of threads go on in others."""
         if os.getpid() != self._main:
             current_runtime().stop_process()
+
+
+def _run(run: Callable[[], None], ends: ExitStack) -> None:
+    with ends:
+        run()
 
 
 class _MessageCheck(CallCheck):

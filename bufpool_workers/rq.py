@@ -8,17 +8,16 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Sequence
-from contextlib import ExitStack
 from functools import partial
 from importlib.metadata import version
-from threading import Event, Thread
 from typing import Any, Final
 
-from bufpool_workers.errors import MetricsError, SettingsError
+from bufpool_workers.errors import SettingsError
 from bufpool_workers.runtime import Job as RunningJob
 from bufpool_workers.runtime import PlainHost, current_job, current_runtime, startup
 from bufpool_workers.runtime.job import REPLY_HEADER, Reply
 from bufpool_workers.runtime.job_host import needs_extra, uses_in
+from bufpool_workers.runtime.leading import NodeOfCommand, OwnNode, lead
 from bufpool_workers.runtime.shared_node import SharedNode
 from bufpool_workers.sealing.calls import CallCheck
 from bufpool_workers.sealing.parameters import called_parameters, innermost
@@ -120,43 +119,21 @@ class _PooledWorker(rq.worker.BaseWorker):
 
     def work(self, *args: Any, **options: Any) -> bool:
         """Prepare the node and serve its scrape; work; say what was counted."""
-        runtime = current_runtime()
-        with ExitStack() as ends:
-            with startup.errors_as_exit():
-                settings = _configure()
-                self._join(settings, ends)
-                startup.check(settings)
+        with startup.errors_as_exit():
+            self._prepare()
+        shared = SharedNode.of_command("rq.worker_pool")
+        place = OwnNode(f"rq-{self.name}") if shared is None else NodeOfCommand(shared, "rq-pool")
+        software = {"rq": version("rq")}
+        with lead(place, software=software, warm=int(self.warms), opens=self.warms):
             if self.warms:
-                runtime.start_process()
-                ends.callback(runtime.stop_process)
-            ends.callback(runtime.node.log_totals)
+                current_runtime().start_process()
             return bool(super().work(*args, **options))
 
-    def _join(self, settings: Settings, ends: ExitStack) -> None:
-        runtime, name = current_runtime(), f"rq-{self.name}"
-        runtime.load_late_imports(store="bufpool_workers.redis_store")
-        if self.warms:
-            runtime.node.check_warm(processes=1)
-        else:
-            runtime.compacts = False
-            runtime.keys.keep_out()
+    def _prepare(self) -> None:
+        settings = _configure()
+        if not self.warms:
+            current_runtime().compacts = False
             _warn_of_warm_levels(settings)
-        node, software = SharedNode.of_command("rq.worker_pool"), {"rq": version("rq")}
-        if node is None:
-            runtime.node.join(private=True)
-            runtime.node.start(node=name, app=None, software=software)
-            if settings.metrics_port is not None:
-                ends.callback(runtime.node.serve().close)
-        else:
-            ends.callback(node.leave)
-            node.join(settings)
-            node.start(name="rq-pool", software=software)
-            if settings.metrics_port is not None:
-                node.check_endpoint()
-                stop = Event()
-                ends.callback(stop.set)
-                Thread(target=_serve, args=(node, stop), daemon=True).start()
-        runtime.node.share_metrics()
 
     def execute_job(self, job: rq.job.Job, queue: rq.Queue) -> None:
         """Execute a job; merge the files of horses, which do not."""
@@ -201,13 +178,13 @@ class SpawnWorker(_PooledWorker, rq.SpawnWorker):
     Needs RQ 3: the horses of earlier ones are of RQ's own class, in which nothing of ours runs.
     """
 
-    def _join(self, settings: Settings, ends: ExitStack) -> None:
+    def _prepare(self) -> None:
         if not hasattr(rq.SpawnWorker, "_dump_worker_config"):
             raise SettingsError(
                 f"bufpool_workers.rq.SpawnWorker needs RQ 3, not {version('rq')}, which spawns "
                 "workers of its own class: upgrade RQ, or take bufpool_workers.rq.Worker"
             )
-        super()._join(settings, ends)
+        super()._prepare()
 
     def main_work_horse(self, job: rq.job.Job, queue: rq.Queue) -> None:
         """Perform a job in a process that was spawned for it."""
@@ -230,13 +207,6 @@ def _warn_of_warm_levels(settings: Settings) -> None:
             "worker has a process of its own, in which a pool costs more than it saves; take "
             "bufpool_workers.rq.SimpleWorker"
         )
-
-
-def _serve(node: SharedNode, stop: Event) -> None:
-    try:
-        node.serve(stop)
-    except MetricsError as error:
-        logger.error("bufpool: no scrape of this node: %s", error)  # noqa: TRY400 - one line
 
 
 def _reply(job: rq.job.Job, default_ttl: int) -> Reply:
