@@ -78,6 +78,7 @@ def test_nothing_dead_means_nothing_written(workers, tmp_path):
     assert tmp_path.stat().st_mtime_ns == before
 
 
+@pytest.mark.timeout(600)  # forks at each system call, and again at each of those that follow
 def test_killed_before_any_system_call_it_loses_and_doubles_nothing(tmp_path, client, monkeypatch):
     step, killed = 1, True
     while killed:
