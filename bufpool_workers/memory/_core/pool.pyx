@@ -21,7 +21,6 @@ lend_at_limit=True, secure_level="any", prepare=None, locate=None, tally=None)\n
     cdef Kind which
     cdef bint closed, lend_at_limit
     cdef Level min_level
-    cdef bint is_watched               # by `locate` or `tally`
     cdef object prepare, locate, tally
     cdef str _kind
     cdef tuple _size_classes
@@ -50,7 +49,6 @@ lend_at_limit=True, secure_level="any", prepare=None, locate=None, tally=None)\n
         self._warm_levels = warm or {}
         self.lend_at_limit, self.prepare = lend_at_limit, prepare
         self.locate, self.tally = locate, tally
-        self.is_watched = locate is not None or tally is not None
         self.arena = NO_ARENA
 
     cdef Arena current_arena(self):
@@ -101,39 +99,45 @@ lend_at_limit=True, secure_level="any", prepare=None, locate=None, tally=None)\n
         cdef Arena arena = self.arena
         if arena.open_generation != generation:
             arena = self.current_arena()
-        if self.is_watched:
-            return self.checkout_watched(arena, n)
-        return self.checkout_from(arena, n, scope_number())
+        if self.locate is not None:
+            return self.checkout_at(arena, n)
+        return self.checkout_from(arena, n)
 
-    cdef inline Buffer checkout_from(self, Arena arena, Py_ssize_t n, uint64_t scope):
+    cdef inline Buffer checkout_from(self, Arena arena, Py_ssize_t n):
+        cdef uint64_t scope
+        cdef Tally* tally = NULL
+        if self.tally is None:
+            scope = scope_number()
+        else:
+            scope = self.tallied_scope(arena, &tally)
         cdef Buffer buffer = Buffer.__new__(Buffer)
         buffer.slot = arena.take_slot(n, scope)
         buffer.checkout_id = buffer.slot.checkout_id
         buffer.arena = arena
         if self.which == RANDOM and is_large(n):
             fill_large(buffer)
-        return buffer
-
-    cdef Buffer checkout_watched(self, Arena arena, Py_ssize_t n):
-        if self.locate is None:
-            return self.checkout_tallied(arena, n, running_scope())
-        cdef str place = self.locate()
-        cdef Buffer buffer = self.checkout_tallied(arena, n, running_scope())
-        arena.places[<size_t>buffer.slot] = place
-        return buffer
-
-    cdef inline Buffer checkout_tallied(self, Arena arena, Py_ssize_t n, Scope scope):
-        if scope is None or arena.tallies is None:
-            return self.checkout_from(arena, n, 0 if scope is None else scope.number)
-        cdef Tally* tally = scope.tally
-        if tally == NULL or tally.generation != generation:
-            tally = scope.tally = self.find_tally(arena, scope)
-        cdef Buffer buffer = self.checkout_from(arena, n, scope.number)
         # a large random one runs code of Python's, which may end the job
         if tally != NULL and buffer.slot.checkout_id == buffer.checkout_id:
             tally_taken(tally, n)
             buffer.slot.tally = tally
         return buffer
+
+    cdef Buffer checkout_at(self, Arena arena, Py_ssize_t n):
+        """Check a buffer out, and note where."""
+        cdef str place = self.locate()
+        cdef Buffer buffer = self.checkout_from(arena, n)
+        arena.places[<size_t>buffer.slot] = place
+        return buffer
+
+    cdef inline uint64_t tallied_scope(self, Arena arena, Tally** tally) except? 0:
+        """Return what `scope_number` does, and the tally of the job's task, if it has one."""
+        scope = running_scope()
+        if scope is None:
+            return 0
+        tally[0] = (<Scope>scope).tally
+        if tally[0] == NULL or tally[0].generation != generation:
+            tally[0] = (<Scope>scope).tally = self.find_tally(arena, <Scope>scope)
+        return (<Scope>scope).number
 
     cdef Tally* find_tally(self, Arena arena, Scope scope) except? NULL:
         """Return the tally of a job's task; NULL for a job without a name."""

@@ -33,12 +33,12 @@ cdef inline uint64_t scope_number():
     return 0 if scope is None or (<Scope>scope).ended else (<Scope>scope).number
 
 
-cdef inline Scope running_scope():
-    """Return the job that runs in this context, or None."""
+cdef inline object running_scope():
+    """Return the Scope of the job that runs in this context, or None."""
     if not scopes_used:
         return None
     scope = get_value(scope_variable)
-    return None if scope is None or (<Scope>scope).ended else <Scope>scope
+    return None if scope is None or (<Scope>scope).ended else scope
 
 
 def enter_scope(str name, job=None):
