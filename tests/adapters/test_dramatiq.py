@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 from contextlib import closing
 from pathlib import Path
 from urllib.request import urlopen
@@ -209,6 +210,15 @@ def directory_of(host):
 
 
 # what is wrong
+
+
+def test_port_of_another_program_ends_the_command(start_host):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        host = start_host(COMMAND, port=port)
+        assert host.wait(timeout_seconds=60) != 0
+    assert f"Error: bufpool_metrics_port = {port}: metrics endpoint 127.0.0.1:{port}" in host.log()
+    assert "Traceback" not in host.log()
 
 
 def test_missing_dramatiq_names_its_extra():
