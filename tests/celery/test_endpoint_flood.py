@@ -9,7 +9,7 @@ import psutil
 import pytest
 from celery.exceptions import WorkerLostError
 
-from tests.support.scrape import port_of, read_samples, value
+from tests.support.scrape import read_samples, value
 from tests.support.waiting import wait_until
 
 SIZE = {"pool": "regular", "size": "4kb"}
@@ -76,11 +76,11 @@ def test_flooded_endpoint_leaves_the_worker_its_tasks_and_its_scrape(start_worke
         prefix=["prlimit", "--nofile=1024:1024"],  # as many as a process has by default
     )
     worker.run("metric_tasks.widen", 5000)
-    url = f"http://127.0.0.1:{port_of(worker)}/metrics"
+    url = f"http://127.0.0.1:{worker.wait_for_port()}/metrics"
     read_samples(url)
     main = psutil.Process(worker.pid)
     descriptors_idle, threads_idle = main.num_fds(), main.num_threads()
-    flood = Flood(port_of(worker), main)
+    flood = Flood(worker.wait_for_port(), main)
     with flood.clients, ThreadPoolExecutor(1) as pool:
         for done in range(ROUNDS):
             opening = pool.submit(flood.open_some)

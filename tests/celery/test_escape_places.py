@@ -8,12 +8,11 @@ from pathlib import Path
 
 import bufpool_workers as bp
 from tests.celery import escaping_tasks
-from tests.support.scrape import port_of
 
 
 def ask(worker, path):
     with urllib.request.urlopen(
-        f"http://127.0.0.1:{port_of(worker)}/{path}", timeout=30
+        f"http://127.0.0.1:{worker.wait_for_port()}/{path}", timeout=30
     ) as response:
         return response.read().decode()
 

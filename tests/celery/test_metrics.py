@@ -20,7 +20,7 @@ from celery.exceptions import WorkerLostError
 from bufpool_workers.memory import LEVELS, reachable_level
 from tests.support.celery_worker import wait_for_pong
 from tests.support.processes import LocalProcess
-from tests.support.scrape import port_of, private_directory, scrape, total, value
+from tests.support.scrape import private_directory, scrape, total, value
 from tests.support.waiting import wait_until
 
 SIZE = {"pool": "regular", "size": "4kb"}
@@ -191,7 +191,7 @@ def test_a_taken_port_ends_the_start_and_is_named(start_worker):
 def test_children_do_not_hold_the_port(start_worker):
     worker = start(start_worker, "--max-tasks-per-child=1")
     pids = {worker.run("metric_tasks.work", 1) for _ in range(3)}
-    port = port_of(worker)
+    port = worker.wait_for_port()
     main = psutil.Process(worker.pid)
     seen, listening = set(), set()
 

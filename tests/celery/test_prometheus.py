@@ -12,7 +12,6 @@ from bufpool_workers.pool_stats import LEVELS
 from tests.support.checkout import CHECKOUT
 from tests.support.pages import blocks_under
 from tests.support.prometheus_server import Prometheus, find_program
-from tests.support.scrape import port_of
 
 DEPLOY = CHECKOUT / "deploy"
 GO = "shockwave_buffer_pool"
@@ -25,7 +24,7 @@ def start(start_worker, tmp_path, *arguments, **settings):
         arguments=["--concurrency=2", *arguments],
         settings={"bufpool_metrics_port": 0, "bufpool_compact_foreign": True, **settings},
     )
-    target = f"127.0.0.1:{port_of(worker)}"
+    target = f"127.0.0.1:{worker.wait_for_port()}"
     rules = DEPLOY / "prometheus" / "rules.yml"
     return worker, target, Prometheus([target], folder=tmp_path, rules=[rules])
 

@@ -8,11 +8,13 @@ from collections import defaultdict
 import pytest
 from celery.exceptions import WorkerLostError
 
-from tests.support.scrape import port_of, scrape, total, value
+from tests.support.scrape import scrape, total, value
 
 
 def ask(worker, path):
-    with urllib.request.urlopen(f"http://127.0.0.1:{port_of(worker)}/{path}", timeout=30) as answer:
+    with urllib.request.urlopen(
+        f"http://127.0.0.1:{worker.wait_for_port()}/{path}", timeout=30
+    ) as answer:
         return answer.read().decode()
 
 

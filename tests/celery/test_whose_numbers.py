@@ -35,8 +35,8 @@ def test_a_worker_says_who_it_is_wherever_it_is_looked_at(start_worker, tmp_path
             "bufpool_private_keys": [str(tmp_path / "worker.key")],
         },
     )
-    (found,) = worker.wait_for_log(r"bufpool: metrics at http://(127\.0\.0\.1:\d+)/")
-    with urllib.request.urlopen(f"http://{found[1]}/status.json", timeout=30) as response:
+    address = f"127.0.0.1:{worker.wait_for_port()}"
+    with urllib.request.urlopen(f"http://{address}/status.json", timeout=30) as response:
         (node,) = json.load(response)["nodes"]
     assert (node["node"], node["app"], node["pid"]) == (worker.node, "plugin_app", worker.pid)
     assert node["host"] == os.uname().nodename
@@ -54,7 +54,7 @@ def test_a_worker_says_who_it_is_wherever_it_is_looked_at(start_worker, tmp_path
         "host": os.uname().nodename,
     }
     assert value(scrape(worker), "bufpool_build_info", **labels) == 1
-    with urllib.request.urlopen(f"http://{found[1]}/", timeout=30) as response:
+    with urllib.request.urlopen(f"http://{address}/", timeout=30) as response:
         page = response.read().decode()
     assert f"{worker.node} - Buffer pools" in page
     shown = worker.command("bufpool", "status").stdout

@@ -36,9 +36,9 @@ def health(port):
 
 def test_the_image_runs_a_worker_that_is_found_healthy(start_container, tmp_path):
     container, broker = start_container()
-    (found,) = container.wait_for_log(r"bufpool: metrics at http://0\.0\.0\.0:(\d+)")
+    port = container.wait_for_port()
     wait_for_pong(container, broker, f"celery@{socket.gethostname()}")
-    assert health(found[1]).returncode == 0
+    assert health(port).returncode == 0
     (tmp_path / "file").write_bytes(b"content")
     with connected(broker) as client:
         copied = client.send_task(
@@ -46,7 +46,7 @@ def test_the_image_runs_a_worker_that_is_found_healthy(start_container, tmp_path
         )
         assert copied.get(timeout=30) == len(b"content")
     container.close()
-    dead = health(found[1])
+    dead = health(port)
     assert dead.returncode != 0
     assert b"refused" in dead.stderr
 

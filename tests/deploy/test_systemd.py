@@ -129,7 +129,7 @@ def test_the_worker_works_in_its_sandbox_and_one_scrape_outlives_it(host, tmp_pa
         password, task="tasks.credentials.login", argument="password", public_key=host.public_key
     )
     with host.running(metrics) as server, host.running(worker) as process:
-        (found,) = server.wait_for_log(r"^metrics at http://127\.0\.0\.1:(\d+)/$")
+        url = f"http://127.0.0.1:{server.wait_for_port()}/metrics"
         wait_for_pong(process, host.broker, f"celery@{socket.gethostname()}")
         with connected(host.broker) as client:
 
@@ -141,7 +141,7 @@ def test_the_worker_works_in_its_sandbox_and_one_scrape_outlives_it(host, tmp_pa
             user = run("tasks.credentials.login", *login, password=token)
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout_seconds=STOP_SECONDS) == 0
-        with urllib.request.urlopen(f"http://127.0.0.1:{found[1]}/metrics", timeout=30) as response:
+        with urllib.request.urlopen(url, timeout=30) as response:
             scrape = response.read().decode()
         server.send_signal(signal.SIGTERM)
         assert server.wait() == 0

@@ -104,6 +104,21 @@ class LocalProcess:
             seen, what=f"{pattern!r} in the log", timeout_seconds=timeout_seconds
         )
 
+    def wait_for_port(self) -> int:
+        """Wait until it, or a process that it started, listens on TCP; return the first's port.
+
+        The kernel is asked, for this test's own network namespace.
+        """
+        return self.wait_until(self._port, what="a port that it listens on")
+
+    def _port(self) -> int | None:
+        for pid in self.members():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                for connection in psutil.Process(pid).net_connections("tcp"):
+                    if connection.status == psutil.CONN_LISTEN:
+                        return int(connection.laddr.port)
+        return None
+
     def send_signal(self, number: int) -> None:
         """Signal the first process alone, as an init system would."""
         self._process.send_signal(number)

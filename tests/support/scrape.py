@@ -1,6 +1,5 @@
 """One scrape of a worker's metrics endpoint, as numbers by name and labels."""
 
-import re
 import ssl
 import urllib.request
 from pathlib import Path
@@ -12,16 +11,9 @@ from tests.support.celery_worker import CeleryWorker
 Samples = dict[tuple[object, ...], float]
 
 
-def port_of(worker: CeleryWorker) -> int:
-    """The port that the worker's log names; with `bufpool_metrics_port` 0, a free one."""
-    found = re.search(r"bufpool: metrics at https?://127\.0\.0\.1:(\d+)", worker.log())
-    assert found, f"no metrics port in the log:\n{worker.tail()}"
-    return int(found[1])
-
-
 def scrape(worker: CeleryWorker, *, tls: ssl.SSLContext | None = None) -> Samples:
     """Every sample; raises urllib.error.HTTPError when the endpoint has none to give."""
-    url = f"{'https' if tls else 'http'}://127.0.0.1:{port_of(worker)}/metrics"
+    url = f"{'https' if tls else 'http'}://127.0.0.1:{worker.wait_for_port()}/metrics"
     return read_samples(url, tls=tls)
 
 
