@@ -11,27 +11,25 @@ from xml.etree.ElementTree import Element
 
 from bufpool_workers.counters.report import ProcessReport, Report
 from bufpool_workers.counters.tasks import MOST_TASKS, OTHER_TASKS
-from bufpool_workers.diagnostics.problems import Problem, sentence, unseal_failures_in_words
-from bufpool_workers.diagnostics.trends import Rates, Seen, course, recent_rates, see_problems
+from bufpool_workers.diagnostics.problems import Problem, sentence
+from bufpool_workers.diagnostics.trends import Seen, see_problems
 from bufpool_workers.metrics.page.html import (
     Content,
     Row,
-    bar,
     element,
     render,
     section,
-    spark,
     table,
 )
 from bufpool_workers.metrics.page.nodes import name_of, show_nodes
-from bufpool_workers.pool_stats import PROTECTION, TABLE, PoolStats
+from bufpool_workers.metrics.page.summary import rate_bar, show_summary, use_bar
+from bufpool_workers.pool_stats import TABLE, PoolStats
 from bufpool_workers.units import (
     format_age,
     format_bytes,
     format_count,
     format_label,
     format_percentage,
-    format_rate,
 )
 
 _POOL_HEADS: Final = (
@@ -123,7 +121,7 @@ def _main(report: Report) -> Element:
     return element(
         "main",
         section("attention", "What needs attention", *_attention(report)),
-        section("summary", "At a glance", _summary(report)),
+        section("summary", "At a glance", show_summary(report)),
         section("pools", "Pools", *_pools(report)),
         *_tasks(report),
         section("processes", "Processes", _processes(report.processes)),
@@ -183,89 +181,6 @@ def _advice(problem: Problem, report: Report) -> Iterator[Content]:
         yield f" {shown}"
 
 
-def _summary(report: Report) -> Element:
-    total, count = report.total, len(report.processes)
-    warm = "all warm" if report.warmed_processes == count else f"{report.warmed_processes} warm"
-    held = f"{format_count(total.in_use + total.idle)} held, {format_count(total.idle)} idle"
-    served = (
-        f"{format_bytes(total.bytes_reused)} reused, {format_bytes(total.bytes_allocated)} mapped"
-    )
-    level = report.secure_level
-    rates, (gets, hits, memory) = recent_rates(report), course(report)
-    recent = rates.hit_rate if rates else None
-    lines = [
-        [spark(values, class_=of)] if sum(v is not None for v in values) > 1 else []
-        for values, of in ((gets, "use"), (hits, "rate"), (memory, "use"))
-    ]
-    tiles: Sequence[tuple[str, str, str, Sequence[Element]]] = (
-        ("Processes", format_count(count), warm if count else "none counts here", ()),
-        ("Buffers in use", format_count(total.in_use), held, [_use_bar(total)]),
-        (
-            "Gets",
-            format_rate(rates.gets_per_second) if rates else format_count(total.gets),
-            f"{_ago(rates)}; {format_count(total.gets)} so far" if rates else "so far",
-            lines[0],
-        ),
-        (
-            "Hit rate",
-            format_percentage(total.hit_rate if recent is None else recent),
-            f"{format_count(total.gets)} gets so far"
-            if recent is None
-            else f"{_ago(rates)}; {format_percentage(total.hit_rate)} in all",
-            [_rate_bar(total.hit_rate if recent is None else recent), *lines[1]],
-        ),
-        (
-            "Reuse efficiency",
-            format_percentage(total.reuse_efficiency),
-            served,
-            [_rate_bar(total.reuse_efficiency)],
-        ),
-        (
-            "Memory held",
-            format_bytes(total.held_bytes),
-            f"{format_bytes(report.locked_bytes)} locked",
-            lines[2],
-        ),
-        (
-            "Secure memory",
-            level or "none yet",
-            PROTECTION.get(level or "", "no process holds any"),
-            (),
-        ),
-        *(
-            [("Sealed arguments", format_count(report.unsealed), _unsealed(report), ())]
-            if report.unsealed or report.unseal_failures
-            else []
-        ),
-    )
-    return element(
-        "dl",
-        *(
-            element(
-                "div",
-                element("dt", name),
-                element("dd", value, class_="value"),
-                element("dd", *drawing, note, class_="note"),
-            )
-            for name, value, note, drawing in tiles
-        ),
-        class_="tiles",
-    )
-
-
-def _unsealed(report: Report) -> str:
-    failed = sum(report.unseal_failures.values())
-    return (
-        f"opened; {format_count(failed)} not: {unseal_failures_in_words(report)}"
-        if failed
-        else "opened"
-    )
-
-
-def _ago(rates: Rates | None) -> str:
-    return f"last {format_age(rates.seconds)}" if rates else ""
-
-
 def _pools(report: Report) -> Iterator[Element]:
     used = {name: pool for name, pool in report.pools.items() if pool}
     if not used:
@@ -300,10 +215,10 @@ def _size_row(name: str, numbers: PoolStats, *, secure: bool) -> Row:
 def _use_cells(numbers: PoolStats) -> Row:
     use = f"{format_count(numbers.in_use)} of {format_count(numbers.in_use + numbers.idle)}"
     return [
-        [_use_bar(numbers), element("span", use)],
+        [use_bar(numbers), element("span", use)],
         format_bytes(numbers.held_bytes),
         format_count(numbers.gets),
-        [_rate_bar(numbers.hit_rate), element("span", format_percentage(numbers.hit_rate))],
+        [rate_bar(numbers.hit_rate), element("span", format_percentage(numbers.hit_rate))],
     ]
 
 
@@ -355,12 +270,3 @@ def _escapes(report: Report) -> Iterator[Element]:
         )
         note = element("p", "Where buffers were acquired that views outlived.", class_="note")
         yield section("escapes", "Escapes", note, made)
-
-
-def _use_bar(numbers: PoolStats) -> Element:
-    held = numbers.in_use + numbers.idle
-    return bar(("use", numbers.in_use / held if held else 0.0))
-
-
-def _rate_bar(percentage: float | None) -> Element:
-    return bar(("rate", (percentage or 0.0) / 100))
