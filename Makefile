@@ -6,7 +6,7 @@ SOURCES := pyproject.toml $(wildcard bufpool_workers/memory/*.p[yx]* bufpool_wor
 
 .PHONY: help demo test check check-deploy wheels bench bench-go bench-metrics bench-pythons
 .PHONY: bench-instructions figures neighbours soak storm storm-metrics faults model fuzz leaks debug
-.PHONY: asan libraries clean
+.PHONY: asan libraries suites clean
 
 help:
 	@echo "make demo           a real worker with warm pools at work on real files (under two minutes)"
@@ -24,6 +24,7 @@ help:
 	@echo "make leaks          where secrets show: in memory, cores, the broker; plain, wiped, sealed"
 	@echo "make libraries      what numpy, pandas, redis and twenty others take of a buffer"
 	@echo "make neighbours     workers beside Flower, New Relic, Sentry, OpenTelemetry, Datadog and others"
+	@echo "make suites         RQ's and Dramatiq's own tests, with the adapter as without it"
 	@echo "make soak           two workers under load and faults for SECONDS=120; nothing may be lost"
 	@echo "make faults         what can die, fill up or misbehave; 2,000 recycled children, plotted"
 	@echo "make storm          100,000 asynchronous exceptions over each pool, and what they cost it"
@@ -122,6 +123,10 @@ leaks: .venv/.test
 # in an environment of their own: installed, some of them act in each Celery worker and pytest
 libraries: .venv/.libraries
 	$(BIN)/python -m pytest tests/memory/test_libraries.py
+
+# RQ's and Dramatiq's own tests; they know no Redis but one on port 6379
+suites: .venv/.suites
+	$(BIN)/python -m tests.suites $(ONLY)
 
 neighbours: build/neighbours/.installed
 	build/neighbours/bin/python -m pytest $(PARALLEL) -p no:ddtrace tests/neighbours \
