@@ -154,6 +154,29 @@ _MONITORS = (
     ),
 )
 
+_OWN = "memory of its own"
+_HOSTS = (
+    Figure(
+        "an executor's job: two numpy arrays of 4 MiB, scaled",
+        "hosts_executors",
+        "two numpy arrays of 4 MiB, scaled",
+        _OWN,
+    ),
+    Figure("two arrays of 1 MiB, filled", "hosts_executors", "two arrays of 1 MiB, filled", _OWN),
+    Figure(
+        "the same in a job of RQ's SimpleWorker",
+        "hosts",
+        "RQ SimpleWorker: two buffers",
+        "two bytearrays",
+    ),
+    Figure(
+        "the same in an actor of Dramatiq, off the main thread",
+        "hosts",
+        "Dramatiq actor: two buffers",
+        "two bytearrays",
+    ),
+)
+
 
 @cache
 def recorded() -> tuple[Table, ...]:
@@ -223,5 +246,6 @@ TABLES: Mapping[str, Callable[[], Iterator[str]]] = {
     "short": partial(lines, _SHORT),
     "more": partial(lines, (*_MORE, *_GO)),
     "monitors": partial(lines, _MONITORS, heads=_MONITOR_HEADS),
+    "hosts": partial(lines, _HOSTS),
     "others": compared,
 }
