@@ -13,7 +13,7 @@ from libc.string cimport memcmp, memcpy
 cdef enum:
     VALUE_BYTES = 16  # a float64, and a float64 that says when it was set
 
-cdef double LARGEST = 2.0 ** 53  # beyond it not every whole number is a float64
+cdef double LIMIT = 2.0 ** 53  # below it a sum of whole numbers is exact; at it one may be lost
 cdef array.array FLOATS = array.array("d")
 
 
@@ -78,4 +78,4 @@ def add_rows(list rows not None, otherwise not None):
 
 
 cdef inline bint is_whole(double value) noexcept nogil:
-    return -LARGEST <= value <= LARGEST and value == <double><int64_t>value
+    return -LIMIT < value < LIMIT and value == <double><int64_t>value

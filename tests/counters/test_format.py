@@ -70,6 +70,12 @@ def test_rows_add_up_as_their_columns_do(rows):
     assert repr(add_rows([array("d", row) for row in rows], add_up)) == repr(expected)
 
 
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_ones_that_a_float_would_lose_are_added_to_a_sum(sign):
+    rows = [array("d", [sign * value]) for value in (2.0**53 - 1, 1.0, 1.0, 1.0)]
+    assert add_rows(rows, add_up) == [sign * (2.0**53 + 2)]
+
+
 @pytest.mark.parametrize("rows", [[[1.0], [1.0, 2.0]], [[1.0, 2.0], [1.0]]])
 def test_rows_of_different_lengths_are_refused(rows):
     with pytest.raises(ValueError, match="one length"):
