@@ -23,7 +23,8 @@ from bufpool_workers.counters.names import OWN_KIND, PEAK_KIND
 from bufpool_workers.counters.node_file import NodeInfo, read_nodes
 from bufpool_workers.counters.places import LIVING, Place, Places, Where
 from bufpool_workers.counters.report import EscapePlace, ProcessReport, Report
-from bufpool_workers.counters.snapshot import Column, LiveProcess, Snapshot, read_directory
+from bufpool_workers.counters.series import Column, LiveProcess, Snapshot
+from bufpool_workers.counters.snapshot import read_directory
 from bufpool_workers.counters.tasks import OTHER_TASKS
 from bufpool_workers.counters.whole import whole, whole_sum
 from bufpool_workers.pool_stats import LEVELS, PoolStats, TaskStats, by_pool

@@ -23,7 +23,8 @@ from bufpool_workers.counters.history import INTERVAL_SECONDS, Sample, read_hist
 from bufpool_workers.counters.node_file import NodeInfo, read_nodes
 from bufpool_workers.counters.report import Report, refused_in
 from bufpool_workers.counters.reporter import Reporter, Totals
-from bufpool_workers.counters.snapshot import Column, Snapshot, read_directory, read_files
+from bufpool_workers.counters.series import Column, Snapshot
+from bufpool_workers.counters.snapshot import read_directory, read_files
 from bufpool_workers.errors import MetricsError
 from bufpool_workers.metrics.merging import to_metrics
 from bufpool_workers.metrics.text import Format

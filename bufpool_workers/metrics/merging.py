@@ -6,7 +6,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from bufpool_workers.counters.format import SUMMED, parse_key
-from bufpool_workers.counters.snapshot import Column
+from bufpool_workers.counters.series import Column
 
 
 def to_metrics(

@@ -15,7 +15,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.utils import floatToGoString
 
 from bufpool_workers.counters.format import LATEST, SUMMED
-from bufpool_workers.counters.snapshot import Column
+from bufpool_workers.counters.series import Column
 from bufpool_workers.metrics.merging import to_metrics
 from bufpool_workers.metrics.units import Member, SampleName, Unit, UnitName, Write, head, learn
 

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from prometheus_client.metrics_core import Metric
 
 from bufpool_workers.counters.format import SUMMED, Number, parse_key
-from bufpool_workers.counters.snapshot import Column
+from bufpool_workers.counters.series import Column
 from bufpool_workers.metrics.merging import empty_metric, to_metrics
 
 Write = Callable[[Iterable[Metric]], str]
