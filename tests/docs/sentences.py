@@ -100,11 +100,6 @@ SENTENCES = (
     ),
     Sentence(
         METRICS,
-        "A `with` then takes {} instructions instead of {}.",
-        lambda: [_instructions()[name] for name in ("in a job, bufpool_task_metrics", "in a job")],
-    ),
-    Sentence(
-        METRICS,
         "{} jobs of RQ leave {} files and a scrape of {} of processor time. With it they leave {} "
         "files and a scrape of {} (",
         _after_jobs_of_rq,
