@@ -3,7 +3,12 @@
 `python -m tests.interrupts` storms for longer, and over a worker too (make storm).
 """
 
+import ctypes
 import gc
+import operator
+import signal
+from collections import deque
+from functools import partial
 
 import pytest
 
@@ -88,3 +93,21 @@ for lend in (bp.buffer, bp.secure_buffer, bp.random_buffer):
         pass
 assert set(sys.modules) == before, set(sys.modules) - before
 """)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # shown, it runs Python code
+def test_a_time_limit_that_is_due_as_a_buffer_is_dropped_strikes():
+    """Nothing runs between the signal and the drop; the deallocator would lose what it raises."""
+
+    def strike(*_):
+        raise TimeoutError
+
+    held = [make_pool("regular").acquire(64)]
+    come = partial(ctypes.pythonapi.PyErr_SetInterruptEx, int(signal.SIGUSR1))
+    before = signal.signal(signal.SIGUSR1, strike)
+    try:
+        with pytest.raises(TimeoutError):
+            deque(map(operator.call, [come, held.pop]), maxlen=0)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert held == []

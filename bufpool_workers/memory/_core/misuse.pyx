@@ -20,7 +20,7 @@ def note_misuse(str field not None, str kind not None, Py_ssize_t nbytes, *, str
     the function of code `blame` is named, or the caller. `task` is by default the running job's.
     """
     tell_owner(field, kind, nbytes, number, task or task_of(current_job()), place,
-               place or line_of(blame))
+               place or text_of(line_of(blame)))
 
 
 def tell_noted():
@@ -41,15 +41,22 @@ cdef str task_of(job):
     return getattr(job, "name", None)
 
 
-cdef str line_of(blame):
-    """Return a place in the source: where a function begins, or the line that runs now."""
+cdef tuple line_of(blame):
+    """Return a file and a line of it: where a function begins, or what runs now; None for neither.
+
+    Their text is made by `text_of`: that may run signal handlers, as str() does.
+    """
     cdef PyFrameObject* frame
     if blame is not None:
-        return f"{blame.co_filename}:{blame.co_firstlineno}"
+        return blame.co_filename, blame.co_firstlineno
     frame = PyEval_GetFrame()
     if frame == NULL:
-        return "?"
-    return f"{(<object>frame).f_code.co_filename}:{(<object>frame).f_lineno}"
+        return None
+    return (<object>frame).f_code.co_filename, (<object>frame).f_lineno
+
+
+cdef str text_of(tuple line):
+    return "?" if line is None else "%s:%s" % line
 
 
 cdef int note_later(str field, Arena arena, Py_ssize_t nbytes, Py_ssize_t number, str task,
@@ -66,7 +73,8 @@ cdef int note_later(str field, Arena arena, Py_ssize_t nbytes, Py_ssize_t number
         noted.clear()
         noted_in, telling_is_due = generation, False
     if len(noted) < MOST_NOTED:
-        noted.append((field, arena.name, nbytes, number, task, place, place or line_of(blame)))
+        noted.append((field, arena.name, nbytes, number, task, place,
+                      None if place else line_of(blame)))
     if not telling_is_due and Py_AddPendingCall(&tell_all_noted, NULL) == 0:
         telling_is_due = True
     return 0
@@ -92,5 +100,5 @@ cdef int tell_all_noted(void* unused) except -1:
     telling_is_due = False
     while noted and noted_in == generation:
         field, kind, nbytes, number, task, place, line = noted.pop(0)
-        tell_owner(field, kind, nbytes, number, task, place, line)
+        tell_owner(field, kind, nbytes, number, task, place, place or text_of(line))
     return 0
