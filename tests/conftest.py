@@ -37,6 +37,7 @@ if examples := os.environ.get("BUFPOOL_FUZZ_EXAMPLES"):
 # the gaps at the end
 LONGEST: Final = (
     "celery/test_metrics.py",
+    "adapters/test_mistakes.py",
     "celery/test_prometheus.py",
     "celery/test_trackers.py",
     "test_build.py",
