@@ -54,7 +54,8 @@ MAKERS = {
     "dramatiq": lambda made: dramatiq.actor(made, broker=StubBroker(middleware=[])),
     "huey": lambda made: MemoryHuey("shop").task()(made),
     "taskiq": lambda made: InMemoryBroker().task(made),
-    "celery": lambda made: Celery("shop", set_as_current=False).task(made),
+    # shared, it would be registered with every app of this process
+    "celery": lambda made: Celery("shop", set_as_current=False).task(made, shared=False),
 }
 
 
