@@ -7,6 +7,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from importlib.metadata import version
 from urllib.parse import urljoin
 from wsgiref.util import setup_testing_defaults
 
@@ -72,6 +73,9 @@ def check_jobs(shown, jobs):
     assert SECRET not in shown
 
 
+@pytest.mark.skipif(
+    version("django-rq").startswith("3."), reason="django-rq has these pages from release 4 on"
+)
 def test_admin_of_django_shows_no_sealed_argument(worker, jobs):
     command = [sys.executable, str(FOLDER / "django_admin.py"), "/admin/django_rq/dashboard/"]
     done = subprocess.run(
