@@ -4,7 +4,7 @@ import hashlib
 import os
 import secrets
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,13 @@ from celery.result import AsyncResult
 
 import bufpool_workers as bp
 from bufpool_workers import testing
-from tests.support.celery_worker import CeleryWorker
+from tests.support.celery_worker import CeleryWorker, StartWorker
 from tests.support.memory_scan import copies, copies_in_memory, copies_in_redis
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import wait_until
 
 APPS = Path(__file__).parents[1] / "celery"
 IN_USE = "memory of the worker's child, in use"
-StartWorker = Callable[..., CeleryWorker]
 _TIMEOUT_SECONDS = 30
 
 
@@ -46,6 +45,35 @@ def _listening(client: Celery, events: list[dict[str, Any]]) -> Iterator[None]:
         finally:
             receiver.should_stop = True
             thread.join(_TIMEOUT_SECONDS)
+
+
+def _start(start_worker: StartWorker, *, broker: str, key: Path, **settings: Any) -> CeleryWorker:
+    """Start a worker that shows as much as one can: all log lines, events, extended results."""
+    return start_worker(
+        "sealed_app:app",
+        broker=broker,
+        arguments=["--concurrency=1", "-E", "--loglevel=DEBUG"],
+        settings={"bufpool_private_keys": [str(key)], "result_extended": True, **settings},
+    )
+
+
+def _afterwards(
+    secret: bytes,
+    client: Celery,
+    events: list[dict[str, Any]],
+    redis_server: RedisServer,
+    worker: CeleryWorker,
+) -> dict[str, int]:
+    """Return the copies of a secret where its tasks have ended."""
+    (child,) = psutil.Process(worker.pid).children()
+    return {
+        "Redis: results, `result_extended`": copies_in_redis(client.backend.client, secret),
+        "events": copies(repr(events).encode(), secret),
+        "worker's log, DEBUG": copies(worker.log().encode(), secret),
+        "memory of Redis, afterwards": copies_in_memory(redis_server.pid, secret),
+        "memory of the worker's main process, afterwards": copies_in_memory(worker.pid, secret),
+        "memory of the worker's child, afterwards": copies_in_memory(child.pid, secret),
+    }
 
 
 def of_argument(
@@ -75,16 +103,7 @@ def of_argument(
     with _listening(client, events):
         held = send(gate=str(gate))
         found["Redis: queue"] = copies_in_redis(database, secret)
-        worker = start_worker(
-            "sealed_app:app",
-            broker=url,
-            arguments=["--concurrency=1", "-E", "--loglevel=DEBUG"],
-            settings={
-                "bufpool_private_keys": [str(key)],
-                "result_extended": True,
-                "task_acks_late": True,
-            },
-        )
+        worker = _start(start_worker, broker=url, key=key, task_acks_late=True)
         active = wait_until(lambda: worker.inspect("active"), what="the task to run")
         found["`inspect active`"] = copies(repr(active).encode(), secret)
         found["Redis: unacknowledged"] = copies_in_redis(database, secret)
@@ -99,13 +118,8 @@ def of_argument(
             lambda: {event["type"] for event in events} >= {"task-sent", "task-failed"},
             what="the events of both tasks",
         )
-    found["Redis: results, `result_extended`"] = copies_in_redis(database, secret)
-    found["events"] = copies(repr(events).encode(), secret)
-    found["worker's log, DEBUG"] = copies(worker.log().encode(), secret)
-    found["memory of Redis, afterwards"] = copies_in_memory(redis_server.pid, secret)
-    found["memory of the worker's main process, afterwards"] = copies_in_memory(worker.pid, secret)
+    found |= _afterwards(secret, client, events, redis_server, worker)
     assert child == process.pid
-    found["memory of the worker's child, afterwards"] = copies_in_memory(child, secret)
     assert _private_key_copies(worker.pid, key) == (0, 0)
     assert _private_key_copies(child, key)[0] == 0
     client.backend.client.close()
@@ -132,16 +146,7 @@ def of_result(
     task = f"sealed_tasks.echo_{kind}"
     events: list[dict[str, Any]] = []
     found: dict[str, int] = {}
-    worker = start_worker(
-        "sealed_app:app",
-        broker=url,
-        arguments=["--concurrency=1", "-E", "--loglevel=DEBUG"],
-        settings={
-            "bufpool_private_keys": [str(key)],
-            "bufpool_result_public_keys": [own_public_key],
-            "result_extended": True,
-        },
-    )
+    worker = _start(start_worker, broker=url, key=key, bufpool_result_public_keys=[own_public_key])
     with _listening(client, events):
         token = bp.seal(secret, task=task, argument="password", public_key=public_key)
         pending = client.send_task(task, (token,))
@@ -149,13 +154,7 @@ def of_result(
         wait_until(
             lambda: "task-succeeded" in {event["type"] for event in events}, what="the task's event"
         )
-    found["Redis: results, `result_extended`"] = copies_in_redis(client.backend.client, secret)
-    found["events"] = copies(repr(events).encode(), secret)
-    found["worker's log, DEBUG"] = copies(worker.log().encode(), secret)
-    found["memory of Redis, afterwards"] = copies_in_memory(redis_server.pid, secret)
-    found["memory of the worker's main process, afterwards"] = copies_in_memory(worker.pid, secret)
-    (process,) = psutil.Process(worker.pid).children()
-    found["memory of the worker's child, afterwards"] = copies_in_memory(process.pid, secret)
+    found |= _afterwards(secret, client, events, redis_server, worker)
     client.backend.client.close()
     client.close()
     if kind == "sealed":
