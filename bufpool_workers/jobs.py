@@ -92,13 +92,16 @@ class JobFunction(Generic[P, T]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call the function as a job, inside the one that runs."""
-        runtime = current_runtime()
-        job = Job(self._job_id(*args, **kwargs), self.name, self._user_function)
-        runtime.begin_job(job, nested=current_job() is not None)
+        job = self._begin(args, kwargs)
         try:
             return self.__wrapped__(*args, **kwargs)
         finally:
-            runtime.end_job(job)
+            current_runtime().end_job(job)
+
+    def _begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Job:
+        job = Job(self._job_id(*args, **kwargs), self.name, self._user_function)
+        current_runtime().begin_job(job, nested=current_job() is not None)
+        return job
 
     def as_coroutine_function(self) -> Callable[..., Any]:
         """Return the same as a coroutine function, by which job systems know what to await."""
@@ -106,13 +109,11 @@ class JobFunction(Generic[P, T]):
 
         @functools.wraps(function)
         async def call(*args: Any, **kwargs: Any) -> Any:
-            runtime = current_runtime()
-            job = Job(self._job_id(*args, **kwargs), self.name, self._user_function)
-            runtime.begin_job(job, nested=current_job() is not None)
+            job = self._begin(args, kwargs)
             try:
                 return await function(*args, **kwargs)
             finally:
-                runtime.end_job(job)
+                current_runtime().end_job(job)
 
         vars(call).update({JOB_MARK: True, "name": self.name})
         return call
