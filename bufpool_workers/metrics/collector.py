@@ -155,9 +155,13 @@ class Collector(MultiProcessCollector):
         self._sample_at = now + INTERVAL_SECONDS / 2
         total = node.total
         sample = Sample(now, total.gets, total.hits, total.held_bytes)
-        others = {"refused": refused_in(self._reporter.unseal_failures(columns))}
+        refused = refused_in(self._reporter.unseal_failures(columns))
         try:
-            record(self._path, sample, lambda name: others.get(name, getattr(total, name, 0)))
+            record(
+                self._path,
+                sample,
+                lambda name: refused if name == "refused" else getattr(total, name),
+            )
         except (OSError, DamagedFileError) as error:
             self._name_history(str(error))
 
