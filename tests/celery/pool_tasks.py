@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import signal
 import time
 from typing import Any
 
@@ -14,8 +15,17 @@ _kept: list[Any] = []
 
 
 def tell(word: str) -> None:
-    """Tell the test, which takes it with `wait_told`, how far this task is."""
-    current_app.backend.client.rpush(f"told-{word}", 1)
+    """Tell the test, which takes it with `wait_told`, how far this task is.
+
+    The test may answer with a signal at once; it waits until the client is done. For redis-py 8
+    asks for its telemetry after each command, and loses whatever is raised there: a soft time
+    limit, too.
+    """
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        current_app.backend.client.rpush(f"told-{word}", 1)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
 
 
 def _numbers() -> dict[str, Any]:
