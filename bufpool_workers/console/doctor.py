@@ -8,7 +8,7 @@ from textwrap import wrap
 
 from rich.text import Text
 
-from bufpool_workers.console.tables import make_console, printable
+from bufpool_workers.console.terminal import make_console, printable
 from bufpool_workers.diagnostics.finding import SEVERITIES, Finding
 
 _STYLES = {"ok": "green", "note": "cyan", "warning": "yellow", "error": "bold red"}

@@ -3,33 +3,28 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
-from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from bufpool_workers import units
+from bufpool_workers.console.course import Course
+from bufpool_workers.console.terminal import (
+    human_age,
+    human_bytes,
+    level_style,
+    new_table,
+    percent,
+    printable,
+    rate_style,
+)
 from bufpool_workers.counters.report import ProcessReport, Report
 from bufpool_workers.diagnostics.nodes import Node
 from bufpool_workers.diagnostics.problems import PROBLEMS, sentence, unseal_failures_in_words
-from bufpool_workers.diagnostics.trends import course, recent_rates, see_problems
+from bufpool_workers.diagnostics.trends import see_problems
 from bufpool_workers.pool_stats import PoolStats, TaskStats
-
-_PIPE_COLUMNS = 10_000  # never broken, however long a directory's name is
-_BLOCKS, _ASCII = "▁▂▃▄▅▆▇█", "_-=+*#"
-_GOOD, _FAIR = 95, 90  # per cent; as the dashboard
-
-
-def make_console(*, no_color: bool = False, stderr: bool = False) -> Console:
-    """Make a console that a pipe gets plain lines from, each of them whole."""
-    stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() else _PIPE_COLUMNS
-    return Console(
-        no_color=no_color or None, stderr=stderr, width=width, highlight=False, markup=False
-    )
 
 
 def draw_node(node: Node, *, before: Report | None = None) -> RenderableType:
@@ -39,7 +34,7 @@ def draw_node(node: Node, *, before: Report | None = None) -> RenderableType:
     if not before:
         parts += [Text(printable(line)) for line in _nodes(report)]
         if report.history is not None:
-            parts.append(_Course(report))
+            parts.append(Course(report))
     pools = _pools(report, before)
     if pools.row_count:
         parts += ["", pools]
@@ -59,39 +54,6 @@ def draw_node(node: Node, *, before: Report | None = None) -> RenderableType:
     return Group(*parts)
 
 
-class _Course:
-    """The last hour, a character a minute: blocks on a terminal, ASCII in a pipe."""
-
-    def __init__(self, report: Report) -> None:
-        rates = recent_rates(report)
-        self._now = (
-            ""
-            if rates is None
-            else (
-                f"last {human_age(rates.seconds)}: {rates.gets_per_second:.1f} gets/s, "
-                f"hit rate {percent(rates.hit_rate)}"
-            )
-        )
-        self._lines = list(zip(("gets/s", "hit rate", "held"), course(report), strict=True))
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        levels = _BLOCKS if console.is_terminal and not options.ascii_only else _ASCII
-        if self._now:
-            yield Text(self._now)
-        for name, values in self._lines:
-            drawn = "".join(_level(value, values, levels) for value in values)
-            yield Text(f"{name:9}{drawn[-max(options.max_width - 9, 1) :]}", no_wrap=True)
-
-
-def _level(value: float | None, values: Sequence[float | None], levels: str) -> str:
-    known = [each for each in values if each is not None]
-    if value is None:
-        return "."
-    span = max(known) - min(known)
-    share = (value - min(known)) / span if span else 0.0
-    return levels[min(int(share * len(levels)), len(levels) - 1)]
-
-
 def _headline(node: Node) -> Text:
     report = node.report
     total, processes = report.total, len(report.processes)
@@ -100,12 +62,12 @@ def _headline(node: Node) -> Text:
     rest = (
         (f"{processes} {'process' if processes == 1 else 'processes'}", ""),
         (f"{report.warmed_processes} warm", "yellow" if cold else ""),
-        (f"hit rate {percent(total.hit_rate)}", _rate_style(total.hit_rate)),
+        (f"hit rate {percent(total.hit_rate)}", rate_style(total.hit_rate)),
         (f"reuse efficiency {percent(total.reuse_efficiency)}", ""),
         (f"{total.in_use} in use", ""),
         (f"{human_bytes(total.held_bytes)} held", ""),
         (f"{human_bytes(report.locked_bytes)} locked", ""),
-        (f"secure level {report.secure_level or '-'}", _level_style(report.secure_level)),
+        (f"secure level {report.secure_level or '-'}", level_style(report.secure_level)),
     )
     for number, (text, style) in enumerate(rest):
         line.append(", " if number else ": ", style="not bold")
@@ -119,14 +81,14 @@ _LIVE = ("gets_s", "hit_rate", "in_use", "misses_s", "held", "gets")  # a narrow
 
 def _pools(report: Report, before: Report | None) -> Table:
     columns = _LIVE if before else _ONCE
-    table = _table("pool", "size", numbers=columns)
+    table = new_table("pool", "size", numbers=columns)
     for pool, size, numbers in _rows(report):
         if before and not numbers.gets:
             continue  # what is merely warm would fill the screen
         cells: dict[str, str | Text] = {
             "gets": str(numbers.gets),
             "misses": str(numbers.misses),
-            "hit_rate": Text(percent(numbers.hit_rate), style=_rate_style(numbers.hit_rate)),
+            "hit_rate": Text(percent(numbers.hit_rate), style=rate_style(numbers.hit_rate)),
             "in_use": str(numbers.in_use),
             "idle": str(numbers.idle),
             "held": human_bytes(numbers.held_bytes),
@@ -172,16 +134,16 @@ _LIVE_PROCESS = (("pid", "warm"), ("hit_rate", "in_use", "held", "gets", "locked
 
 def _processes(processes: tuple[ProcessReport, ...], *, live: bool) -> Table:
     words, numbers = _LIVE_PROCESS if live else _PROCESS
-    table = _table(*words, numbers=numbers)
+    table = new_table(*words, numbers=numbers)
     for process in sorted(processes, key=lambda process: -process.age_seconds):
         total = process.total
         cells: dict[str, str | Text] = {
             "pid": str(process.pid),
             "age": human_age(process.age_seconds),
             "warm": Text("yes") if process.warmed else Text("no", style="yellow"),
-            "secure": Text(process.secure_level or "-", style=_level_style(process.secure_level)),
+            "secure": Text(process.secure_level or "-", style=level_style(process.secure_level)),
             "gets": str(total.gets),
-            "hit_rate": Text(percent(total.hit_rate), style=_rate_style(total.hit_rate)),
+            "hit_rate": Text(percent(total.hit_rate), style=rate_style(total.hit_rate)),
             "in_use": str(total.in_use),
             "held": human_bytes(total.held_bytes),
             "locked": human_bytes(process.locked_bytes),
@@ -191,28 +153,11 @@ def _processes(processes: tuple[ProcessReport, ...], *, live: bool) -> Table:
 
 
 def _tasks(tasks: Mapping[str, TaskStats]) -> Table:
-    table = _table("task", numbers=("gets", "peak", "escapes", "reclaims"))
+    table = new_table("task", numbers=("gets", "peak", "escapes", "reclaims"))
     for task, its in tasks.items():
         peak = human_bytes(its.peak_bytes)
         counts = (str(its.gets), peak, str(its.escapes), str(its.reclaims))
         table.add_row(printable(task), *counts)
-    return table
-
-
-class _Table(Table):
-    """A table that a narrow terminal breaks or cuts at its edge, rather than every number in it."""
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        self.width = self.__rich_measure__(console, options.update(width=_PIPE_COLUMNS)).maximum
-        return super().__rich_console__(console, options)
-
-
-def _table(*words: str, numbers: Sequence[str]) -> Table:
-    table = _Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for name in words:
-        table.add_column(name, no_wrap=True)
-    for name in numbers:
-        table.add_column(name, justify="right", no_wrap=True)
     return table
 
 
@@ -222,7 +167,7 @@ def draw_nodes(nodes: Sequence[Node]) -> RenderableType:
     `attention` is the number of problems that have come back within the hour.
     """
     numbers = ("processes", "warm", "gets", "hit_rate", "in_use", "held", "attention")
-    table = _table("node", "app", "pid", "age", numbers=numbers)
+    table = new_table("node", "app", "pid", "age", numbers=numbers)
     for node in nodes:
         report = node.report
         total, infos = report.total, report.nodes
@@ -238,7 +183,7 @@ def draw_nodes(nodes: Sequence[Node]) -> RenderableType:
             str(len(report.processes)),
             str(report.warmed_processes),
             str(total.gets),
-            Text(percent(total.hit_rate), style=_rate_style(total.hit_rate)),
+            Text(percent(total.hit_rate), style=rate_style(total.hit_rate)),
             str(total.in_use),
             human_bytes(total.held_bytes),
             Text(str(problems), style="yellow" if problems else ""),
@@ -282,37 +227,3 @@ def _troubles(report: Report) -> Iterator[str]:
 def _unsealed(report: Report) -> Iterator[str]:
     if report.unseal_failures:
         yield f"sealed arguments that did not open: {unseal_failures_in_words(report)}"
-
-
-def _rate_style(rate: float | None) -> str:
-    if rate is None:
-        return ""
-    return "green" if rate >= _GOOD else "yellow" if rate >= _FAIR else "red"
-
-
-def _level_style(level: str | None) -> str:
-    return "red" if level == "plain" else ""
-
-
-def percent(rate: float | None) -> str:
-    """Write a rate for a column; "-" before there is one."""
-    return "-" if rate is None else _unspaced(units.format_percentage(rate))
-
-
-def human_bytes(nbytes: int) -> str:
-    """Write a size for a column: 1536 is "1.5KiB"."""
-    return _unspaced(units.format_bytes(nbytes))
-
-
-def human_age(seconds: float) -> str:
-    """Write an age for a column: 3725 s are "1h2min"."""
-    return _unspaced(units.format_age(seconds))
-
-
-def printable(text: str) -> str:
-    """Leave out of a text what would change the terminal: it comes from files and other hosts."""
-    return "".join(character if character.isprintable() else "?" for character in text)
-
-
-def _unspaced(text: str) -> str:
-    return text.replace(" ", "")  # a script's columns are words

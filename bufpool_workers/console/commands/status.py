@@ -33,7 +33,8 @@ def status(host: Host, *, finder: NodeFinder, as_json: bool, show_all: bool) -> 
     if as_json:
         click.echo(json.dumps({node.name: node.report.as_dict() for node in nodes}, indent=2))
         return
-    from bufpool_workers.console.tables import draw_node, draw_nodes, make_console  # noqa: PLC0415 - Rich
+    from bufpool_workers.console.tables import draw_node, draw_nodes  # noqa: PLC0415 - Rich
+    from bufpool_workers.console.terminal import make_console  # noqa: PLC0415 - Rich
 
     console = make_console(no_color=host.no_color)
     if show_all:

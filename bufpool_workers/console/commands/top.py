@@ -4,7 +4,7 @@ import click
 
 from bufpool_workers.console import top as live
 from bufpool_workers.console.commands.common import Host, of_nodes
-from bufpool_workers.console.tables import make_console
+from bufpool_workers.console.terminal import make_console
 from bufpool_workers.diagnostics.node_finder import NodeFinder
 
 
