@@ -68,7 +68,6 @@ def keep():
 
 @dramatiq.actor(time_limit=200, max_retries=0)
 def spin():
-    note(spins=1)
     switches = is_gevent_active()  # its time limit strikes where a greenlet waits
     while True:
         with bp.buffer("4KiB"), bp.secure_buffer(64):

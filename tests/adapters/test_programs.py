@@ -16,11 +16,11 @@ from tests.support.without_celery import serve, url_of
 
 REQUESTS = 60
 WEB_SERVERS = {
-    "gunicorn": "gunicorn --bind=127.0.0.1:{port} --workers=2 --max-requests=10 counting_web:wsgi",
-    "uvicorn workers of gunicorn": "gunicorn --bind=127.0.0.1:{port} --workers=2 --max-requests=10 "
+    "gunicorn": "gunicorn --bind=127.0.0.1:{port} --workers=2 --max-requests=20 counting_web:wsgi",
+    "uvicorn workers of gunicorn": "gunicorn --bind=127.0.0.1:{port} --workers=2 --max-requests=20 "
     "--worker-class=uvicorn_worker.UvicornWorker counting_web:asgi",
-    "uvicorn": "uvicorn --port={port} --workers=2 --limit-max-requests=10 counting_web:asgi",
-    "uWSGI": "uwsgi --http-socket=127.0.0.1:{port} --master --processes=2 --max-requests=10 "
+    "uvicorn": "uvicorn --port={port} --workers=2 --limit-max-requests=20 counting_web:asgi",
+    "uWSGI": "uwsgi --http-socket=127.0.0.1:{port} --master --processes=2 --max-requests=20 "
     "--min-worker-lifetime=0 --die-on-term --need-app --module=counting_web:wsgi",
 }
 
@@ -90,7 +90,8 @@ def test_every_request_is_in_the_scrape_when_workers_were_recycled(
         pids.update(child.pid for child in psutil.Process(server.pid).children(recursive=True))
         return len(answered) >= REQUESTS and len(pids) > 2
 
-    server.wait_until(ask, what="a worker in the place of another one")
+    # it waits for some starts of Python, one after the other
+    server.wait_until(ask, what="a worker in the place of another one", timeout_seconds=60)
     alive = scraped(tmp_path, directory)
     # of a request that a worker's end cut off nobody knows whether it was counted
     assert len(answered) <= total(alive, "web_requests_total") <= len(answered) + len(lost)

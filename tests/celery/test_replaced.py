@@ -70,8 +70,6 @@ def signed_by(process):
 def private(process):
     """The one private directory of a main process."""
     (path,) = signed_by(process)
-    """The one private directory that a main process has signed, and has locked."""
-    (path,) = [path for path, sign in private_directory.discover() if sign.pid == process.pid]
     return path
 
 

@@ -97,12 +97,13 @@ class Section:
         assert done.returncode == 0, f"{code}\n{done.stderr}"
 
     def _console(self, block: Block) -> None:
+        runs_of_pytest = []
         for command in read_commands(block):
             words = shlex.split(command.line, comments=True)
             if words[0] == "make":
                 check_make(words[1:])
             elif "pytest" in words:
-                check_pytest(words[words.index("pytest") + 1 :])
+                runs_of_pytest.append(words[words.index("pytest") + 1 :])
             elif words[:2] == [".venv/bin/python", "-m"]:
                 assert importlib.util.find_spec(words[2]), words[2]
             elif words[0] == "celery" and "worker" in words and words[-1] == "&":
@@ -110,6 +111,8 @@ class Section:
                 self._start_worker(words[words.index("-A") + 1], words[start:-1])
             else:
                 self._shell(command)
+        if runs_of_pytest:
+            check_pytest(runs_of_pytest)
 
     def _shell(self, command: Command) -> None:
         done = subprocess.run(
@@ -168,13 +171,20 @@ def check_make(arguments: list[str]) -> None:
     assert asked <= targets
 
 
-def check_pytest(arguments: list[str]) -> None:
-    """Raise AssertionError for arguments with which pytest finds no test in the checkout."""
+# in one process, for the imports of a collection take the most of it
+_COLLECT = """
+import json, sys, pytest
+for arguments in json.loads(sys.argv[1]):
+    if status := pytest.main(["-q", "--collect-only", "-p", "no:xdist", *arguments]):
+        sys.exit(f"{arguments}: {status!r}")
+"""
+
+
+def check_pytest(runs: list[list[str]]) -> None:
+    """Raise AssertionError for a run whose arguments make pytest find no test in the checkout."""
+    arguments = [_without_processes(run) for run in runs]
     done = subprocess.run(
-        [
-            *(sys.executable, "-m", "pytest", "-q", "--collect-only", "-p", "no:xdist"),
-            *_without_processes(arguments),
-        ],
+        [sys.executable, "-c", _COLLECT, json.dumps(arguments)],
         cwd=CHECKOUT,
         capture_output=True,
         text=True,

@@ -25,13 +25,14 @@ class Attacker:
             "private": private.private_bytes_raw(),
             **_derived(parsed, private, info=parsed.header.info(task=task, argument=argument)),
         }
+        self._notations = {name: _notations(value) for name, value in self.known.items()}
 
     def found(self, payload: str) -> list[str]:
         """Return the names of what the payload shows, in any notation that a tracker may use."""
         return [
             name
-            for name, value in self.known.items()
-            if any(text in payload for text in _notations(value))
+            for name, notations in self._notations.items()
+            if any(text in payload for text in notations)
         ]
 
 
