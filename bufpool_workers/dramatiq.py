@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import nullcontext
+import os
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from functools import partial
-from importlib.metadata import version
-from threading import Event
 from typing import Any, Final
 
 from bufpool_workers.errors import DamagedToken, NotSealed, SealError
-from bufpool_workers.runtime import Job, PlainHost, current_runtime, startup
+from bufpool_workers.runtime import Job, current_runtime, leading, startup
 from bufpool_workers.runtime.job import REPLY_HEADER, Reply
 from bufpool_workers.runtime.job_host import JobHost, end_job, needs_extra, uses_in
-from bufpool_workers.runtime.shared_node import SharedNode
-from bufpool_workers.sealing.calls import CallCheck
-from bufpool_workers.sealing.parameters import innermost, is_any_recorded
-from bufpool_workers.sealing.single_use import Store
+from bufpool_workers.runtime.shared_node import commander
 from bufpool_workers.settings import Settings
 
 with needs_extra("dramatiq"):
@@ -29,6 +25,7 @@ __all__ = ["BufpoolMiddleware", "DamagedRefused", "NotSealedRefused"]
 logger = logging.getLogger(__name__)
 
 _COMMAND: Final = "dramatiq.cli"
+_HOST: Final = "Dramatiq's BufpoolMiddleware"
 
 
 class NotSealedRefused(MiddlewareError, NotSealed):  # noqa: N818 - as errors.py
@@ -49,78 +46,48 @@ class BufpoolMiddleware(Middleware):
     """
 
     def __init__(self, settings: Settings | Mapping[str, Any] | None = None) -> None:
-        self._functions: dict[str, Callable[..., Any]] = {}
-        self._stores: dict[Broker, Store] = {}
-        self._runtime = current_runtime()
-        with startup.errors_as_exit():
-            self._node = SharedNode.of_command(_COMMAND)
-        with nullcontext() if self._node is None else startup.errors_as_exit():
-            if isinstance(settings, Broker):
-                raise TypeError(
-                    "BufpoolMiddleware takes settings, not a broker: "
-                    "broker.add_middleware(BufpoolMiddleware())"
-                )
-            self._host = DramatiqHost("Dramatiq's BufpoolMiddleware", settings)
-            self._runtime.add_host(self._host)
-            settings = self._host.read_settings()
-            self._serves = settings.metrics_port is not None
-            if self._node is not None:
-                self._node.join(settings)
-                self._node.tell_endpoint(settings)
+        if isinstance(settings, Broker):
+            raise TypeError(
+                "BufpoolMiddleware takes settings, not a broker: "
+                "broker.add_middleware(BufpoolMiddleware())"
+            )
+        command = commander(_COMMAND)
+        with startup.errors_as_exit(when=command is not None):
+            self._host = JobHost(_HOST, settings)
+            current_runtime().add_host(self._host)
+            self._place: leading.Place = leading.OwnNode(f"dramatiq@{os.uname().nodename}")
+            if command is not None:
+                self._place = leading.ServedNode(command, "dramatiq", self._host.read_settings())
+        self._ends = ExitStack()
 
     @property
     def forks(self) -> list[Callable[[], int]]:
         """Serve the endpoint, if a port is set; the command runs this in a process of its own."""
-        return [serve_metrics] if self._serves else []
-
-    # actors
+        has_port = self._host.read_settings().metrics_port is not None
+        return [serve_metrics] if has_port else []
 
     def after_declare_actor(self, broker: Broker, actor: Actor[..., Any]) -> None:  # noqa: ARG002
-        """Hold on to the user's function, whatever is wrapped around it later."""
-        # of an actor that is a class, its method
-        called = self._host.actors[actor.actor_name] = getattr(actor.fn, "perform", actor.fn)
-        self._functions[actor.actor_name] = innermost(called)
-
-    # messages
+        """Hold on to the user's function; of an actor that is a class, to its method."""
+        self._host.declare(actor.actor_name, getattr(actor.fn, "perform", actor.fn))
 
     def before_enqueue(self, broker: Broker, message: Message[Any], delay: int) -> None:  # noqa: ARG002
         """Refuse a message with a sealed argument that is not sealed, in what it carries too."""
-        if not is_any_recorded():
-            return
         try:
-            check = _MessageCheck(
-                message.actor_name, key="actor_name", parameters=self._host.parameters
-            )
-            looked = check.look(message.asdict())
+            self._host.check(vars(message), key="actor_name", fields=_fields)
         except NotSealed as error:
             raise NotSealedRefused(str(error)) from None
         except DamagedToken as error:
             raise DamagedRefused(str(error)) from None
-        if looked["args"] is not message.args:  # an iterator in it became a list
-            object.__setattr__(message, "args", looked["args"])
 
     def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
         """Begin a job."""
         fields = message._message  # noqa: SLF001 - each look through the proxy costs a call
         name = fields.actor_name
-        self._runtime.begin_job(
-            Job(
-                fields.message_id,
-                name,
-                self._functions.get(name),
-                self._stores.get(broker) or self._store(broker),
-                partial(_give_up, message),
-                partial(_reply, broker, fields),
-            )
-        )
-
-    def _store(self, broker: Broker) -> Store:
-        store = self._stores[broker] = uses_in(
-            getattr(broker, "client", None),
-            getattr(broker, "namespace", ""),
-            wanted="dramatiq.brokers.redis.RedisBroker",
-        )
-        return store
+        job = Job(fields.message_id, name, self._host.functions.get(name))
+        job.note_use = partial(_note_use, broker)
+        job.give_up = partial(_give_up, message)
+        job.reply = partial(_reply, broker, fields)
+        current_runtime().begin_job(job)
 
     def after_process_message(
         self,
@@ -130,69 +97,36 @@ class BufpoolMiddleware(Middleware):
         result: Any = None,  # noqa: ARG002
         exception: BaseException | None = None,
     ) -> None:
-        """End the job: take back what it still holds."""
-        if exception is not None and isinstance(
-            exception, SealError
-        ):  # Dramatiq logs its class alone, as it is expected
+        """End the job, of a skipped message too: take back what it still holds."""
+        if isinstance(exception, SealError):  # Dramatiq logs its class alone, as it is expected
             logger.warning("bufpool: %s", exception)
-        end_job(message._message.message_id)  # noqa: SLF001 - as above
+        end_job(message.message_id)
 
-    def after_skip_message(self, broker: Broker, message: MessageProxy) -> None:
-        """End the job of a message that another middleware skips."""
-        self.after_process_message(broker, message)
-
-    # processes
+    after_skip_message = after_process_message
 
     def after_process_boot(self, broker: Broker) -> None:  # noqa: ARG002 - Dramatiq's signature
         """Check what a worker needs, and warm up; end a worker process that can't serve."""
-        runtime = self._runtime
-        with startup.errors_as_exit():
-            settings = runtime.settings
-            runtime.load_late_imports(store="bufpool_workers.redis_store")
-            if self._node is not None:
-                self._node.start(name="dramatiq", software={"dramatiq": version("dramatiq")})
-            runtime.node.check_warm(processes=1)
-            startup.check(settings)
-            if self._node is not None and self._serves:
-                self._node.check_endpoint()
-        runtime.start_process()
+        self._ends = leading.lead(self._place, software="dramatiq")
 
     def before_worker_boot(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002
         """Take prometheus_client's metrics along: Dramatiq's own middleware has moved them."""
-        self._runtime.node.share_metrics()
+        current_runtime().node.share_metrics()
 
     def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002
-        """Close the pools."""
-        self._runtime.stop_process()
-        if self._node is not None:
-            self._node.leave(last=True)  # the command stops all when one stops
+        """Close the pools, and leave the node."""
+        self._ends.close()
+        current_runtime().stop_process()  # of a worker in another program, which led nothing
 
 
-class DramatiqHost(JobHost):
-    """Dramatiq in this process, for the runtime."""
-
-    def __init__(self, name: str, settings: Settings | Mapping[str, Any] | None) -> None:
-        super().__init__(name, settings)
-        self.actors: dict[str, Any] = {}
-
-    def names(self) -> Iterable[str]:
-        """Return the names of the actors."""
-        return self.actors
-
-    def called(self, name: str) -> Any:
-        """Return what an actor calls, as it was declared."""
-        return self.actors.get(name)
+def _fields(value: Any) -> Mapping[str, Any] | None:
+    """Return the fields of a message themselves, so that lists take the places of iterators."""
+    message = value._message if isinstance(value, MessageProxy) else value  # noqa: SLF001
+    return vars(message) if isinstance(message, Message) else None
 
 
-class _MessageCheck(CallCheck):
-    """Checks a message, and those that it carries: pipelines, group callbacks, arguments.
-
-    A pipeline adds a result after a message's own arguments, which leaves their places as they are.
-    """
-
-    def held_by(self, value: Any) -> Mapping[Any, Any] | None:
-        """Return a message's fields; an encoder that pickles takes messages as arguments."""
-        return value.asdict() if isinstance(value, Message | MessageProxy) else None
+def _note_use(broker: Broker, *use: Any) -> bool:
+    client, namespace = getattr(broker, "client", None), getattr(broker, "namespace", "")
+    return uses_in(client, namespace, wanted="dramatiq.brokers.redis.RedisBroker")(*use)
 
 
 def _reply(broker: Broker, message: Message[Any]) -> Reply:
@@ -213,15 +147,5 @@ def _give_up(message: MessageProxy) -> None:
 
 def serve_metrics() -> int:
     """Serve the scrape of the node; the command runs this in a process that imports no actor."""
-    with startup.errors_as_exit():
-        node = SharedNode.of_command(_COMMAND)
-        if node is None:
-            raise RuntimeError("the command `dramatiq` runs this, in a process of its own")
-        try:
-            settings = node.endpoint_settings()
-            node.join(settings)
-            current_runtime().add_host(PlainHost("Dramatiq's BufpoolMiddleware", settings))
-            node.serve(Event())
-        finally:
-            node.leave(last=True)
+    leading.serve_node(_COMMAND, host=_HOST)
     return 0

@@ -7,8 +7,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack, nullcontext
-from importlib.metadata import version
+from contextlib import ExitStack
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
@@ -16,8 +15,7 @@ from bufpool_workers.runtime import Job, current_job, current_runtime, startup
 from bufpool_workers.runtime.job import REPLY_HEADER, Reply
 from bufpool_workers.runtime.job_host import JobHost, end_job, needs_extra, uses_in
 from bufpool_workers.runtime.leading import OwnNode, lead
-from bufpool_workers.sealing.calls import CallCheck
-from bufpool_workers.sealing.parameters import innermost, is_any_recorded
+from bufpool_workers.sealing.parameters import innermost
 from bufpool_workers.settings import Settings
 
 with needs_extra("huey"):
@@ -45,11 +43,12 @@ def setup(huey: Huey, settings: Settings | Mapping[str, Any] | None = None) -> N
     if any(isinstance(host, HueyHost) and host.huey is huey for host in hosts):
         return
     # the consumer imports the app that calls this
-    with startup.errors_as_exit() if _CONSUMER in sys.modules else nullcontext():
+    with startup.errors_as_exit(when=_CONSUMER in sys.modules):
         host = HueyHost(huey, settings)
     current_runtime().add_host(host)
     # on the instance, before which nothing of Huey's stands
-    huey.serialize_task = functools.partial(host.serialize, huey.serialize_task)
+    registry = huey._registry  # noqa: SLF001 - which makes the messages of all tasks
+    registry.create_message = functools.partial(host.create_message, registry.create_message)
     huey.create_consumer = functools.partial(host.create_consumer, huey.create_consumer)
     huey.on_startup("bufpool")(current_runtime().start_process)
     huey.on_shutdown("bufpool")(host.end_worker)
@@ -63,56 +62,50 @@ class HueyHost(JobHost):
     def __init__(self, huey: Huey, settings: Settings | Mapping[str, Any] | None) -> None:
         super().__init__(f"the Huey {huey.name!r}", settings)
         self.huey = huey
-        self._functions: WeakKeyDictionary[type[Task], Any] = WeakKeyDictionary()
-        self._jobs: WeakKeyDictionary[type[Task], tuple[str, Any]] = WeakKeyDictionary()
-        self._prefix = f"huey.{huey.name}"
+        self._registry = huey._registry  # noqa: SLF001 - there is no other list of tasks
+        self._known: WeakKeyDictionary[type[Task], tuple[str, Any, Any]] = WeakKeyDictionary()
         self._main = 0
 
     def names(self) -> Iterable[str]:
         """Return the names of the tasks."""
-        return tuple(self.huey._registry._registry)  # noqa: SLF001 - there is no other list
+        return tuple(self._registry._registry)  # noqa: SLF001 - as above
 
     def called(self, name: str) -> Any:
         """Return the function of a task."""
-        cls = self.huey._registry._registry.get(name)  # noqa: SLF001 - raises nothing
-        return None if cls is None else self._function(cls)
+        cls = self._registry._registry.get(name)  # noqa: SLF001 - raises nothing
+        return None if cls is None else self._know(cls)[1]
+
+    def _know(self, cls: type[Task]) -> tuple[str, Any, Any]:
+        """Return a task's name, the function that it calls, and the user's own in that."""
+        if cls not in self._known:  # only its method knows the function that Huey made a class of
+            called = inspect.getclosurevars(cls.execute).nonlocals.get("func")
+            self._known[cls] = self._registry.task_to_string(cls), called, innermost(called)
+        return self._known[cls]
 
     # messages
 
-    def serialize(self, make: Callable[[Task], bytes], task: Task) -> bytes:
-        """Make a task's message, unless it has a sealed argument that is not sealed."""
+    def create_message(self, make: Callable[[Task], Message], task: Task) -> Message:
+        """Make a task's message, unless it has a sealed argument that is not sealed.
+
+        Huey comes here for the tasks that it carries too: pipelines, error handlers, chords.
+        """
         if hasattr(task, REPLY_HEADER):  # it ran, and is stored again
             task.kwargs[REPLY_HEADER] = getattr(task, REPLY_HEADER)
-        if is_any_recorded():
-            message = self.huey._registry.create_message(task)  # noqa: SLF001 - as `make` does
-            check = _MessageCheck(self._name(type(task)), key="name", parameters=self.parameters)
-            looked = check.look(message)
-            task.args, task.kwargs = looked.args, looked.kwargs  # iterators became lists
+        call = {"name": self._know(type(task))[0], "args": task.args, "kwargs": task.kwargs}
+        looked = self.check(call, key="name")
+        task.args, task.kwargs = looked["args"], looked["kwargs"]  # iterators became lists
         return make(task)
-
-    def _name(self, cls: type[Task]) -> str:
-        return str(self.huey._registry.task_to_string(cls))  # noqa: SLF001 - tasks have no such name
-
-    def _function(self, cls: type[Task]) -> Any:
-        """Return the function that Huey made a class of, which only its method knows."""
-        if cls not in self._functions:
-            self._functions[cls] = inspect.getclosurevars(cls.execute).nonlocals.get("func")
-        return self._functions[cls]
 
     # jobs
 
     def begin(self, task: Task) -> None:
         """Begin a job."""
-        cls = type(task)
-        try:
-            name, function = self._jobs[cls]
-        except KeyError:
-            name, function = self._jobs[cls] = self._name(cls), innermost(self._function(cls))
+        name, _, function = self._know(type(task))
         if REPLY_HEADER in task.kwargs:  # which its function does not take
             setattr(task, REPLY_HEADER, task.kwargs.pop(REPLY_HEADER))
         job = Job(task.id, name, function)
         client = getattr(self.huey.storage, "conn", None)  # immediate mode has another storage
-        job.note_use = uses_in(client, self._prefix, wanted="a Huey on Redis")
+        job.note_use = uses_in(client, f"huey.{self.huey.name}", wanted="a Huey on Redis")
         job.give_up = functools.partial(setattr, task, "retries", 0)
         job.reply = functools.partial(self._reply, task)
         # immediate mode: a task that another one calls
@@ -132,12 +125,10 @@ class HueyHost(JobHost):
     def create_consumer(self, make: Callable[..., Any], **options: Any) -> Any:
         """Prepare the node in the consumer's main process, before it has workers."""
         self._main = os.getpid()
+        place = OwnNode(f"huey-{self.huey.name}@{os.uname().nodename}", app=self.huey.name)
         has_processes = options.get("worker_type") == WORKER_PROCESS
         ends = lead(
-            OwnNode(f"huey-{self.huey.name}@{os.uname().nodename}", app=self.huey.name),
-            software={"huey": version("huey")},
-            warm=options.get("workers", 1) if has_processes else 1,
-            opens=not has_processes,
+            place, software="huey", warming=options.get("workers", 1) if has_processes else None
         )
         consumer = make(**options)
         consumer.run = functools.partial(_run, consumer.run, ends)
@@ -152,16 +143,3 @@ class HueyHost(JobHost):
 def _run(run: Callable[[], None], ends: ExitStack) -> None:
     with ends:
         run()
-
-
-class _MessageCheck(CallCheck):
-    """Checks a message, and those that it carries: pipelines, error handlers, chords.
-
-    A pipeline adds a result after a task's own arguments, which leaves their places as they are.
-    """
-
-    def look(self, value: Any, context: Any = None) -> Any:
-        """Look at a value; at a message by the names of its fields."""
-        if isinstance(value, Message):
-            return Message(**super().look(value._asdict(), context))
-        return super().look(value, context)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 1.0
+_CHILDREN_TO_MERGE = 50
 
 
 class CounterBinding:
@@ -37,6 +38,7 @@ class CounterBinding:
         self._tallies: dict[str, TaskTally] = {}
         self._is_lost = False
         self._trimmed = 0.0
+        self._ended_children = 0
         self._seen = 0, 0.0
 
     def check(self) -> None:
@@ -176,6 +178,13 @@ class CounterBinding:
             places=settings.debug,
             tasks=settings.task_metrics,
         )
+
+    def child_ended(self) -> None:
+        """Merge the files of children that end with their job, which leave it to this process."""
+        self._ended_children += 1
+        directory = self._runtime.node.metrics_directory
+        if directory is not None and self._ended_children % _CHILDREN_TO_MERGE == 0:
+            self.compact(directory)
 
     def compact(self, directory: Path, *, above: int = 0) -> None:
         """Merge the files of the dead in a directory of more than so many; log a failure."""

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
 from bufpool_workers.errors import ReplayStoreError
 from bufpool_workers.runtime.job import Job, current_job
 from bufpool_workers.runtime.plain_host import PlainHost
 from bufpool_workers.runtime.process import current_runtime
-from bufpool_workers.sealing.parameters import SealedParameter, called_parameters, innermost
+from bufpool_workers.sealing.calls import check_call
+from bufpool_workers.sealing.parameters import (
+    SealedParameter,
+    called_parameters,
+    innermost,
+    is_any_recorded,
+)
 from bufpool_workers.sealing.single_use import Store
+from bufpool_workers.settings import Settings
+
+T = TypeVar("T")
 
 
 @contextmanager
@@ -30,15 +39,30 @@ def needs_extra(name: str) -> Iterator[None]:
 
 
 class JobHost(PlainHost):
-    """A job system whose jobs call functions that it knows by name."""
+    """A job system whose jobs call functions that it knows by name.
+
+    Adapters tell it of them by `declare`; one whose job system keeps a list overrides `names` and
+    `called`.
+    """
+
+    def __init__(self, name: str, settings: Settings | Mapping[str, Any] | None = None) -> None:
+        super().__init__(name, settings)
+        self._called: dict[str, Any] = {}
+        self.functions: dict[str, Any] = {}
+        """The users' own functions, by the names of their jobs."""
+
+    def declare(self, name: str, called: Any) -> None:
+        """Hold on to the function or bound method of a job, whatever is wrapped around it later."""
+        self._called[name] = called
+        self.functions[name] = innermost(called)
 
     def names(self) -> Iterable[str]:
         """Return the names of its jobs."""
-        raise NotImplementedError
+        return self._called
 
     def called(self, name: str) -> Any:
         """Return the function or bound method that a job calls; None for a name of no job."""
-        raise NotImplementedError
+        return self._called.get(name)
 
     def called_job(self, function: Callable[..., Any]) -> Job | None:
         """Return a job for a function that runs because it was called, and not as a job."""
@@ -51,6 +75,22 @@ class JobHost(PlainHost):
         """Return the sealed parameters of a job, as its callers count them."""
         called = self.called(name)
         return () if called is None else called_parameters(called)
+
+    def check(self, call: Mapping[str, Any], *, key: str, **more: Any) -> Mapping[str, Any]:
+        """Check a call before it is published, as `sealing.calls.check_call` does."""
+        if not is_any_recorded():
+            return call
+        return check_call(call, key=key, parameters=self.parameters, **more)
+
+
+def run_job(job: Job, call: Callable[[], T]) -> T:
+    """Run a call as a job; take back what that still holds."""
+    runtime = current_runtime()
+    runtime.begin_job(job)
+    try:
+        return call()
+    finally:
+        runtime.end_job(job)
 
 
 def end_job(job_id: str) -> None:

@@ -69,6 +69,17 @@ def configure(settings: Settings | Mapping[str, Any] | None = None, /, **named: 
         runtime.add_host(host)
 
 
+def configured(name: str) -> Settings:
+    """Return the settings of this process: the environment's, where nothing else gave it any.
+
+    `name` says in errors whose they are.
+    """
+    runtime = current_runtime()
+    if not runtime.hosts:
+        runtime.add_host(PlainHost(name))
+    return runtime.settings
+
+
 def _is_same(host: PlainHost, other: object) -> bool:
     return (
         isinstance(other, PlainHost)

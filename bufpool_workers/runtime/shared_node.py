@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from threading import Event
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, TypeVar
 
 from bufpool_workers.counters import private_directory
 from bufpool_workers.counters.liveness import ProcessIdentity, current_host_id
@@ -26,6 +26,18 @@ _ENDPOINT: Final = "endpoint.json"
 _LOOK_SECONDS: Final = 0.5
 _PATIENCE_SECONDS: Final = 10
 """An endpoint waits so long for its port, which the node before it may still hold."""
+
+
+def commander(module: str) -> int | None:
+    """Return the pid of the program that runs a function of `module` in this process.
+
+    None if no such program started this process.
+    """
+    target = getattr(multiprocessing.current_process(), "_target", None)
+    parent = multiprocessing.parent_process()
+    if parent is None or getattr(target, "__module__", None) != module:
+        return None
+    return parent.pid
 
 
 class SharedNode:
@@ -45,18 +57,6 @@ class SharedNode:
             self.path, self._directory = private_directory.join(self._leader)
         except OSError as error:
             raise no_private_directory(error) from error
-
-    @classmethod
-    def of_command(cls, module: str) -> Self | None:
-        """Return the node of the program that runs a function of `module` in this process.
-
-        None if no such program started it.
-        """
-        target = getattr(multiprocessing.current_process(), "_target", None)
-        parent = multiprocessing.parent_process()
-        if parent is None or parent.pid is None or getattr(target, "__module__", None) != module:
-            return None
-        return cls(parent.pid)
 
     def join(self, settings: Settings) -> None:
         """Choose the metrics directory of this process; raise MetricsError as `Node.join` does."""

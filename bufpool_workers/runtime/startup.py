@@ -17,11 +17,16 @@ logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def errors_as_exit() -> Iterator[None]:
-    """End a worker with the line of an error that its user can mend, and no traceback."""
+def errors_as_exit(*, when: bool = True) -> Iterator[None]:
+    """End a worker with the line of an error that its user can mend, and no traceback.
+
+    `when` is False in other processes, whose code may handle the error.
+    """
     try:
         yield
     except BufpoolError as error:
+        if not when:
+            raise
         raise SystemExit(f"Error: {error}") from None
 
 
@@ -46,6 +51,16 @@ def check(settings: Settings) -> None:
 
         malloc.check()
     report(check_secure_memory(settings))
+
+
+def warn_of_warm_levels(settings: Settings, *, instead: str) -> None:
+    """Warn of warm levels that someone has set, where each job has a process of its own."""
+    if settings.warm["regular"] != Settings().warm["regular"]:
+        logger.warning(
+            "bufpool: bufpool_warm names regular buffers, which are not made: each job of this "
+            "worker has a process of its own, in which a pool costs more than it saves; take %s",
+            instead,
+        )
 
 
 def report(findings: Iterable[Finding]) -> None:

@@ -8,19 +8,47 @@ from typing import Any
 from bufpool_workers.sealing.parameters import SealedParameter, check_value
 from bufpool_workers.sealing.walk import Walk
 
+Fields = Callable[[Any], Mapping[str, Any] | None]
+"""Returns the fields of a job system's own object for a message; None for any other value."""
+
+
+def check_call(
+    call: Mapping[str, Any],
+    *,
+    key: str,
+    parameters: Callable[[str], Sequence[SealedParameter]],
+    fields: Fields = lambda _: None,
+) -> Mapping[str, Any]:
+    """Check a call, and those that it carries; return it with lists for the iterators in it.
+
+    `key` is the key of a call's name, `parameters` returns the sealed parameters of the function
+    that has a name. Raises NotSealed or DamagedToken.
+    """
+    check = CallCheck(str(call[key]), key=key, parameters=parameters, fields=fields)
+    looked: Mapping[str, Any] = check.look(call)
+    return looked
+
 
 class CallCheck(Walk):
     """Checks each call in a message: a mapping with a function's name, and `args` or `kwargs`.
 
-    `key` is the key of the name. `parameters` returns the sealed parameters of the function that
-    has a name; none for a name that it doesn't know.
+    A pipeline may add a result after a call's own arguments, which leaves their places as they are.
     """
 
     def __init__(
-        self, where: str, *, key: str, parameters: Callable[[str], Sequence[SealedParameter]]
+        self,
+        where: str,
+        *,
+        key: str,
+        parameters: Callable[[str], Sequence[SealedParameter]],
+        fields: Fields,
     ) -> None:
         super().__init__(where)
-        self._key, self._parameters = key, parameters
+        self._key, self._parameters, self._fields = key, parameters, fields
+
+    def held_by(self, value: Any) -> Mapping[str, Any] | None:
+        """Return the fields of a message; an encoder that pickles takes messages as arguments."""
+        return self._fields(value)
 
     def look_at_mapping(self, mapping: Mapping[Any, Any], context: Any) -> Any:
         """Look at what a mapping holds, and check it if it is a call."""

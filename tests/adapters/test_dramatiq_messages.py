@@ -112,14 +112,14 @@ def test_users_own_data_with_such_a_key_is_left_alone(actors):
     other.send({"actor_name": "unknown", "args": ["ada", SECRET]})
 
 
-def test_message_in_a_pickled_argument_is_checked_and_an_iterator_kept(broker, actors, token):
+def test_message_in_a_pickled_argument_is_checked_and_iterators_are_kept(broker, actors, token):
     login, other = actors
     set_encoder(PickleEncoder())
     try:
         with pytest.raises(bp.NotSealed):
             other.send(login.message("ada", SECRET))
-        message = other.send(iter([login.message("ada", token)]))
-        assert len(message.args[0]) == 1
+        message = other.send(iter([login.message("ada", token), other.message(iter([1, 2]))]))
+        assert [each.args for each in message.args[0]] == [("ada", token), ([1, 2],)]
     finally:
         set_encoder(JSONEncoder())
 

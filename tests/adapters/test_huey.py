@@ -222,6 +222,14 @@ def test_token_is_stored(app, way):
     assert app.huey.pending_count() + app.huey.scheduled_count() >= 1
 
 
+def test_iterator_in_a_later_task_of_a_pipeline_is_kept(app):
+    later = app.other.s(iter([app.token, 1]))
+    app.huey.enqueue(app.other.s(iter([2])).then(later))
+    stored = app.huey.dequeue()
+    assert stored.args == ([2],)
+    assert stored.on_complete.args == ([app.token, 1],)
+
+
 def test_task_runs_immediately_and_by_call(app):
     assert app.login.call_local("ada", app.token) == SECRET.encode()
     app.huey.immediate = True
