@@ -72,7 +72,9 @@ cdef object logger = logging.getLogger("bufpool_workers.memory")
 
 include "_core/counters.pyx"
 include "_core/tasks.pyx"
+include "_core/slots.pyx"
 include "_core/arena.pyx"
+include "_core/slabs.pyx"
 include "_core/secure.pyx"
 include "_core/scope.pyx"
 include "_core/misuse.pyx"

@@ -1,42 +1,6 @@
-# Included by _core.pyx: what a pool holds in one process. Buffers are taken and returned here.
-
-cdef enum SlabKind:
-    ONE_SHOT      # one slot, mapped for one use
-    ON_DEMAND     # mapped for a miss; trim() unmaps it
-    PREWARMED     # mapped by warm(); stays
-
-cdef struct Slot:
-    char* memory
-    uint64_t checkout_id   # 0: not checked out
-    uint64_t scope         # the task that took it; 0: none
-    Py_ssize_t exports     # live views
-    Py_ssize_t nbytes      # what its buffer may see
-    Py_ssize_t prefilled   # random kind: leading bytes that are new already
-    bint retired           # something wrote past its end: not used again
-    Tally* tally           # of the task whose run took it; NULL: no task's
-    SizeClass* size_class
-    Slab* slab
-
-cdef struct Slab:
-    Mapping mapping
-    SizeClass* size_class
-    Slot* slots
-    Py_ssize_t nslots
-    SlabKind kind
-    Slab* next
-
-cdef struct SizeClass:
-    Py_ssize_t size        # the largest buffer of a slot
-    Slot** free_slots      # a stack, with room for all slots of the class
-    Py_ssize_t nfree
-    Py_ssize_t nplain      # of these, at the bottom: secure ones that could not be locked
-    Py_ssize_t nslots
-    Py_ssize_t low_water   # the lowest nfree since the last trim
-    double* count[<int>NFIELDS]
+# Included by _core.pyx: a pool in one process, where buffers are taken and returned.
 
 cdef Py_ssize_t GROWTH_BYTES = 64 * 1024
-cdef Py_ssize_t TOUCH_BYTES = 4 * 1024 * 1024
-cdef Py_ssize_t UNBOUNDED = (<size_t>-1) >> 1
 
 cdef uint64_t last_checkout_id = 0
 
@@ -44,24 +8,6 @@ cdef uint64_t last_checkout_id = 0
 def checkouts():
     """Return how many buffers this process has lent, the one that it was forked from included."""
     return last_checkout_id
-
-
-cdef double now() noexcept nogil:
-    cdef timespec t
-    clock_gettime(CLOCK_MONOTONIC, &t)
-    return t.tv_sec + t.tv_nsec * 1e-9
-
-
-cdef inline bint is_idle(Slot* slot) noexcept nogil:
-    return slot.checkout_id == 0 and slot.exports == 0
-
-
-cdef inline bint all_idle_in(Slab* slab) noexcept nogil:
-    cdef Py_ssize_t i
-    for i in range(slab.nslots):
-        if not is_idle(&slab.slots[i]):
-            return False
-    return True
 
 
 @cython.final
@@ -132,97 +78,24 @@ cdef class Arena:
         if self.is_shared:
             PyBuffer_Release(&self.shared)
 
-    cdef Slab* add_slab(self, SizeClass* c, Py_ssize_t nslots, Py_ssize_t size,
-                        SlabKind kind) except NULL:
-        """Map a slab and count it, in the record of an unmapped one if there is one."""
-        cdef Slab* slab = self.slabs
-        cdef Py_ssize_t i, stride = self.stride(size)
-        while slab != NULL and (slab.mapping.memory != NULL or slab.nslots != nslots):
-            slab = slab.next
-        if slab == NULL:
-            slab = <Slab*>calloc(1, sizeof(Slab))
-            if slab == NULL:
-                raise MemoryError
-            slab.slots = <Slot*>calloc(nslots, sizeof(Slot))
-            if slab.slots == NULL:
-                free(slab)
-                raise MemoryError
-            slab.nslots = nslots
-            slab.next = self.slabs
-            self.slabs = slab
-        cdef void* stack
-        if kind != ONE_SHOT:
-            stack = realloc(c.free_slots, (c.nslots + nslots) * sizeof(Slot*))
-            if stack == NULL:
-                raise MemoryError
-            c.free_slots = <Slot**>stack
-        if not map_memory(&slab.mapping, stride * nslots, self.kind, self.min_level):
-            if self.min_level > PLAIN:
-                raise level_error(f"{self.name} pool", nbytes=stride * nslots,
-                                  level=LEVELS[<int>self.min_level])
-            raise MemoryError(f"{self.name} pool: the system refused {stride * nslots} bytes")
-        slab.size_class, slab.kind = c, kind
-        for i in range(nslots):
-            slab.slots[i].slab = slab
-            slab.slots[i].size_class = c
-            slab.slots[i].memory = slab.mapping.memory + i * stride
-            slab.slots[i].prefilled = slab.slots[i].retired = 0
-        if kind == ONE_SHOT:
-            self.one_shot_bytes += slab.mapping.nbytes
-            c.count[<int>BYTES_ALLOCATED][0] += slab.mapping.nbytes if c.size == UNBOUNDED else size
-            return slab
-        for i in range(nslots):
-            c.free_slots[c.nfree + i] = &slab.slots[nslots - 1 - i]
-        c.nfree += nslots
-        c.nslots += nslots
-        if self.kind != REGULAR and slab.mapping.level == PLAIN:
-            for i in range(c.nfree - nslots, c.nfree):
-                keep_unlocked_last(c, i)
-        c.count[<int>BYTES_ALLOCATED][0] += size * nslots
-        c.count[<int>IDLE][0] = c.nfree
-        c.count[<int>HELD_BYTES][0] += self.accounted_bytes(slab)
-        self.held_bytes += self.accounted_bytes(slab)
-        return slab
-
-    cdef inline Py_ssize_t stride(self, Py_ssize_t size) noexcept:
-        """Return the bytes from slot to slot: whole cache lines, and one for a secure canary."""
-        return (size + 63) // 64 * 64 + (0 if self.kind == REGULAR else 64)
-
-    cdef inline Py_ssize_t accounted_bytes(self, Slab* slab) noexcept:
-        """Return what a slab counts under the cap: canaries and guards come on top."""
-        if self.kind == REGULAR:
-            return slab.mapping.nbytes
-        return slab.nslots * slab.size_class.size
-
-    cdef Py_ssize_t headroom(self) noexcept:
-        """Return the bytes left under the cap; one-shot slabs count unless they may exceed it."""
-        return self.max_bytes - self.held_bytes - (0 if self.lend_at_limit else self.one_shot_bytes)
-
-    cdef Py_ssize_t slots_within_cap(self, Py_ssize_t size) noexcept:
-        """Return how many slots of that size may still be mapped under the cap, in whole pages."""
-        cdef Py_ssize_t page = page_bytes()
-        if self.kind != REGULAR:
-            return self.headroom() // size
-        return self.headroom() // page * page // self.stride(size)
-
     cdef Slot* slot_for_miss(self, SizeClass* c, Py_ssize_t nbytes) except NULL:
         """Map memory and return a slot of it that is on no stack."""
         cdef Py_ssize_t nslots
         if c.size == UNBOUNDED:
-            if self.lend_at_limit or nbytes <= self.headroom():
-                return &self.add_slab(c, 1, nbytes, ONE_SHOT).slots[0]
+            if self.lend_at_limit or nbytes <= headroom(self):
+                return &add_slab(self, c, 1, nbytes, ONE_SHOT).slots[0]
         else:
-            nslots = min(max(GROWTH_BYTES // c.size, 1), self.slots_within_cap(c.size))
+            nslots = min(max(GROWTH_BYTES // c.size, 1), slots_within_cap(self, c.size))
             if nslots > 0:
-                self.add_slab(c, slots_to_lock(self, c, nslots), c.size, ON_DEMAND)
+                add_slab(self, c, slots_to_lock(self, c, nslots), c.size, ON_DEMAND)
                 return self.pop(c)
         c.count[<int>LIMIT_HITS][0] += 1
         if not self.lend_at_limit:
             raise LimitExceeded(f"{self.name} pool: {nbytes} bytes asked while "
-                                f"{self.max_bytes - self.headroom()} of at most {self.max_bytes} "
+                                f"{self.max_bytes - headroom(self)} of at most {self.max_bytes} "
                                 "(bufpool_max_bytes) are held")
         self.over_cap = True
-        return &self.add_slab(c, 1, c.size, ONE_SHOT).slots[0]
+        return &add_slab(self, c, 1, c.size, ONE_SHOT).slots[0]
 
     cdef inline Slot* pop(self, SizeClass* c) noexcept:
         c.nfree -= 1
@@ -277,10 +150,6 @@ cdef class Arena:
         if slot.exports == 0:
             push_free_secure(self, slot)
 
-    cdef void unmap_one_shot(self, Slab* slab) noexcept:
-        self.one_shot_bytes -= slab.mapping.nbytes
-        unmap_memory(&slab.mapping)
-
     cdef void last_view_died(self, Slot* slot) noexcept:
         """Free a slot whose views outlived its checkout."""
         if self.kind == REGULAR:
@@ -311,45 +180,14 @@ cdef class Arena:
         c.count[<int>PUTS][0] += 1
         if slab.kind == ONE_SHOT:
             c.count[<int>DISCARDS][0] += 1
-            self.unmap_one_shot(slab)
+            unmap_one_shot(self, slab)
             return
         c.free_slots[c.nfree] = slot
         c.nfree += 1
         c.count[<int>IDLE][0] = c.nfree
         if not self.open_generation:
             c.count[<int>DISCARDS][0] += 1
-            self.shrink(PREWARMED, True)
-
-    cdef Py_ssize_t shrink(self, SlabKind highest, bint all_idle) noexcept:
-        """Unmap idle slabs, all or those not needed since the last time; return their bytes."""
-        cdef Slab* slab = self.slabs
-        cdef SizeClass* c
-        cdef Py_ssize_t i, n, before = self.held_bytes
-        while slab != NULL:
-            c = slab.size_class
-            if (slab.mapping.memory != NULL and ONE_SHOT < slab.kind <= highest
-                    and all_idle_in(slab) and (all_idle or slab.nslots <= c.low_water)):
-                n = 0
-                if self.kind != REGULAR and slab.mapping.level == PLAIN:
-                    for i in range(c.nplain):
-                        n += c.free_slots[i].slab == slab
-                    c.nplain -= n
-                    n = 0
-                for i in range(c.nfree):
-                    if c.free_slots[i].slab != slab:
-                        c.free_slots[n] = c.free_slots[i]
-                        n += 1
-                c.nfree = n
-                c.nslots -= slab.nslots
-                c.low_water -= slab.nslots
-                c.count[<int>IDLE][0] = c.nfree
-                c.count[<int>HELD_BYTES][0] -= self.accounted_bytes(slab)
-                self.held_bytes -= self.accounted_bytes(slab)
-                unmap_memory(&slab.mapping)
-            slab = slab.next
-        for i in range(self.nclasses):
-            self.classes[i].low_water = self.classes[i].nfree
-        return before - self.held_bytes
+            shrink(self, PREWARMED, True)
 
     cdef list reclaim(self, uint64_t scope, bint everything):
         """Take back what a scope holds, or everything; return (kind, bytes, viewed, place)."""
@@ -392,30 +230,3 @@ cdef class Arena:
     cdef str acquired_at(self, Slot* slot):
         where = self.place(slot)
         return "" if where is None else f", acquired at {where}"
-
-    cdef Py_ssize_t warm(self, SizeClass* c, Py_ssize_t nslots, double deadline) except -1:
-        """Map and touch what is missing to `nslots` warm slots; return how many are touched."""
-        cdef Slab* slab = self.slabs
-        cdef Py_ssize_t there = 0
-        while slab != NULL:
-            if slab.size_class == c and slab.kind == PREWARMED and slab.mapping.memory != NULL:
-                there += slab.nslots
-            slab = slab.next
-        if there < nslots and nslots - there > self.slots_within_cap(c.size):
-            raise LimitExceeded(f"{self.name} pool: {nslots} buffers of {c.size} bytes to warm "
-                                f"while {self.max_bytes - self.headroom()} of at most "
-                                f"{self.max_bytes} (bufpool_max_bytes) are held")
-        # one slab, or two near the limit on locked memory: a locked one and another
-        while there < nslots and now() < deadline:
-            slab = self.add_slab(c, slots_to_lock(self, c, nslots - there), c.size, PREWARMED)
-            there += self.touch_slab(slab, deadline)
-        return min(there, nslots)
-
-    cdef Py_ssize_t touch_slab(self, Slab* slab, double deadline) noexcept:
-        """Make a slab's pages present until the deadline; return how many slots lie in them."""
-        cdef Py_ssize_t at = 0, step
-        while at < <Py_ssize_t>slab.mapping.nbytes and now() < deadline:
-            step = min(TOUCH_BYTES, <Py_ssize_t>slab.mapping.nbytes - at)
-            touch(slab.mapping.memory + at, step)
-            at += step
-        return min(slab.nslots, at // self.stride(slab.size_class.size))

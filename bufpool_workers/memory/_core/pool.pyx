@@ -205,7 +205,7 @@ lend_at_limit=True, secure_level="any", prepare=None, locate=None, tally=None)\n
         buffers = nbytes = 0
         complete = True
         for size, count in self._warm_levels.items():
-            done = arena.warm(&arena.classes[self._size_classes.index(size)], count, deadline)
+            done = prewarm(arena, &arena.classes[self._size_classes.index(size)], count, deadline)
             buffers += done
             nbytes += done * size
             complete = complete and done == count
@@ -216,7 +216,7 @@ lend_at_limit=True, secure_level="any", prepare=None, locate=None, tally=None)\n
 
         Without `all_idle`, only memory that was not needed since the last call.
         """
-        return self.current_arena().shrink(ON_DEMAND, all_idle)
+        return shrink(self.current_arena(), ON_DEMAND, all_idle)
 
     def bind_counters(self, block, offsets):
         """Keep the counters in `block`, an object with a writable buffer, from now on.
@@ -244,7 +244,7 @@ lend_at_limit=True, secure_level="any", prepare=None, locate=None, tally=None)\n
             self.closed = True
             if self.which != REGULAR:
                 self.arena.reclaim(0, True)
-            self.arena.shrink(PREWARMED, True)
+            shrink(self.arena, PREWARMED, True)
             note_found(self.arena, None, None)
             tell_noted()
 

@@ -1,4 +1,4 @@
-# Included by _core.pyx after arena.pyx: what it does with secure and random slots only.
+# Included by _core.pyx: what an arena does with secure and random slots only.
 
 cdef enum:
     CANARY_BYTES = 16
@@ -29,11 +29,11 @@ cdef inline bint rest_is_zero(Arena arena, Slot* slot, Py_ssize_t at) noexcept:
     cdef SizeClass* c = slot.size_class
     cdef Py_ssize_t length
     if c.size <= MOST_LOOKED_AT:
-        length = arena.stride(c.size) - at
+        length = slot_stride(arena, c.size) - at
     elif c.size == UNBOUNDED:
         length = min(<Py_ssize_t>slot.slab.mapping.nbytes - at, FEW_LOOKED_AT)
     else:
-        length = min(arena.stride(c.size) - at, FEW_LOOKED_AT)
+        length = min(slot_stride(arena, c.size) - at, FEW_LOOKED_AT)
     return _bytes.is_zero(slot.memory + at, length)
 
 
@@ -94,7 +94,7 @@ cdef void retire(Arena arena, Slot* slot) noexcept:
     """
     cdef Slab* slab = slot.slab
     cdef Py_ssize_t i, stride = (<Py_ssize_t>slab.mapping.nbytes if slab.nslots == 1
-                                 else arena.stride(slab.size_class.size))
+                                 else slot_stride(arena, slab.size_class.size))
     slot.retired = True
     slot.size_class.count[<int>DAMAGES][0] += 1
     arena.damaged_bytes = slot.nbytes
@@ -110,7 +110,7 @@ cdef void push_free_secure(Arena arena, Slot* slot) noexcept:
         c.count[<int>PUTS][0] += 1
         c.count[<int>DISCARDS][0] += 1
         if slot.slab.kind == ONE_SHOT:
-            arena.unmap_one_shot(slot.slab)
+            unmap_one_shot(arena, slot.slab)
         return
     arena.push_free(slot)
     if c.nfree and c.free_slots[c.nfree - 1] == slot and slot.slab.mapping.level == PLAIN:
@@ -131,6 +131,6 @@ cdef Py_ssize_t slots_to_lock(Arena arena, SizeClass* c, Py_ssize_t nslots) noex
     cdef Py_ssize_t n = nslots
     if arena.kind == REGULAR:
         return nslots
-    while n and not can_map(n * arena.stride(c.size), max(arena.min_level, MLOCK)):
+    while n and not can_map(n * slot_stride(arena, c.size), max(arena.min_level, MLOCK)):
         n //= 2
     return n or (nslots if arena.min_level == PLAIN else 1)
