@@ -26,7 +26,7 @@ _TASK_CHARACTERS: Final = 160
 
 
 class TaskPlaces(NamedTuple):
-    """Where the numbers of a task lie: each of TASK_COUNTERS, and the peak in a block of its own.
+    """The places of a task's numbers: each of TASK_COUNTERS, and the peak in a block of its own.
 
     `task` is the name that counts for it.
     """

@@ -42,7 +42,7 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class History:
-    """What was sampled in the last hour, the oldest first.
+    """The samples of the last hour, the oldest first.
 
     `began` is when sampling began. `last_seen` maps those of EVENTS to the moment since then at
     which they last grew.

@@ -1,4 +1,4 @@
-"""Where the numbers of one catalog lie among the keys of files, looked up once for each shape."""
+"""The places of one catalog's numbers among the keys of files, looked up once for each shape."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -24,7 +24,7 @@ Place = tuple[Where, str]
 
 
 class SizePlaces(NamedTuple):
-    """Where the numbers of pools and sizes lie among others: by name, of each size.
+    """The places of the numbers of pools and sizes among others: by name, of each size.
 
     `slots` says of which each is, None for one of each in their order: several are of one where
     releases have other help texts.
@@ -70,7 +70,7 @@ class SizePlaces(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """Where the numbers lie among the keys of all processes.
+    """The places of the numbers among the keys of all processes.
 
     `others` has by family what is not the pools', by its labels. `living` has for files of each
     shape where those of LIVING lie.

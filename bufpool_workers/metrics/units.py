@@ -1,4 +1,4 @@
-"""What prometheus_client writes before the values of a metric's samples, asked of it once.
+"""The text before the values of a metric's samples, taken once from what prometheus_client writes.
 
 Samples that differ in name and `le` alone are a unit: its lines stand together, and do not depend
 on the metric's other units. It is written with values that tell which sample each line shows.
@@ -21,7 +21,7 @@ _STAMPED: Final = 1.0
 
 
 class SampleName(NamedTuple):
-    """What a key is of; `unit` is None where it can't be told from others of its metric."""
+    """The family and unit of a key; `unit` is None where the metric's units look alike."""
 
     family: str
     unit: UnitName | None

@@ -79,7 +79,7 @@ class ResultToken(NamedTuple):
     """
 
     header: ResultHeader
-    """What the token claims of itself; opening it checks this."""
+    """The claims of the token about itself; opening it checks them."""
     sealed: bytes
     """enc and the ciphertext."""
 
