@@ -20,6 +20,8 @@ _TAIL_LINES = 40
 class LocalProcess:
     """A command run in a session of its own, with stdout and stderr in one log file.
 
+    `user` is the id of another user and group that it runs as, which only root may ask for.
+
     `close()` ends every process of that session: also the children that survived their parent, and
     those that made a process group of their own.
     """
@@ -31,6 +33,7 @@ class LocalProcess:
         log: Path,
         cwd: Path | None = None,
         env: Mapping[str, str] | None = None,
+        user: int | None = None,
     ) -> None:
         self.argv = list(argv)
         self.log_path = log
@@ -44,6 +47,9 @@ class LocalProcess:
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                user=user,
+                group=user,
+                extra_groups=None if user is None else (),
             )
         self.pid = self._process.pid
 
