@@ -37,6 +37,26 @@ def test_build_without_a_compiler_names_the_packages(tmp_path):
     assert "apt-get install gcc libc6-dev python3-dev" in done.stdout + done.stderr
 
 
+def test_each_part_of_a_native_module_makes_it_compile_again():
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
+    for module in project["tool"]["setuptools"]["ext-modules"]:
+        (source,) = module["sources"]
+        assert set(module.get("depends", ())) >= parts_of(source), source
+
+
+def parts_of(source):
+    """Return the files that a native module includes, and the declarations of ours that it uses."""
+    text = (CHECKOUT / source).read_text()
+    folder = Path(source).parent
+    included = {str(folder / name) for name in re.findall(r'^include "(.+)"', text, re.MULTILINE)}
+    ours = r"^from bufpool_workers\.memory(?:\.(\w+) cimport| cimport ([\w, ]+)$)"
+    found = re.findall(ours, text, re.MULTILINE)
+    names = {name.strip() for one, several in found for name in (one or several).split(",")}
+    declared = {f"bufpool_workers/memory/{name}.pxd" for name in names}
+    own = Path(source).with_suffix(".pxd")
+    return included | declared | ({str(own)} if (CHECKOUT / own).exists() else set())
+
+
 @pytest.mark.parametrize(
     ("patched", "name", "value", "said"),
     [
