@@ -1,14 +1,5 @@
-"""The version of the package, which pyproject.toml says once."""
+"""The version of the package; pyproject.toml takes it from here."""
 
-from importlib.metadata import PackageNotFoundError, version
-
-
-def _installed() -> str:
-    try:
-        return version("bufpool-workers")
-    except PackageNotFoundError:  # a copy of the folder, without its metadata
-        return "unknown"
-
-
-__version__ = _installed()
-"""The version that is installed (PEP 440); "unknown" for a copy of the folder alone."""
+# no look-up of what is installed: reading that takes longer than most modules
+__version__ = "0.1.0"
+"""The version of this package (PEP 440)."""

@@ -5,9 +5,11 @@ import subprocess
 import sys
 import tarfile
 import tomllib
+from importlib import metadata
 
 import pytest
 
+from bufpool_workers import __version__
 from tests.support.checkout import CHECKOUT
 from tests.support.pages import read_pages
 
@@ -36,16 +38,18 @@ def test_wheels_are_tested_away_from_the_sources(settings):
     assert [name for name in wheels["test-sources"] if not (CHECKOUT / name).exists()] == []
 
 
-def test_the_changelog_has_the_version_and_room_for_the_next(settings):
+def test_the_changelog_has_the_version_and_room_for_the_next():
     headings = re.findall(r"^## (.+)$", (CHECKOUT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert headings[0] == "Unreleased"
-    assert headings[1].startswith(f"{settings['project']['version']} - ")
+    assert headings[1].startswith(f"{__version__} - ")
 
 
-def test_the_version_stands_in_one_place(settings):
-    version = re.escape(settings["project"]["version"])
-    files = [p for p in (CHECKOUT / "bufpool_workers").rglob("*.py*") if p.suffix != ".pyc"]
-    assert [p for p in files if re.search(rf"[\"']{version}[\"']", p.read_text("latin-1"))] == []
+def test_the_version_stands_in_one_place():
+    named = re.compile(rf"[\"']{re.escape(__version__)}[\"']")
+    sources = [p for p in (CHECKOUT / "bufpool_workers").rglob("*.py*") if p.suffix != ".pyc"]
+    files = [p.name for p in (*sources, CHECKOUT / "pyproject.toml") if named.search(p.read_text())]
+    assert files == ["_version.py"]
+    assert metadata.version("bufpool-workers") == __version__
 
 
 def test_addresses_are_those_of_the_project(settings):

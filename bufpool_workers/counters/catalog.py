@@ -44,6 +44,7 @@ TASK_COUNTERS: Final = _specs("counter", TASK_TABLE)
 _TOTALS: Final = frozenset({*COUNTERS, *TASK_COUNTERS, ESCAPED_AT, UNSEALED, UNSEAL_FAILED})
 POOL_GAUGES: Final = _specs("gauge")
 DERIVED: Final = _specs("derived")
+_to_json: Final = json.JSONEncoder(sort_keys=True).encode
 
 SECURE_LEVEL: Final = MetricSpec(
     "secure_level",
@@ -105,7 +106,7 @@ class Catalog:
         """Make the key of a number in a multiprocess file, as prometheus_client writes it."""
         family = self.name(spec)
         sample = f"{family}_total" if spec in _TOTALS else family
-        return json.dumps([family, sample, labels, spec.help], sort_keys=True).encode()
+        return _to_json([family, sample, labels, spec.help]).encode()
 
     def keys(self, spec: MetricSpec, sizes: Iterable[tuple[str, str]]) -> tuple[bytes, ...]:
         """Make the key of a number of each pool and size."""

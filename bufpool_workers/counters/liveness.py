@@ -75,7 +75,12 @@ def current_host_id() -> str:
         boot, namespace = _boot_id(), str(Path("/proc/self/ns/pid").stat().st_ino)
     except OSError:  # no Linux, or a /proc that hides it: the host's name has to do
         boot, namespace = os.uname().nodename, ""
-    return hashlib.sha256(f"{boot} {namespace}".encode()).hexdigest()[:8]
+    return _short(f"{boot} {namespace}")
+
+
+@lru_cache(maxsize=1)  # a child has its parent's, and need not load the pages of OpenSSL
+def _short(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 @lru_cache(maxsize=1)  # no process outlives it, and a scrape waits for the kernel to write it
