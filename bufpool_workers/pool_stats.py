@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from functools import lru_cache
 from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, Self
 
-from bufpool_workers._docs import documented
+from bufpool_workers._record import record_class
 from bufpool_workers.units import label_bytes
 
 KINDS: Final = ("regular", "secure", "random")
@@ -60,8 +60,7 @@ def hit_rate(hits: int, gets: int) -> float | None:
     return 100 * hits / gets if gets else None
 
 
-@documented
-@dataclass(frozen=True, kw_only=True, slots=True)
+@record_class(frozen=True, kw_only=True, slots=True)
 class PoolStats:
     """The numbers of a pool, or of one of its size classes, all of the same moment.
 
@@ -192,8 +191,7 @@ FIELDS: Final = tuple(c.name for kind in ("counter", "gauge") for c in TABLE if 
 """The numbers that the core keeps for a size class, in its order."""
 
 
-@documented
-@dataclass(frozen=True, kw_only=True, slots=True)
+@record_class(frozen=True, kw_only=True, slots=True)
 class TaskStats:
     """The numbers of a task's runs, of all pools together; known with bufpool_task_metrics."""
 
@@ -216,8 +214,7 @@ TASK_FIELDS: Final = tuple(c.name for c in TASK_TABLE)
 """The numbers that the core keeps for a task, in its order."""
 
 
-@documented
-@dataclass(frozen=True, kw_only=True, slots=True)
+@record_class(frozen=True, kw_only=True, slots=True)
 class PoolsStats:
     """The numbers of all pools of this process, and the level that secure memory has reached."""
 

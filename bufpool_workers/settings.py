@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from types import MappingProxyType
 from typing import Any
 
 from bufpool_workers import _checks, _environ
-from bufpool_workers._docs import documented
+from bufpool_workers._record import record_class
 from bufpool_workers.errors import SettingsError
 from bufpool_workers.pool_stats import KINDS
 from bufpool_workers.units import GiB, KiB, MiB, format_size
@@ -57,8 +57,7 @@ def _setting(
     )
 
 
-@documented
-@dataclass(frozen=True, kw_only=True, slots=True)
+@record_class(frozen=True, kw_only=True, slots=True)
 class Settings:
     """All settings with their defaults; sizes are in bytes, times in seconds.
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 from typing import Any
 
 from celery import Celery
 
 from bufpool_workers._environ import VARIABLE
+from bufpool_workers._record import record_class
 from bufpool_workers.celery import control
 from bufpool_workers.celery.plugin import is_set_up
 from bufpool_workers.counters.private_directory import NodeManifest
@@ -19,7 +19,7 @@ from bufpool_workers.diagnostics.nodes import Node
 from bufpool_workers.errors import MetricsError
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record_class(frozen=True, kw_only=True, slots=True)
 class NodeFinder(node_finder.NodeFinder):
     """Finds the nodes of an app: its own on this host, else those that answer over the broker."""
 

@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from bufpool_workers._docs import documented
@@ -44,7 +45,6 @@ TASK_COUNTERS: Final = _specs("counter", TASK_TABLE)
 _TOTALS: Final = frozenset({*COUNTERS, *TASK_COUNTERS, ESCAPED_AT, UNSEALED, UNSEAL_FAILED})
 POOL_GAUGES: Final = _specs("gauge")
 DERIVED: Final = _specs("derived")
-_to_json: Final = json.JSONEncoder(sort_keys=True).encode
 
 SECURE_LEVEL: Final = MetricSpec(
     "secure_level",
@@ -104,10 +104,23 @@ class Catalog:
 
     def key(self, spec: MetricSpec, **labels: str) -> bytes:
         """Make the key of a number in a multiprocess file, as prometheus_client writes it."""
-        family = self.name(spec)
-        sample = f"{family}_total" if spec in _TOTALS else family
-        return _to_json([family, sample, labels, spec.help]).encode()
+        before, after = _around_labels(self.name(spec), spec)
+        return before + _labels(**labels) + after
 
     def keys(self, spec: MetricSpec, sizes: Iterable[tuple[str, str]]) -> tuple[bytes, ...]:
         """Make the key of a number of each pool and size."""
         return tuple(self.key(spec, pool=pool, size=size) for pool, size in sizes)
+
+
+# a new file has some hundred keys, of few metrics and few labels
+@lru_cache(maxsize=64)
+def _around_labels(family: str, spec: MetricSpec) -> tuple[bytes, bytes]:
+    sample = f"{family}_total" if spec in _TOTALS else family
+    return f"[{json.dumps(family)}, {json.dumps(sample)}, ".encode(), (
+        f", {json.dumps(spec.help)}]".encode()
+    )
+
+
+@lru_cache(maxsize=64)
+def _labels(**labels: str) -> bytes:
+    return json.dumps(labels, sort_keys=True).encode()

@@ -9,10 +9,11 @@ import struct
 import zlib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import islice
 from typing import Any, Final, NamedTuple, Self
 
+from bufpool_workers._record import record_class
 from bufpool_workers.counters.directory import Directory
 from bufpool_workers.counters.format import DamagedFileError
 
@@ -40,7 +41,7 @@ class Sample(NamedTuple):
     held_bytes: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record_class(frozen=True, kw_only=True, slots=True)
 class History:
     """The samples of the last hour, the oldest first.
 

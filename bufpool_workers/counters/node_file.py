@@ -10,10 +10,11 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from pathlib import Path
 from typing import Any, Final, Self
 
+from bufpool_workers._record import record_class
 from bufpool_workers.counters.directory import Directory
 from bufpool_workers.counters.format import DamagedFileError
 from bufpool_workers.counters.liveness import ProcessIdentity, current_host_id, is_locked
@@ -29,7 +30,7 @@ _NO_NODE: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record_class(frozen=True, kw_only=True, slots=True)
 class NodeInfo:
     """A node: its main process, versions, and the settings in force, without anything secret.
 

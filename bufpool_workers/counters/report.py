@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, field, fields
 from typing import Any, Self
 
-from bufpool_workers._docs import documented
+from bufpool_workers._record import record_class
 from bufpool_workers.counters.history import History
 from bufpool_workers.counters.node_file import NodeInfo
 from bufpool_workers.errors import REFUSALS
 from bufpool_workers.pool_stats import LEVELS, TASK_FIELDS, PoolStats, TaskStats
 
 
-@documented
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record_class(frozen=True, kw_only=True, slots=True)
 class ProcessReport:
     """A living process."""
 
@@ -55,8 +54,7 @@ class ProcessReport:
         return cls(**kept, pools=_pools_from_dict(given["pools"]))
 
 
-@documented
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record_class(frozen=True, kw_only=True, slots=True)
 class EscapePlace:
     """A place where escaped buffers were acquired, and how many; known with bufpool_debug."""
 
@@ -68,8 +66,7 @@ class EscapePlace:
     """Views that outlived buffers of that place."""
 
 
-@documented
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record_class(frozen=True, kw_only=True, slots=True)
 class Report:
     """A node at one moment: its pools over all processes, and each process that lives."""
 

@@ -6,12 +6,13 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import compress
 from math import isnan
 from operator import add, sub
 from typing import Any, NamedTuple
 
+from bufpool_workers._record import record_class
 from bufpool_workers.counters import catalog as names
 from bufpool_workers.counters._values import add_rows
 from bufpool_workers.counters.catalog import Catalog
@@ -57,7 +58,7 @@ def read_report(
     return replace(report, history=read_history(directory, now=report.unix_seconds))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record_class(frozen=True, kw_only=True, slots=True)
 class Totals:
     """The numbers of a node that its scrape derives from: its report without each process.
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import resource
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
+
+from bufpool_workers._record import record_class
 
 _PROC = Path("/proc")
 _CGROUPS = Path("/sys/fs/cgroup")
@@ -14,7 +15,7 @@ _CAP_IPC_LOCK = 14  # linux/capability.h: its holders may lock any amount
 _UNLIMITED_BYTES = 1 << 60  # version 1 writes the largest number of pages instead of a word
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record_class(frozen=True, kw_only=True, slots=True)
 class Process:
     """The limits of a process; `memory_limit_bytes` is its cgroup's, None for no limit.
 

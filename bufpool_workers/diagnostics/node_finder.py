@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from pathlib import Path
 
 from bufpool_workers._environ import VARIABLE, configured_directory
+from bufpool_workers._record import record_class
 from bufpool_workers.counters import private_directory
 from bufpool_workers.counters.report import Report
 from bufpool_workers.counters.reporter import read_report
@@ -19,7 +19,7 @@ class BrokerError(MetricsError):
     """The nodes can't be asked: the broker is not reachable, or its URL is wrong."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record_class(frozen=True, kw_only=True, slots=True)
 class NodeFinder:
     """Finds nodes by what they counted on this host.
 

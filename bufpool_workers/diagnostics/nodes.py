@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
+from bufpool_workers._record import record_class
 from bufpool_workers.counters.report import Report
 from bufpool_workers.diagnostics.limits import Process
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record_class(frozen=True, kw_only=True, slots=True)
 class Node:
     """A node, or all processes that count in one directory: a name to show, and its numbers.
 

@@ -8,9 +8,9 @@ here, and write its alert and the alert's section.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from bufpool_workers._record import record_class
 from bufpool_workers.diagnostics.finding import Severity
 from bufpool_workers.pool_stats import RAISE_MEMLOCK
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _LOGGED: Final = frozenset({"escapes", "reclaims", "damages", "unlocked"})
 
 
-@dataclass(frozen=True, slots=True)
+@record_class(frozen=True, kw_only=True, slots=True)
 class Condition:
     """A condition that has an alert: how bad it is, and what to do about it.
 
@@ -40,7 +40,7 @@ class Condition:
         return self.remedy
 
 
-@dataclass(frozen=True, slots=True)
+@record_class(frozen=True, kw_only=True, slots=True)
 class Problem(Condition):
     """A condition that a report counts.
 

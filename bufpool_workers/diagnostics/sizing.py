@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from math import ceil
 from typing import Any
 
@@ -36,7 +35,7 @@ def check_sizing(reports: Sequence[Report], settings: Settings) -> list[Finding]
     order = sorted(findings, key=lambda f: SEVERITIES.index(f.severity), reverse=True)
     first = {f.snippet: f for f in reversed(order)}
     return [
-        replace(f, snippet="", hint=f"as in {first[f.snippet].check}")
+        f._replace(snippet="", hint=f"as in {first[f.snippet].check}")
         if f.snippet and first[f.snippet] is not f
         else f
         for f in findings

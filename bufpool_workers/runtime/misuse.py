@@ -19,7 +19,7 @@ SILENT_SECONDS: Final = 600.0
 _MOST_LINES: Final = 1000  # a program may make up names of tasks
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class _Line:
     """A condition of a pool's buffers in a task, and what was counted since it was logged."""
 

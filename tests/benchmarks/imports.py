@@ -1,18 +1,17 @@
 """What is paid before any work: by a producer, by a worker that is ready, by a command."""
 
 import compileall
-import random
 import resource
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
 from tests.benchmarks.directories import create, new_directory
 from tests.benchmarks.live_workers import family, processor_seconds, workers
 from tests.benchmarks.report import Row, Table
-from tests.benchmarks.timing import Timing
+from tests.benchmarks.timing import Sample, Timing, in_turns
 
 PRODUCER_ROUNDS = 15
 WORKER_ROUNDS = 9
@@ -28,8 +27,6 @@ LIVING = 2, 200
 WORKERS = {"without": "plain", "with the plugin": "idle"}
 
 ROOT = Path(__file__).parents[2]
-
-Sample = Mapping[str, float]
 
 
 def tables() -> Iterator[Table]:
@@ -125,15 +122,6 @@ def worker(app: str) -> Sample:
         spent = processor_seconds(running[app])
         main, *children = (process.memory_info().rss for process in family(running[app]))
     return {"processor time": spent, "main process": main, "a child": max(children)}
-
-
-def in_turns(samplers: Mapping[str, Callable[[], Sample]], rounds: int) -> dict[str, list[Sample]]:
-    """Sample each once per round, in random order; the first round warms the file cache."""
-    samples: dict[str, list[Sample]] = {name: [] for name in samplers}
-    for _ in range(rounds + 1):
-        for name, sample in random.sample(list(samplers.items()), len(samplers)):
-            samples[name].append(sample())
-    return {name: taken[1:] for name, taken in samples.items()}
 
 
 def compared(

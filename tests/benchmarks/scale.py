@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
+from statistics import median
 
 import psutil
 
@@ -17,7 +18,7 @@ from tests.benchmarks.live_workers import WAIT_SECONDS, workers
 from tests.benchmarks.prepared import Names
 from tests.benchmarks.report import Row, Table
 from tests.benchmarks.scrape import STOCK, Answer, endpoint, stock_registry
-from tests.benchmarks.timing import Case, Timing, in_process, measure
+from tests.benchmarks.timing import Case, Sample, Timing, in_process, in_turns, measure
 from tests.support.celery_worker import CeleryWorker
 from tests.support.redis_server import RedisServer
 
@@ -144,39 +145,59 @@ def debugging(count: int) -> Names:
 
 
 def warm() -> Table:
-    """Compare the warming of 1 GiB with that of 128 MiB, and with pages that Python touches."""
+    """Compare the warming of 1 GiB with that of 128 MiB, and with pages that Python touches.
+
+    They take turns, and a first round is not counted: its 1 GiB may wait for the kernel to free
+    huge pages, which all later ones then find.
+    """
     few, many = WARM
     table = Table("scale_warm", f"{many} MiB are made warm: 8 is linear")
+    samples = in_turns(
+        {
+            f"{many} MiB in buffers of 1 MiB": lambda: in_process(partial(warming, many)),
+            f"{few} MiB": lambda: in_process(partial(warming, few)),
+            f"a bytearray of {many} MiB": lambda: in_process(partial(filling, many)),
+        },
+        7,
+    )
     ours, less, touched = (
-        Timing(name, [in_process(work) for _ in range(7)])
-        for name, work in (
-            (f"{many} MiB in buffers of 1 MiB", partial(warming, many)),
-            (f"{few} MiB", partial(warming, few)),
-            (f"a bytearray of {many} MiB", partial(filling, many)),
-        )
+        Timing(name, [sample["seconds"] for sample in taken]) for name, taken in samples.items()
     )
     table.add(ours, less, reach=many / few * LINEAR)
     table.add(ours, touched)
+    table.notes += [
+        f"{name}: {median(sample['huge'] for sample in taken):.0%} in huge pages"
+        for name, taken in samples.items()
+    ]
     return table
 
 
-def warming(count: int) -> float:
+def warming(count: int) -> Sample:
     settings = {
         "bufpool_warm": {"regular": {"1MiB": count}, "secure": {}, "random": {}},
         "bufpool_max_bytes": {"regular": 2 * count * MiB},
     }
     testing.configure(bp.Settings.read(settings))
     pools = bp.current_pools()
-    began = time.perf_counter()
+    began = time.process_time()
     if not pools.warm(seconds=60).complete:
         raise TimeoutError("not warm after a minute")
-    return time.perf_counter() - began
+    seconds = time.process_time() - began
+    return {"seconds": seconds, "huge": huge_bytes() / (count * MiB)}
 
 
-def filling(count: int) -> float:
-    began = time.perf_counter()
-    bytearray(count * MiB)[::4096] = bytes(count * MiB // 4096)
-    return time.perf_counter() - began
+def filling(count: int) -> Sample:
+    began = time.process_time()
+    filled = bytearray(count * MiB)
+    filled[::4096] = bytes(count * MiB // 4096)
+    seconds = time.process_time() - began
+    return {"seconds": seconds, "huge": huge_bytes() / len(filled)}
+
+
+def huge_bytes() -> int:
+    """Return the bytes of this process that lie in huge pages."""
+    lines = Path("/proc/self/smaps_rollup").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("AnonHugePages:")) * 1024
 
 
 def recycled() -> Table:

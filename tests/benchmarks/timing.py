@@ -23,6 +23,8 @@ SAMPLE_SECONDS = 0.004
 ROUNDS = 25
 _START_SECONDS = 300
 
+Sample = Mapping[str, float]
+
 
 @dataclass(frozen=True)
 class Case:
@@ -116,6 +118,15 @@ def in_process(function: Callable[[], Any]) -> Any:
         finally:
             process.kill()
             process.join()
+
+
+def in_turns(samplers: Mapping[str, Callable[[], Sample]], rounds: int) -> dict[str, list[Sample]]:
+    """Sample each once per round, in random order; the first round warms up."""
+    samples: dict[str, list[Sample]] = {name: [] for name in samplers}
+    for _ in range(rounds + 1):
+        for name, sample in random.sample(list(samplers.items()), len(samplers)):
+            samples[name].append(sample())
+    return {name: taken[1:] for name, taken in samples.items()}
 
 
 def percentile(values: Sequence[float], share: float) -> float:
