@@ -20,7 +20,8 @@ VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
 _FORMER_VARIABLE: Final = "prometheus_multiproc_dir"
 
 PREFIX: Final = "BUFPOOL_"
-_OWN: Final = "BUFPOOL_METRICS_DIR_SETTER"  # of runtime/directory.py
+SETTER: Final = "BUFPOOL_METRICS_DIR_SETTER"
+"""Has the pid of the main process that set VARIABLE itself."""
 _NEAR: Final = 0.72  # "wram" is near to "warm"
 # Kubernetes describes each Service to all containers of its namespace. One that is called
 # "bufpool-metrics" is BUFPOOL_METRICS_PORT=tcp://10.0.0.7:9464, beside six more.
@@ -57,7 +58,7 @@ def _names(known: Mapping[str, Any]) -> list[str]:
 
 
 def _is_of_kubernetes(variable: str, value: str) -> bool:
-    if variable == _OWN:
+    if variable == SETTER:
         return True
     is_address = variable.endswith("_PORT") and _ADDRESS.match(value)
     return bool(is_address or _OF_KUBERNETES.search(variable))

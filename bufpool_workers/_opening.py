@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,7 +12,7 @@ from bufpool_workers.errors import SealError
 from bufpool_workers.runtime import Job, current_job, current_runtime
 from bufpool_workers.sealing.parameters import MISSING, SealedParameter
 from bufpool_workers.sealing.single_use import claim
-from bufpool_workers.signatures import name_of, signature_of
+from bufpool_workers.signatures import name_of, signature_of, unwrapped
 
 _TEMPLATE = """
 {define} call{form.taken}:
@@ -39,7 +38,7 @@ def wrap_opening(
         form=form,
         opening=_ANY_OPENING if form is ANYTHING else "".join(map(_opening_of, parameters)),
         names={
-            "_bufpool_running": functools.partial(_running_job, inspect.unwrap(function)),
+            "_bufpool_running": functools.partial(_running_job, unwrapped(function)),
             "_bufpool_parameters": parameters,
             "_bufpool_by_name": {p.name: p for p in parameters},
             "_bufpool_open": _open,

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from types import CodeType, FunctionType
 from typing import Any, Final, NamedTuple
 
-from bufpool_workers.signatures import code_of, is_async, name_of
+from bufpool_workers.signatures import code_of, is_async, name_of, unwrapped
 
 _KIND = inspect.Parameter
 _PASSED = {
@@ -139,7 +139,7 @@ def _calling(function: Callable[..., Any]) -> dict[str, str]:
     """Return the source of what stands around a call of the function."""
     if is_async(function):
         return {"define": "async def", "begin": "await ", "end": ""}
-    if is_async(inspect.unwrap(function)):  # another library's wrapper awaits it, or does not
+    if is_async(unwrapped(function)):  # another library's wrapper awaits it, or does not
         return {"define": "def", "begin": "_bufpool_finished(", "end": ")"}
     return {"define": "def", "begin": "", "end": ""}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import Any, Literal, ParamSpec, Protocol, TypeVar
 
@@ -19,7 +18,13 @@ from bufpool_workers.sealing.parameters import (
     seals_result,
 )
 from bufpool_workers.sealing.result_token import Returned
-from bufpool_workers.signatures import check_function, hidden_signature, name_of, signature_of
+from bufpool_workers.signatures import (
+    check_function,
+    hidden_signature,
+    name_of,
+    signature_of,
+    unwrapped,
+)
 
 Function = Callable[..., Any]
 Kind = Literal["regular", "secure", "random"]
@@ -153,7 +158,7 @@ def sealed_result(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def _sealing(body: Function) -> Function:
-    inner = inspect.unwrap(body)
+    inner = unwrapped(body)
     call = wrap(
         body,
         _RETURNING,

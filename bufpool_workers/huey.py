@@ -15,8 +15,8 @@ from bufpool_workers.runtime import Job, current_job, current_runtime, startup
 from bufpool_workers.runtime.job import REPLY_HEADER, Reply
 from bufpool_workers.runtime.job_host import JobHost, end_job, needs_extra, uses_in
 from bufpool_workers.runtime.leading import OwnNode, lead
-from bufpool_workers.sealing.parameters import innermost
 from bufpool_workers.settings import Settings
+from bufpool_workers.signatures import unwrapped
 
 with needs_extra("huey"):
     from huey import Huey
@@ -79,7 +79,7 @@ class HueyHost(JobHost):
         """Return a task's name, the function that it calls, and the user's own in that."""
         if cls not in self._known:  # only its method knows the function that Huey made a class of
             called = inspect.getclosurevars(cls.execute).nonlocals.get("func")
-            self._known[cls] = self._registry.task_to_string(cls), called, innermost(called)
+            self._known[cls] = self._registry.task_to_string(cls), called, unwrapped(called)
         return self._known[cls]
 
     # messages

@@ -19,7 +19,8 @@ from bufpool_workers.runtime.job_host import needs_extra, run_job, uses_in
 from bufpool_workers.runtime.leading import lead, place_of
 from bufpool_workers.runtime.plain_host import configured
 from bufpool_workers.sealing.calls import check_call
-from bufpool_workers.sealing.parameters import called_parameters, innermost
+from bufpool_workers.sealing.parameters import called_parameters
+from bufpool_workers.signatures import unwrapped
 
 with needs_extra("rq"):
     import rq
@@ -77,7 +78,7 @@ class Job(rq.job.Job):
         running = current_job()
         if running is not None and running.id == self.id:
             # here, since what a lookup raises is the job's own failure
-            running.name, running.function = str(self.func_name), innermost(self.func)
+            running.name, running.function = str(self.func_name), unwrapped(self.func)
         return super().perform()
 
     def give_up(self) -> None:

@@ -34,9 +34,9 @@ def name_of(function: Callable[..., Any]) -> str:
     return name if isinstance(name, str) else type(function).__name__
 
 
-def unwrapped(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the user's own function, below what decorators put around it."""
-    inner: Callable[..., Any] = inspect.unwrap(function)
+def unwrapped(function: Any) -> Callable[..., Any]:
+    """Return the user's own function of one, or of a bound method, that decorators wrap."""
+    inner: Callable[..., Any] = inspect.unwrap(getattr(function, "__func__", function))
     return inner
 
 
@@ -85,7 +85,7 @@ def check_function(function: Callable[..., Any], *, decorator: str) -> None:
         raise TypeError(
             f"{decorator}: {name_of(function)} has no signature that names its parameters"
         ) from None
-    inner = inspect.unwrap(function)
+    inner = unwrapped(function)
     if inspect.isgeneratorfunction(inner) or inspect.isasyncgenfunction(inner):
         raise TypeError(
             f"{decorator}: {name_of(function)} is a generator function, which runs after its "
@@ -107,5 +107,5 @@ def check_is_no_task(function: object, *, decorator: str) -> None:
 
 def code_of(function: Callable[..., Any]) -> CodeType | None:
     """Return the code of the user's own function; None where it has none."""
-    code = getattr(inspect.unwrap(function), "__code__", None)
+    code = getattr(unwrapped(function), "__code__", None)
     return code if isinstance(code, CodeType) else None

@@ -34,6 +34,7 @@ BELOW = {
         "_environ",
         "errors",
         "units",
+        "signatures",
         "settings",
         "pool_stats",
         "memory",
@@ -63,8 +64,8 @@ BELOW = {
     "pytest_plugin": {"testing"},
     "redis_store": {"errors"},
     "dramatiq": {"errors", "settings", "sealing", "runtime"},
-    "rq": {"errors", "settings", "sealing", "runtime"},
-    "huey": {"errors", "settings", "sealing", "runtime"},
+    "rq": {"errors", "signatures", "settings", "sealing", "runtime"},
+    "huey": {"errors", "signatures", "settings", "sealing", "runtime"},
 }
 
 

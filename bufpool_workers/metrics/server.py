@@ -86,7 +86,9 @@ class Endpoint:
         for name in ("certfile", "keyfile", "client_cafile", "client_capath"):
             path = tls.get(name)
             if path is not None and not os.access(path, os.R_OK):
-                raise MetricsError(f"metrics endpoint: {name} {path!r} can't be read")
+                raise MetricsError(
+                    f"metrics endpoint: {name} {path!r} is missing, or this user can't read it"
+                )
         try:
             context = _tls_context(**tls) if tls else None
             server = BoundedServer(app, host=host, port=port, tls=context)

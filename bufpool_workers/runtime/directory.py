@@ -6,11 +6,9 @@ import os
 from pathlib import Path
 
 from bufpool_workers import counters
-from bufpool_workers._environ import VARIABLE, check_agreement, directory_of_environment
+from bufpool_workers._environ import SETTER, VARIABLE, check_agreement, directory_of_environment
 from bufpool_workers.counters.directory import fault_of
 from bufpool_workers.errors import MetricsError
-
-_SETTER = "BUFPOOL_METRICS_DIR_SETTER"  # the pid of the main process that set it itself
 
 
 class MetricsDirectory:
@@ -87,7 +85,7 @@ class MetricsDirectory:
 
     def _set(self, path: Path) -> None:
         self.take(path)
-        os.environ.update({VARIABLE: str(path), _SETTER: str(os.getpid())})
+        os.environ.update({VARIABLE: str(path), SETTER: str(os.getpid())})
 
 
 def no_private_directory(error: OSError) -> MetricsError:
@@ -100,4 +98,4 @@ def no_private_directory(error: OSError) -> MetricsError:
 
 def _is_set_here() -> bool:
     """Return whether this process set the variable; SIGHUP restarts it under the same pid."""
-    return os.environ.get(_SETTER) == str(os.getpid())
+    return os.environ.get(SETTER) == str(os.getpid())

@@ -16,11 +16,11 @@ from bufpool_workers.sealing.calls import check_call
 from bufpool_workers.sealing.parameters import (
     SealedParameter,
     called_parameters,
-    innermost,
     is_any_recorded,
 )
 from bufpool_workers.sealing.single_use import Store
 from bufpool_workers.settings import Settings
+from bufpool_workers.signatures import unwrapped
 
 T = TypeVar("T")
 
@@ -54,7 +54,7 @@ class JobHost(PlainHost):
     def declare(self, name: str, called: Any) -> None:
         """Hold on to the function or bound method of a job, whatever is wrapped around it later."""
         self._called[name] = called
-        self.functions[name] = innermost(called)
+        self.functions[name] = unwrapped(called)
 
     def names(self) -> Iterable[str]:
         """Return the names of its jobs."""
@@ -67,7 +67,7 @@ class JobHost(PlainHost):
     def called_job(self, function: Callable[..., Any]) -> Job | None:
         """Return a job for a function that runs because it was called, and not as a job."""
         for name in self.names():
-            if innermost(self.called(name)) is function:
+            if unwrapped(self.called(name)) is function:
                 return Job(str(uuid4()), name, function)
         return None
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from bufpool_workers.sealing.token import Token
-from bufpool_workers.signatures import BY_NAME, signature_of
+from bufpool_workers.signatures import BY_NAME, signature_of, unwrapped
 
 MISSING = inspect.Parameter.empty
 
@@ -81,11 +81,6 @@ def called_parameters(function: Any) -> tuple[SealedParameter, ...]:
     return tuple(map(_without_self, found)) if hasattr(function, "__self__") else found
 
 
-def innermost(function: Any) -> Any:
-    """Return the user's own function of one, or of a bound method, that decorators wrap."""
-    return inspect.unwrap(getattr(function, "__func__", function))
-
-
 def sealed_parameters(
     signature: inspect.Signature, names: Sequence[str]
 ) -> tuple[SealedParameter, ...]:
@@ -137,8 +132,7 @@ def user_function(task: Any) -> Callable[..., Any] | None:
     if not functions:
         return None
     sealed = (function for function in functions if recorded(function) or seals_result(function))
-    function: Callable[..., Any] = inspect.unwrap(next(sealed, functions[0]))
-    return function
+    return unwrapped(next(sealed, functions[0]))
 
 
 def _placed_as_in(run: Any, parameters: Sequence[SealedParameter]) -> tuple[SealedParameter, ...]:
