@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import field, fields
 from types import MappingProxyType
 from typing import Any
@@ -158,10 +158,11 @@ class Settings:
             except (TypeError, ValueError) as error:
                 shown = f" = {value!r}" if setting.metadata["shown"] else ""
                 errors.append(f"{key}{shown}: {error}")
-        errors.extend(_complete(values, keys=keys))
+        whole = _with_defaults(values)
+        errors.extend(_conflicts(whole, keys=keys, wrong=keys.keys() - values.keys()))
         if errors:
             raise SettingsError("\n  ".join(errors))
-        return cls(**values)
+        return cls(**whole)
 
     @classmethod
     def from_conf(cls, conf: Any) -> Settings:
@@ -193,46 +194,42 @@ class Settings:
         return cls.read(found)
 
 
-def _complete(values: dict[str, Any], *, keys: Mapping[str, str]) -> list[str]:
-    """Fit the defaults to the settings that were given, and check those against each other.
+def _with_defaults(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that were given, and those defaults that are made to fit them."""
+    limit = given.get("max_buffer_bytes", GiB)
+    most = MappingProxyType({**MAX_BYTES, **given.get("max_bytes", {})})
+    fitting = tuple(size for size in SIZE_CLASSES if size <= limit) or (limit,)
+    classes = given.get("size_classes", fitting)
+    levels = {kind: _fitted(WARM[kind], classes, most[kind]) for kind in KINDS}
+    warm = _freeze(levels | given.get("warm", {}))
+    return {**given, "size_classes": classes, "max_bytes": most, "warm": warm}
 
-    `keys` maps the names of those that were given to how they were spelled. One that is wrong by
-    itself is in `keys` and not in `values`: nothing is checked against it.
+
+def _conflicts(
+    whole: Mapping[str, Any], *, keys: Mapping[str, str], wrong: Collection[str]
+) -> Iterator[str]:
+    """Yield a line for each setting that another one contradicts; defaults contradict none.
+
+    `keys` maps the names of those that were given to how they were spelled. For those that are
+    `wrong` by themselves the defaults stand, with which nothing is compared.
     """
-    right = {"size_classes", "max_bytes", "max_buffer_bytes"}
-    right -= keys.keys() - values.keys()
-    called = {**{f.name: PREFIX + f.name for f in fields(Settings)}, **keys}
-    warm, classes_key = called["warm"], called["size_classes"]
-    limit = values.get("max_buffer_bytes", GiB)
-    most = values["max_bytes"] = MappingProxyType({**MAX_BYTES, **values.get("max_bytes", {})})
-    classes = values.setdefault(
-        "size_classes", tuple(size for size in SIZE_CLASSES if size <= limit) or (limit,)
-    )
-    levels = values.get("warm", {})
-    values["warm"] = _freeze(
-        {kind: _fitted(WARM[kind], classes, most[kind]) for kind in KINDS} | levels
-    )
-    errors = []
-    if classes[-1] > limit and right >= {"size_classes", "max_buffer_bytes"}:
-        errors.append(
-            f"{called['max_buffer_bytes']} = {limit}: below the largest of {classes_key}, "
-            f"{classes[-1]}"
+    called = {f.name: keys.get(f.name, PREFIX + f.name) for f in fields(Settings)}
+    classes, limit = whole["size_classes"], whole.get("max_buffer_bytes", GiB)
+    if classes[-1] > limit:
+        yield (
+            f"{called['max_buffer_bytes']} = {limit}: below the largest of "
+            f"{called['size_classes']}, {classes[-1]}"
         )
-    if "size_classes" in right:
-        errors.extend(
-            f"{warm}[{kind!r}]: {format_size(size)} is not one of {classes_key}"
-            for kind in levels
-            for size in levels[kind]
-            if size not in classes
-        )
-    if "max_bytes" in right:
-        errors.extend(
-            f"{warm}[{kind!r}]: {_pages(levels[kind])} bytes, above "
-            f"{called['max_bytes']}[{kind!r}] = {most[kind]}"
-            for kind in levels
-            if _pages(levels[kind]) > most[kind]
-        )
-    return errors
+    for kind, levels in whole["warm"].items():
+        warm = f"{called['warm']}[{kind!r}]"
+        for size in levels:
+            if size not in classes and "size_classes" not in wrong:
+                yield f"{warm}: {format_size(size)} is not one of {called['size_classes']}"
+        most = whole["max_bytes"][kind]
+        if _pages(levels) > most and "max_bytes" not in wrong:
+            yield (
+                f"{warm}: {_pages(levels)} bytes, above {called['max_bytes']}[{kind!r}] = {most}"
+            )
 
 
 def _pages(levels: Mapping[int, int]) -> int:
