@@ -23,7 +23,7 @@ from cpython.buffer cimport (PyBUF_INDIRECT, PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuf
                              PyBuffer_IsContiguous, PyBuffer_Release, PyObject_CheckBuffer,
                              PyObject_GetBuffer)
 from cpython.contextvars cimport get_value
-from cpython.exc cimport PyErr_Clear, PyErr_WarnEx
+from cpython.exc cimport PyErr_CheckSignals, PyErr_Clear, PyErr_WarnEx
 from cpython.object cimport PyObject, PyTypeObject, destructor
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
@@ -43,6 +43,9 @@ from bufpool_workers.memory._keystream cimport (KEY_BYTES, ensure_keystream, fil
 from bufpool_workers.memory._mapping cimport (MEMFD, MLOCK, PLAIN, RANDOM, REGULAR, SECURE, Kind,
                                               Level, Mapping, can_map, generation, map_memory,
                                               page_bytes, touch, unmap_memory)
+from bufpool_workers.memory._os cimport pthread_atfork
+from bufpool_workers.memory._signals cimport (hold_signals, put_back_in_child,
+                                              release_signals)
 from bufpool_workers import _loading
 from bufpool_workers.memory import _keystream
 from bufpool_workers.memory.protection import level_error

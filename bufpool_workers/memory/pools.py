@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import sys
 import time
-import warnings
 from collections.abc import Callable
 from types import CodeType
 
@@ -123,20 +122,13 @@ class Pools:
             note("reclaims")
             if viewed:
                 note("escapes")
-            _warn_reclaimed(
+            _core.warn_reclaimed(
                 f"{kind} pool: task {name} ended holding a buffer of {nbytes} bytes"
                 + (f", acquired at {place}" if place else "")
                 + ("; its memory is kept apart until the last view dies" if viewed else ""),
                 code,
             )
         return len(taken)
-
-
-def _warn_reclaimed(message: str, code: CodeType | None) -> None:
-    if code is None:
-        warnings.warn(message, ResourceWarning, stacklevel=3)
-    else:
-        warnings.warn_explicit(message, ResourceWarning, code.co_filename, code.co_firstlineno)
 
 
 def _caller() -> str:

@@ -7,6 +7,8 @@ import ctypes
 import gc
 import operator
 import signal
+import subprocess
+import sys
 from collections import deque
 from functools import partial
 
@@ -96,7 +98,6 @@ assert set(sys.modules) == before, set(sys.modules) - before
 """)
 
 
-@pytest.mark.filterwarnings("ignore::ResourceWarning")  # shown, it runs Python code
 def test_a_time_limit_that_is_due_as_a_buffer_is_dropped_strikes():
     """Nothing runs between the signal and the drop; the deallocator would lose what it raises."""
 
@@ -107,8 +108,119 @@ def test_a_time_limit_that_is_due_as_a_buffer_is_dropped_strikes():
     come = partial(ctypes.pythonapi.PyErr_SetInterruptEx, int(signal.SIGUSR1))
     before = signal.signal(signal.SIGUSR1, strike)
     try:
-        with pytest.raises(TimeoutError):
+        with (
+            pytest.warns(ResourceWarning, match="dropped"),  # told before or after it
+            pytest.raises(TimeoutError),
+        ):
             deque(map(operator.call, [come, held.pop]), maxlen=0)
     finally:
         signal.signal(signal.SIGUSR1, before)
     assert held == []
+
+
+STORM = """
+import random, signal, threading
+from bufpool_workers.memory import BufferPool, load_keystream
+
+class TimeLimit(Exception):
+    pass
+
+struck = raised = 0
+
+def strike(number, frame):
+    global struck
+    struck += 1
+    raise TimeLimit
+
+def misuse(pool):
+    pool.acquire(64)
+    with pool.acquire(64) as buffer:
+        view = buffer[:]
+
+def until_struck(pool, seconds):
+    before = struck
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    while struck == before:
+        misuse(pool)
+
+signal.signal(signal.SIGALRM, strike)
+threading.Thread(target=threading.Event().wait, daemon=True).start()    # it may get the signal
+load_keystream()       # else imported at the first use, by a thread
+dice = random.Random(1)
+for kind in ("regular", "secure", "random"):
+    pool = BufferPool(kind, size_classes=(64,), max_bytes=1 << 20, max_buffer_bytes=64)
+    for _ in range(300):
+        try:
+            until_struck(pool, dice.uniform(1e-6, 1e-3))
+        except TimeLimit:
+            raised += 1
+    assert pool.stats().in_use == 0
+print(struck, raised)
+"""
+
+
+@pytest.mark.parametrize("action", ["ignore", "default", "always"])
+def test_no_time_limit_is_lost_while_misuse_is_told(action):
+    """Each is raised once, wherever it strikes: as buffers are dropped, and their log written."""
+    done = subprocess.run(
+        [sys.executable, "-W", f"{action}::ResourceWarning", "-c", STORM],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        timeout=100,
+        check=True,
+    )
+    assert done.stdout == "900 900\n"
+
+
+WHILE_TOLD = """
+import os, signal, sys, threading, warnings
+import bufpool_workers as bp
+
+struck = []
+signal.signal(signal.SIGALRM, lambda *_: struck.append(1))
+
+def settle():
+    pass       # as it begins, the interpreter tells what is noted, and runs handlers
+
+def fork():
+    pid = os.fork()
+    if pid == 0:       # of a thread, which is the child's only one
+        signal.raise_signal(signal.SIGALRM)
+        os._exit(len(struck))
+    children.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+
+def show(*_args, **_kwargs):
+    signal.raise_signal(signal.SIGALRM)
+    signal.raise_signal(signal.SIGUSR1)
+    assert not struck, "it did not wait"
+    thread = threading.Thread(target=fork)
+    thread.start()
+    thread.join()
+    if len(children) == 2:
+        signal.raise_signal(signal.SIGINT)
+
+children = []
+signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+warnings.simplefilter("always")
+warnings.filterwarnings("ignore", category=DeprecationWarning)     # a fork beside threads
+warnings.showwarning = show
+bp.buffer(64)
+for _ in range(10):
+    settle()
+assert struck == [1], struck
+assert children == [1], children
+struck.clear()
+try:
+    with bp.buffer(64) as buffer:
+        view = buffer[:]
+except KeyboardInterrupt:
+    print("ended")
+settle()
+assert struck == [1], struck
+assert children == [1, 1], children
+"""
+
+
+def test_while_misuse_is_told_a_child_gets_its_signals_and_ctrl_c_ends_the_program():
+    assert run_script("import logging; logging.disable()\n" + WHILE_TOLD) == "ended\n"

@@ -226,7 +226,3 @@ cdef class Arena:
 
     cdef str place(self, Slot* slot):
         return None if self.places is None else self.places.get(<size_t>slot)
-
-    cdef str acquired_at(self, Slot* slot):
-        where = self.place(slot)
-        return "" if where is None else f", acquired at {where}"

@@ -69,11 +69,12 @@ cdef class Buffer:
             return 0
         if self.arena.generation == generation:     # else the counter may be the parent's, shared
             self.arena.count_escape(self.slot)
-        where, place = self.arena.acquired_at(self.slot), self.arena.place(self.slot)
+        place = self.arena.place(self.slot)
         self.arena.return_slot(self.slot)
         note_misuse("escapes", self.arena.name, self.slot.nbytes, place=place, blame=blame)
         return warn(f"{self.arena.name} pool: a view outlived its buffer of {self.slot.nbytes} "
-                    f"bytes{where}; its memory is kept apart until the last view dies", blame)
+                    f"bytes{acquired_at(place)}; its memory is kept apart until the last view dies",
+                    blame)
 
     cdef int end_secure(self, blame) except -1:
         if self.arena.kind == RANDOM:
@@ -251,19 +252,16 @@ cdef class Buffer:
 @cython.final
 @cython.no_gc
 cdef class DropReport:
-    """Warns of a dropped buffer when it is deallocated, which keeps the current exception apart."""
+    """Notes a dropped buffer when it is deallocated, which keeps the current exception apart."""
 
     cdef Arena arena
     cdef Slot* slot
 
     def __dealloc__(self):
-        message = (f"{self.arena.name} pool: a buffer of {self.slot.nbytes} bytes was dropped "
-                   f"without release{self.arena.acquired_at(self.slot)}")
         task = task_of(current_job())
         note_later("reclaims", self.arena, self.slot.nbytes, 1, task, self.arena.place(self.slot),
                    None)
         note_found(self.arena, task, None)
-        warn(message, None)
 
 
 cdef void drop(Arena arena, Slot* slot) noexcept:
@@ -312,15 +310,6 @@ cdef int fill_large(Buffer buffer) except -1:
         if buffer.slot.checkout_id == buffer.checkout_id:
             buffer.arena.return_slot(buffer.slot)
         raise
-    return 0
-
-
-cdef int warn(str message, object blame) except -1:
-    """Emit a ResourceWarning at the caller's line, or at the function with the code `blame`."""
-    if blame is None:
-        PyErr_WarnEx(ResourceWarning, message.encode("utf-8", "backslashreplace"), 1)
-    else:
-        warnings.warn_explicit(message, ResourceWarning, blame.co_filename, blame.co_firstlineno)
     return 0
 
 

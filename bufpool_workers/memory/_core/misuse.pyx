@@ -1,10 +1,19 @@
-# Included by _core.pyx: how the process's owner learns of misused buffers.
+# Included by _core.pyx: how the process's owner and its warnings tell of misused buffers.
+#
+# Both are Python code, which drops what a signal handler raises in it: a deallocator prints it,
+# `warnings` and `logging` catch any Exception that comes while they write. So deallocators only
+# note what there is to tell, and signals wait while it is told.
 
 cdef extern from "Python.h":
     ctypedef struct PyFrameObject:
         pass
     PyFrameObject* PyEval_GetFrame()
     int Py_AddPendingCall(int (*call)(void*) except -1, void* argument) noexcept
+    int PyErr_WarnExplicitObject(object category, object message, object filename, int line,
+                                 object module, object registry) except -1
+
+if pthread_atfork(NULL, NULL, put_back_in_child):
+    raise MemoryError
 
 cdef Py_ssize_t MOST_NOTED = 1000
 cdef list noted = []                # by deallocators and ends of jobs; see `note_later`
@@ -28,13 +37,83 @@ def tell_noted():
     tell_all_noted(NULL)
 
 
-cdef object tell_owner(str field, str kind, Py_ssize_t nbytes, Py_ssize_t number, str task,
-                       str place, str line):
-    if owner is not None:
-        owner.note_misuse(field, kind, nbytes, number, task, place, line)
-    else:       # pools that were made by hand, in a program that uses nothing else
-        logger.warning("bufpool: %s: %s pool: %d, at %s, of %d bytes", field, kind, number, line,
-                       nbytes)
+cdef bint begin_telling() except -1:
+    """Let signals wait, after those that are due; return what `release_signals` has to be given.
+
+    Those that end a program still come, as it may wait for ever for the reader of its log.
+    """
+    PyErr_CheckSignals()       # here too, for a handler may take its time
+    cdef bint is_held = hold_signals()
+    try:
+        PyErr_CheckSignals()
+    except BaseException:
+        release_signals(is_held)
+        raise
+    return is_held
+
+
+cdef int tell_owner(str field, str kind, Py_ssize_t nbytes, Py_ssize_t number, str task,
+                    str place, str line) except -1:
+    cdef bint is_held = begin_telling()
+    try:
+        if owner is not None:
+            owner.note_misuse(field, kind, nbytes, number, task, place, line)
+        else:       # pools that were made by hand, in a program that uses nothing else
+            logger.warning("bufpool: %s: %s pool: %d, at %s, of %d bytes", field, kind, number,
+                           line, nbytes)
+    finally:
+        release_signals(is_held)
+    return 0
+
+
+cdef int warn(str message, blame, Py_ssize_t level=1) except -1:
+    """Emit a ResourceWarning at the caller's line, or at the function with the code `blame`."""
+    cdef bint is_held = begin_telling()
+    try:
+        if blame is None:
+            PyErr_WarnEx(ResourceWarning, message.encode("utf-8", "backslashreplace"), level)
+        else:
+            warnings.warn_explicit(message, ResourceWarning, blame.co_filename,
+                                   blame.co_firstlineno)
+    finally:
+        release_signals(is_held)
+    return 0
+
+
+def warn_reclaimed(str message not None, blame):
+    """Emit a ResourceWarning at the line that called the caller, or at the function of `blame`."""
+    warn(message, blame, 2)
+
+
+cdef str acquired_at(str place):
+    return "" if place is None else f", acquired at {place}"
+
+
+cdef str text_of_drop(str kind, Py_ssize_t nbytes, str place):
+    return (f"{kind} pool: a buffer of {nbytes} bytes was dropped without release"
+            f"{acquired_at(place)}")
+
+
+cdef int warn_dropped(str message, tuple line) except -1:
+    """Emit a ResourceWarning as of the line that dropped a buffer.
+
+    Where warnings are errors it goes to sys.unraisablehook, as a deallocator's: no code awaits it.
+    """
+    file, number, names = line or ("sys", 1, {"__name__": "sys"})
+    message = message.encode("utf-8", "backslashreplace").decode()
+    cdef bint is_held = begin_telling()
+    try:
+        PyErr_WarnExplicitObject(ResourceWarning, message, file, number, names.get("__name__"),
+                                 names.setdefault("__warningregistry__", {}))
+    except Warning as error:
+        raise_to_nobody(error)
+    finally:
+        release_signals(is_held)
+    return 0
+
+
+cdef void raise_to_nobody(error) noexcept:
+    raise error
 
 
 cdef str task_of(job):
@@ -42,21 +121,23 @@ cdef str task_of(job):
 
 
 cdef tuple line_of(blame):
-    """Return a file and a line of it: where a function begins, or what runs now; None for neither.
+    """Return a file, a line of it and its module's names; None if no code of Python's runs.
 
-    Their text is made by `text_of`: that may run signal handlers, as str() does.
+    It is where a function begins, or what runs now. Their text is made by `text_of`: that may run
+    signal handlers, as str() does.
     """
     cdef PyFrameObject* frame
     if blame is not None:
-        return blame.co_filename, blame.co_firstlineno
+        return blame.co_filename, blame.co_firstlineno, {}
     frame = PyEval_GetFrame()
     if frame == NULL:
         return None
-    return (<object>frame).f_code.co_filename, (<object>frame).f_lineno
+    return ((<object>frame).f_code.co_filename, (<object>frame).f_lineno,
+            (<object>frame).f_globals)
 
 
 cdef str text_of(tuple line):
-    return "?" if line is None else "%s:%s" % line
+    return "?" if line is None else f"{line[0]}:{line[1]}"
 
 
 cdef int note_later(str field, Arena arena, Py_ssize_t nbytes, Py_ssize_t number, str task,
@@ -67,17 +148,21 @@ cdef int note_later(str field, Arena arena, Py_ssize_t nbytes, Py_ssize_t number
     interpreter's loop, where it is an exception as any other.
     """
     global noted_in, telling_is_due
-    if is_finalizing():                 # nothing can be imported or logged any more
-        return 0
+    if is_finalizing():     # no handler runs and nothing can be imported or logged any more
+        return warn(text_of_drop(arena.name, nbytes, place), None) if field == "reclaims" else 0
     if noted_in != generation:          # else what the parent noted would be told twice
         noted.clear()
         noted_in, telling_is_due = generation, False
     if len(noted) < MOST_NOTED:
-        noted.append((field, arena.name, nbytes, number, task, place,
-                      None if place else line_of(blame)))
+        noted.append((field, arena.name, nbytes, number, task, place, line_of(blame)))
+    see_to_telling()
+    return 0
+
+
+cdef void see_to_telling() noexcept:
+    global telling_is_due
     if not telling_is_due and Py_AddPendingCall(&tell_all_noted, NULL) == 0:
         telling_is_due = True
-    return 0
 
 
 cdef inline bint has_found(Arena arena) noexcept:
@@ -97,8 +182,21 @@ cdef int note_found(Arena arena, str task, blame) except -1:
 
 cdef int tell_all_noted(void* unused) except -1:
     global telling_is_due
+    cdef bint is_held
     telling_is_due = False
-    while noted and noted_in == generation:
-        field, kind, nbytes, number, task, place, line = noted.pop(0)
-        tell_owner(field, kind, nbytes, number, task, place, place or text_of(line))
+    try:
+        is_held = begin_telling()
+        try:
+            for _ in range(len(noted)):       # what is told may drop more, without an end
+                if not noted or noted_in != generation:
+                    break
+                field, kind, nbytes, number, task, place, line = noted.pop(0)
+                tell_owner(field, kind, nbytes, number, task, place, place or text_of(line))
+                if field == "reclaims":       # those of a job's end are told of at once
+                    warn_dropped(text_of_drop(kind, nbytes, place), line)
+        finally:
+            release_signals(is_held)
+    finally:
+        if noted and noted_in == generation:
+            see_to_telling()
     return 0
