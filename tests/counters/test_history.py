@@ -1,8 +1,12 @@
 """The ring file with the last hour of a directory's numbers."""
 
 import errno
+import itertools
 import os
+import random
+import signal
 import threading
+from multiprocessing import get_context
 
 import pytest
 
@@ -10,7 +14,10 @@ from bufpool_workers.counters import history
 from bufpool_workers.counters.directory import Directory
 from bufpool_workers.counters.format import DamagedFileError
 from bufpool_workers.counters.history import EVENTS, History, Sample, read_history, record
+from tests.support.forked import run_forked
+from tests.support.waiting import wait_until
 
+Process = get_context("fork").Process
 BEGAN = 1.8e9
 HOUR = 3600
 
@@ -127,6 +134,95 @@ def test_full_disk_is_an_error_that_leaves_no_half_of_a_sample(tmp_path, monkeyp
         write(tmp_path, 15)
     monkeypatch.undo()
     assert len(read(tmp_path, 15).samples) == 1
+
+
+def killed_in(store, nbytes, work):
+    """Run `work` in a child that is SIGKILLed when that much of its nth store is in the file."""
+
+    def run():
+        stores, pwrite = itertools.count(), os.pwrite
+
+        def store_and_die(fd, content, at):
+            if next(stores) == store:
+                pwrite(fd, content[:nbytes], at)
+                os.kill(os.getpid(), signal.SIGKILL)
+            return pwrite(fd, content, at)
+
+        os.pwrite = store_and_die
+        work()
+
+    assert run_forked(run) == -signal.SIGKILL
+
+
+@pytest.mark.parametrize(("store", "most"), [(0, history._SLOT_BYTES), (1, history._HEAD_BYTES)])
+def test_server_killed_in_any_store_costs_the_next_one_nothing(tmp_path, store, most):
+    for nbytes in range(0, most + 1, 8):
+        directory = tmp_path / str(nbytes)
+        directory.mkdir()
+        for n in range(3):
+            write(directory, 15 * n, gets=n, damages=n)
+        killed_in(store, nbytes, lambda where=directory: write(where, 45, gets=3, damages=3))
+        left = read(directory, 45)
+        if store == 0:
+            whole = 4 if nbytes == most else 3  # half of a slot is none
+            assert [sample.gets for sample in left.samples] == list(range(whole))
+            assert left.last_seen == {"damages": BEGAN + 30}
+        elif nbytes in (0, most):
+            assert [sample.gets for sample in left.samples] == list(range(4))
+        else:
+            assert left is None or left.began == BEGAN  # half of a head is none
+        write(directory, 60, gets=4, damages=4)
+        after = read(directory, 60)
+        gets = [sample.gets for sample in after.samples]
+        assert gets[:3] == [0, 1, 2]
+        assert gets[-1] == 4
+
+
+def test_file_cut_off_anywhere_is_read_as_far_as_it_goes(tmp_path):
+    for n in range(240):
+        write(tmp_path, 15 * n, gets=n)
+    path = tmp_path / ".bufpool-history"
+    content = path.read_bytes()
+    before = 0
+    for length in range(0, len(content) + 1, 20):
+        path.write_bytes(content[:length])
+        found = read(tmp_path, 15 * 239)
+        assert (found is None) == (length < history._HEAD_BYTES)
+        left = len(found.samples) if found else 0
+        assert left == max(0, length - history._HEAD_BYTES) // history._SLOT_BYTES >= before
+        before = left
+
+
+def test_servers_killed_at_any_moment_leave_what_every_reader_takes(tmp_path):
+    """The readers do not wait for the writers; each sample and the whole stay consistent."""
+    dice, last = random.Random(1), 0
+
+    def serve(began):
+        for n in itertools.count(began):
+            write(tmp_path, 15 * n, gets=2 * n, escapes=n)
+
+    def has_written():
+        nonlocal last
+        found = read(tmp_path, 0)
+        assert found is not None
+        assert found.began == BEGAN
+        before, last = last, (found.last_seen.get("escapes", BEGAN) - BEGAN) / 15
+        return last > before
+
+    write(tmp_path, 0)
+    for _ in range(100):
+        server = Process(target=serve, args=(int(last) + 1,))
+        server.start()
+        for _ in range(dice.randrange(1, 4)):
+            wait_until(has_written, what="a sample")
+        server.kill()
+        server.join()
+        has_written()
+        found = read(tmp_path, 15 * last + 15)
+        ats = [sample.at for sample in found.samples]
+        assert ats == sorted(set(ats))
+        assert all(s.gets == (s.at - BEGAN) / 15 * 2 == s.hits * 2 for s in found.samples)
+        assert last <= (ats[-1] - BEGAN) / 15 <= last + 1  # between its two stores
 
 
 def test_link_in_its_place_leads_nowhere(tmp_path):
