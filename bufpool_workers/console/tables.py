@@ -20,6 +20,7 @@ from bufpool_workers.console.terminal import (
     printable,
     rate_style,
 )
+from bufpool_workers.counters.node_file import NodeInfo
 from bufpool_workers.counters.report import ProcessReport, Report
 from bufpool_workers.diagnostics.nodes import Node
 from bufpool_workers.diagnostics.problems import PROBLEMS, sentence, unseal_failures_in_words
@@ -164,35 +165,37 @@ def _tasks(tasks: Mapping[str, TaskStats]) -> Table:
 def draw_nodes(nodes: Sequence[Node]) -> RenderableType:
     """Draw a line for each node; those of one directory share its numbers, which have a line too.
 
-    `attention` is the number of problems that have come back within the hour.
+    `attention` is the number of problems that have come back within the hour. A narrow terminal
+    breaks the line: what matters comes first.
     """
-    numbers = ("processes", "warm", "gets", "hit_rate", "in_use", "held", "attention")
-    table = new_table("node", "app", "pid", "age", numbers=numbers)
+    numbers = ("attention", "hit_rate", "in_use", "held", "processes", "warm", "gets", "pid", "age")
+    table = new_table("node", numbers=numbers)
+    table.add_column("app", no_wrap=True)
     for node in nodes:
         report = node.report
         total, infos = report.total, report.nodes
-        if len(infos) != 1:
-            infos = ()
-        age = human_age(max(0.0, report.unix_seconds - infos[0].started)) if infos else "-"
         problems = sum(not seen.is_past for seen in see_problems(report))
         table.add_row(
             printable(node.name),
-            printable((infos[0].app or "-") if infos else "-"),
-            str(infos[0].pid) if infos else "-",
-            age,
-            str(len(report.processes)),
-            str(report.warmed_processes),
-            str(total.gets),
+            Text(str(problems), style="yellow" if problems else ""),
             Text(percent(total.hit_rate), style=rate_style(total.hit_rate)),
             str(total.in_use),
             human_bytes(total.held_bytes),
-            Text(str(problems), style="yellow" if problems else ""),
+            str(len(report.processes)),
+            str(report.warmed_processes),
+            str(total.gets),
+            *(_identity(report, infos[0]) if len(infos) == 1 else ("-", "-", "-")),
         )
-        for info in report.nodes if len(report.nodes) > 1 else ():
-            age = human_age(max(0.0, report.unix_seconds - info.started))
-            cells = (f"  {info.node}", info.app or "-", str(info.pid), age)
-            table.add_row(*map(printable, cells), *("" for _ in numbers))
+        for info in infos if len(infos) > 1 else ():
+            blank = ("" for _ in numbers[:-2])
+            table.add_row(printable(f"  {info.node}"), *blank, *_identity(report, info))
     return table
+
+
+def _identity(report: Report, info: NodeInfo) -> tuple[str, str, str]:
+    """Return a node's process, its age and its app."""
+    age = human_age(max(0.0, report.unix_seconds - info.started))
+    return str(info.pid), age, printable(info.app or "-")
 
 
 def _nodes(report: Report) -> Iterator[str]:
