@@ -2,8 +2,9 @@
 
 import pytest
 
+from tests.support.host_client import check_totals
 from tests.support.host_process import FOLDER
-from tests.support.rq_client import check_totals, connected, jobs
+from tests.support.rq_client import connected, jobs
 from tests.support.scrape import value
 from tests.support.scripts import run_script
 

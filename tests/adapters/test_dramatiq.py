@@ -12,6 +12,7 @@ import pytest
 from dramatiq.results import ResultFailure
 
 from tests.support.dramatiq_client import DramatiqClient
+from tests.support.host_client import check_totals
 from tests.support.scrape import total, value
 from tests.support.scripts import run_script
 from tests.support.waiting import wait_until
@@ -34,22 +35,6 @@ def client(worker):
     with client_of(worker) as client:
         client.run("pid")
         yield client
-
-
-def check_totals(host, client):
-    """Compare a scrape with what the actors noted, once the last of them has given back."""
-    noted = client.noted()
-    expected = [noted["gets"], noted["gets"], noted.get("reclaims", 0)]
-
-    def totals():
-        samples = host.scrape()
-        return [total(samples, f"bufpool_{name}_total") for name in ("gets", "puts", "reclaims")]
-
-    try:
-        wait_until(lambda: totals() == expected, what="the totals that the actors noted")
-    except TimeoutError:
-        assert totals() == expected
-    return host.scrape()
 
 
 def jobs(client):

@@ -11,8 +11,9 @@ import bufpool_workers as bp
 from bufpool_workers import testing
 from bufpool_workers.huey import setup
 from bufpool_workers.sealing import generate_key
+from tests.support.host_client import JobNotes, check_totals
 from tests.support.host_process import FOLDER
-from tests.support.scrape import total, value
+from tests.support.scrape import value
 from tests.support.scripts import run_script
 from tests.support.waiting import wait_until
 
@@ -33,7 +34,7 @@ def start(start_host, keys):
     return start
 
 
-class Client:
+class Client(JobNotes):
     """A producer that knows tasks by name alone: nothing checks what it stores."""
 
     def __init__(self, url):
@@ -54,12 +55,6 @@ class Client:
     def run(self, name, *args, **options):
         return self.send(name, *args, **options).get(blocking=True, timeout=20)
 
-    def noted(self):
-        return {key.decode(): int(n) for key, n in self.redis.hgetall("noted").items()}
-
-    def everything(self):
-        return b"".join(key + (self.redis.dump(key) or b"") for key in self.redis.scan_iter())
-
 
 @contextmanager
 def connected(host):
@@ -78,24 +73,6 @@ def jobs(client):
         client.send("fail")
     assert [one.get(blocking=True, timeout=20) for one in sent] == list(range(10))
     wait_until(lambda: client.noted()["runs"] == before + 14, what="the end of all tasks")
-
-
-def check_totals(host, client):
-    noted = client.noted()
-    gets = noted["gets"]
-    expected = [gets, gets - noted.get("killed", 0), noted["reclaims"]]
-
-    def totals():
-        samples = host.scrape()
-        return [total(samples, f"bufpool_{name}_total") for name in ("gets", "puts", "reclaims")]
-
-    try:
-        wait_until(lambda: totals() == expected, what="the totals that the tasks noted")
-    except TimeoutError:
-        assert totals() == expected
-    samples = host.scrape()
-    assert total(samples, "shop_runs_total") == noted["runs"]
-    return samples
 
 
 @pytest.mark.parametrize("kind", KINDS)

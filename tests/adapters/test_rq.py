@@ -12,7 +12,8 @@ from rq import Queue, Retry
 from rq.job import Job as StockJob
 
 from bufpool_workers.rq import Job
-from tests.support.rq_client import check_totals, connected, jobs
+from tests.support.host_client import check_totals
+from tests.support.rq_client import connected, jobs
 from tests.support.scrape import total, value
 from tests.support.scripts import run_script
 from tests.support.waiting import wait_until

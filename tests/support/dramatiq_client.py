@@ -7,10 +7,12 @@ from dramatiq.brokers.redis import RedisBroker
 from dramatiq.results import Results
 from dramatiq.results.backends import RedisBackend
 
+from tests.support.host_client import JobNotes
+
 _RESULT_MILLISECONDS = 20_000
 
 
-class DramatiqClient:
+class DramatiqClient(JobNotes):
     """Sends messages to a broker; nothing checks what they carry."""
 
     def __init__(self, url: str) -> None:
@@ -38,10 +40,6 @@ class DramatiqClient:
         """Send a message, and wait for its result."""
         return self.result(self.send(name, *args, **kwargs))
 
-    def noted(self) -> dict[str, int]:
-        """Return what the actors have noted of themselves."""
-        return {key.decode(): int(number) for key, number in self.redis.hgetall("noted").items()}
-
     def dead(self) -> int:
         """Return the number of messages that were given up."""
         return int(self.redis.zcard("dramatiq:default.XQ"))
@@ -49,10 +47,6 @@ class DramatiqClient:
     def waiting(self) -> int:
         """Return the number of messages that wait to be tried, or to be tried again."""
         return sum(int(self.redis.hlen(f"dramatiq:default{queue}.msgs")) for queue in ("", ".DQ"))
-
-    def everything(self) -> bytes:
-        """Every byte that Redis holds."""
-        return b"".join(key + (self.redis.dump(key) or b"") for key in self.redis.scan_iter())
 
     def close(self) -> None:
         """End its connections."""

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from redis import Redis
 from rq import Queue
 
-from tests.support.scrape import total
+from tests.support.host_client import JobNotes
 from tests.support.waiting import wait_until
 
 
@@ -16,7 +16,7 @@ def connected(host):
         yield RQClient(redis)
 
 
-class RQClient:
+class RQClient(JobNotes):
     """A producer without the adapter, which names functions: nothing checks what it stores."""
 
     def __init__(self, redis):
@@ -31,30 +31,6 @@ class RQClient:
 
     def run(self, name, *args, **options):
         return self.ended(self.send(name, *args, **options)).return_value()
-
-    def noted(self):
-        return {key.decode(): int(n) for key, n in self.redis.hgetall("noted").items()}
-
-    def everything(self):
-        return b"".join(key + (self.redis.dump(key) or b"") for key in self.redis.scan_iter())
-
-
-def check_totals(host, client):
-    """Compare a scrape with what the jobs noted; return it."""
-    noted = client.noted()
-    gets = noted["gets"]
-    expected = [gets, noted.get("reclaims", 0), gets - noted.get("killed", 0), noted["runs"]]
-    names = [*(f"bufpool_{name}_total" for name in ("gets", "reclaims", "puts")), "shop_runs_total"]
-
-    def totals():
-        samples = host.scrape()
-        return [total(samples, name) for name in names]
-
-    try:  # a job has its status before its worker has taken back what it held
-        wait_until(lambda: totals() == expected, what="the totals that the jobs noted")
-    except TimeoutError:
-        assert totals() == expected
-    return host.scrape()
 
 
 def jobs(client, *, horses):
