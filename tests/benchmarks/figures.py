@@ -164,7 +164,13 @@ _HOSTS = (
     ),
     Figure("two arrays of 1 MiB, filled", "hosts_executors", "two arrays of 1 MiB, filled", _OWN),
     Figure(
-        "the same in a job of RQ's SimpleWorker",
+        "the same in a process that has freed a larger block before",
+        "hosts_executors",
+        "two arrays of 1 MiB, filled; 4 MiB freed before",
+        _OWN,
+    ),
+    Figure(
+        "two arrays of 1 MiB in a job of RQ's SimpleWorker",
         "hosts",
         "RQ SimpleWorker: two buffers",
         "two bytearrays",

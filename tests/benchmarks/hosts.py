@@ -1,16 +1,16 @@
 """Job systems other than Celery: what a job's body gains, what an adapter costs, their scrape."""
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from prometheus_client import CollectorRegistry, generate_latest, multiprocess
 from redis import Redis
 from rq import Queue
@@ -18,6 +18,7 @@ from rq import Queue
 import bufpool_workers as bp
 from bufpool_workers import futures, metrics
 from tests.benchmarks import host_adapters
+from tests.benchmarks.host_adapters import in_turns
 from tests.benchmarks.report import Table, duration
 from tests.benchmarks.timing import Case, Timing, measure
 from tests.support.host_process import FOLDER
@@ -25,6 +26,7 @@ from tests.support.redis_server import RedisServer
 
 JOBS = 400
 SETTINGS = {"warm": {"regular": {"1MiB": 2, "4MiB": 2}}}
+ROOT = Path(__file__).parents[2]
 
 
 def tables() -> Iterator[Table]:
@@ -37,67 +39,54 @@ def tables() -> Iterator[Table]:
 # executors
 
 
-def fill_bytearrays(nbytes: int) -> None:
-    first, second = bytearray(nbytes), bytearray(nbytes)
-    _fill(first, second)
+def executors() -> Table:
+    table = Table("hosts_executors", "the body of a job in a process of an executor")
+    filled = "two arrays of 1 MiB, filled"
+    for what, work, nbytes, freed, reach in (
+        (filled, ("fill_bytearrays", "fill_buffers"), bp.MiB, 0, 0.5),
+        (
+            f"{filled}; 4 MiB freed before",
+            ("fill_bytearrays", "fill_buffers"),
+            bp.MiB,
+            4 * bp.MiB,
+            None,
+        ),
+        (
+            "two numpy arrays of 4 MiB, scaled",
+            ("scale_arrays", "scale_buffers"),
+            4 * bp.MiB,
+            0,
+            None,
+        ),
+    ):
+        rival, ours = in_turns([partial(run_program, name, nbytes, freed) for name in work])
+        table.add(
+            Timing("pooled", ours), Timing("memory of its own", rival), what=what, reach=reach
+        )
+    cases = [
+        Case(name, "body(0)", partial(start, body=body))
+        for name, body in (("called", nothing), ("as_job", futures.as_job(nothing)))
+    ]
+    rival, ours = measure(cases)
+    table.add(ours, rival, what="a job that uses nothing")
+    cost = duration(ours.median - rival.median)
+    table.notes += [
+        "each body in new processes of ProcessPoolExecutor (spawn), in turns; its own thread time",
+        f"as_job costs a job that uses nothing {cost} (reach: 5 us)",
+    ]
+    return table
 
 
-def _fill(first: Any, second: Any) -> None:
-    np.frombuffer(first, dtype=np.uint8)[:] = 1
-    np.frombuffer(second, dtype=np.uint8)[:] = 2
-
-
-def scale_arrays(nbytes: int) -> float:
-    """Scale a numpy array into another, both of the job's own."""
-    return _scale(np.ones(nbytes // 8), np.empty(nbytes // 8))
-
-
-def _scale(first: np.ndarray, second: np.ndarray) -> float:
-    np.multiply(first, 2.0, out=second)
-    return float(second[-1])
-
-
-@bp.pooled_buffer(lambda nbytes: nbytes, name="first")
-@bp.pooled_buffer(lambda nbytes: nbytes, name="second")
-def fill_buffers(nbytes: int, *, first: bp.Buffer, second: bp.Buffer) -> None:
-    _fill(first, second)
-
-
-@bp.pooled_buffer(lambda nbytes: nbytes, name="first")
-@bp.pooled_buffer(lambda nbytes: nbytes, name="second")
-def scale_buffers(nbytes: int, *, first: bp.Buffer, second: bp.Buffer) -> float:
-    ones = np.frombuffer(first, dtype=np.float64)
-    ones[:] = 1.0
-    return _scale(ones, np.frombuffer(second, dtype=np.float64))
+def run_program(name: str, nbytes: int, freed: int) -> list[float]:
+    """Run a program whose executor is new; return the seconds of each job's body."""
+    command = [sys.executable, "-m", "tests.benchmarks.executor_jobs", name]
+    command += [str(number) for number in (nbytes, JOBS // 4, freed)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, cwd=ROOT)
+    return [float(seconds) for seconds in json.loads(done.stdout)]
 
 
 def nothing(_nbytes: int) -> None:
     """Use no buffer."""
-
-
-def executors() -> Table:
-    table = Table("hosts_executors", "the body of a job in a process of an executor")
-    for what, plain, pooled, nbytes, reach in (
-        ("two arrays of 1 MiB, filled", fill_bytearrays, fill_buffers, bp.MiB, 0.5),
-        ("two numpy arrays of 4 MiB, scaled", scale_arrays, scale_buffers, 4 * bp.MiB, None),
-    ):
-        rival, ours = bodies({"memory of its own": plain, "pooled": pooled}, nbytes=nbytes)
-        table.add(ours, rival, what=what, reach=reach)
-    rival, ours = bodies({"called": nothing, "as_job": futures.as_job(nothing)}, nbytes=0)
-    table.add(ours, rival, what="a job that uses nothing")
-    table.notes.append(
-        f"as_job costs a job that uses nothing {duration(ours.median - rival.median)} (reach: 5 us)"
-    )
-    return table
-
-
-def bodies(functions: Mapping[str, Callable[[int], Any]], *, nbytes: int) -> list[Timing]:
-    return measure(
-        [
-            Case(name, "body(nbytes)", partial(start, body=function, nbytes=nbytes))
-            for name, function in functions.items()
-        ]
-    )
 
 
 def start(**names: Any) -> Mapping[str, Any]:
