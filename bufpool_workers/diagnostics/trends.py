@@ -13,6 +13,7 @@ from bufpool_workers.units import format_age
 
 RATE_SECONDS: Final = 300.0
 PAST_SECONDS: Final = 3600.0
+LEAST_WATCHED_SECONDS: Final = 60.0  # what came just before is no more "earlier" than it is now
 MINUTES: Final = 60
 
 
@@ -84,5 +85,8 @@ def see_problems(report: Report) -> Iterator[Seen]:
             age = report.unix_seconds - (report.history.began if at is None else at)
             is_past = age >= PAST_SECONDS
             since = format_age(max(age, 0))
-            when = f"not in the last {since}" if at is None else f"last seen {since} ago"
+            if at is not None:
+                when = f"last seen {since} ago"
+            elif age >= LEAST_WATCHED_SECONDS:
+                when = f"not in the last {since}"
         yield Seen(problem, number, is_past, when)

@@ -142,6 +142,28 @@ asyncio.run(main())
     assert len(list(directory.glob("*.db"))) <= 3
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "gunicorn --bind=127.0.0.1:0 bufpool_workers.metrics:wsgi_app()",
+        "uvicorn --port=0 --factory bufpool_workers.metrics:asgi_app",
+    ],
+)
+def test_web_server_over_a_missing_directory_does_not_start_and_names_it(start, tmp_path, command):
+    missing = tmp_path / "absent"
+    server = start(*command.split(), PROMETHEUS_MULTIPROC_DIR=str(missing))
+    assert server.wait(timeout_seconds=60) > 0
+    (line,) = {
+        line.removeprefix("bufpool_workers.errors.MetricsError: ")
+        for line in server.log().splitlines()
+        if str(missing) in line
+    }
+    assert line == (
+        f"metrics directory '{missing}': it does not exist; name the one that the workers count "
+        "in, or set PROMETHEUS_MULTIPROC_DIR to it"
+    )
+
+
 def test_every_job_of_rq_is_in_the_scrape_though_its_process_is_gone(
     start, tmp_path, directory, redis_server
 ):

@@ -61,6 +61,13 @@ def test_problem_is_current_until_it_was_watched_for_an_hour():
     assert (seen.is_past, seen.when) == (False, "not in the last 10 min 0 s")
 
 
+def test_of_a_problem_before_the_first_minute_that_was_watched_nothing_is_said():
+    (seen,) = see_problems(report(escapes=3, began=NOW - 59))
+    assert (seen.is_past, seen.when) == (False, "")
+    (seen,) = see_problems(report(escapes=3, began=NOW - 59, last_seen={"escapes": NOW - 5}))
+    assert seen.when == "last seen 5 s ago"
+
+
 def test_problem_without_a_history_is_current():
     pools = {"regular": PoolStats.of_sizes({"4kb": PoolStats(escapes=1)})}
     (seen,) = see_problems(Report(unix_seconds=NOW, pools=pools))
