@@ -4,7 +4,7 @@ BIN := .venv/bin
 SOURCES := pyproject.toml $(wildcard bufpool_workers/memory/*.p[yx]* bufpool_workers/memory/_core/*.pyx \
     bufpool_workers/counters/*.pyx bufpool_workers/sealing/*.pyx)
 
-.PHONY: help demo test check check-deploy wheels bench bench-go bench-metrics bench-pythons
+.PHONY: help demo test test-long check check-deploy wheels bench bench-go bench-metrics bench-pythons
 .PHONY: bench-instructions figures neighbours soak storm storm-metrics faults model fuzz leaks debug
 .PHONY: asan libraries suites clean
 
@@ -12,6 +12,7 @@ help:
 	@echo "make demo           a real worker with warm pools at work on real files (under two minutes)"
 	@echo "make demo HOST=rq   on another job system (dramatiq, rq, huey, futures)"
 	@echo "make test           the tests; ONLY=\"tests/memory -k fork\" for some"
+	@echo "make test-long      those that it leaves out: whole builds, the whole demo, more faults"
 	@echo "make check          lint, types, spelling, workflows"
 	@echo "make check-deploy   deploy/: linters, and each step of it that needs no Docker"
 	@echo "make wheels         the wheel for this machine in dist/, tested where there is no compiler"
@@ -48,6 +49,9 @@ PARALLEL := -n 4 --dist loadfile --no-loadscope-reorder
 test: .venv/.test
 	@.ci/prometheus
 	$(BIN)/python -m pytest $(PARALLEL) $(ONLY)
+
+test-long: .venv/.test
+	$(BIN)/python -m pytest $(PARALLEL) -m long
 
 PAGES := $(wildcard *.md .github/*.md bufpool_workers/*.md bufpool_workers/*/*.md deploy/*.md deploy/*/*.md \
     tasks/*.md tests/*.md tests/*/*.md)

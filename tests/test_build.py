@@ -100,6 +100,7 @@ def read(option, module):
 @pytest.mark.skipif(not (CHECKOUT / "LICENSE").exists(), reason="the sources are not here")
 @pytest.mark.skipif(sys.platform != "linux", reason="other linkers have other flags")
 @pytest.mark.skipif(shutil.which("readelf") is None, reason="no readelf: apt-get install binutils")
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_native_modules_of_a_wheel_are_hardened(tmp_path):
     """With flags of the builder's own, which take the place of those that Python was built with."""

@@ -49,6 +49,7 @@ def family(demo, tmp_path):
     assert list((tmp_path / "files").iterdir()) == []
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)  # the whole demo, perhaps on a busy machine
 @pytest.mark.usefixtures("family")
 def test_it_ends_well_with_every_result_checked(demo):

@@ -6,10 +6,11 @@ import signal
 import time
 
 import pytest
-from celery import Celery, chain, chord, group
+from celery import chain, chord, group
 
 import bufpool_workers as bp
 from bufpool_workers.errors import UNSEAL_FAILURES
+from tests.support.celery_worker import connected
 from tests.support.scrape import scrape, value
 
 PASSWORD = "correct horse battery staple"  # noqa: S105 - of nobody
@@ -53,10 +54,8 @@ def seal(key):
 @pytest.fixture
 def producer(url):
     """An app that knows no tasks, so that it publishes whatever it is told to."""
-    app = Celery("producer", broker=url, backend=url, set_as_current=False)
-    yield app
-    app.backend.client.close()
-    app.close()
+    with connected(url) as app:
+        yield app
 
 
 def get(result):

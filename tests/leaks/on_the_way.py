@@ -15,7 +15,7 @@ from celery.result import AsyncResult
 
 import bufpool_workers as bp
 from bufpool_workers import testing
-from tests.support.celery_worker import CeleryWorker, StartWorker
+from tests.support.celery_worker import CeleryWorker, StartWorker, close_client, new_client
 from tests.support.memory_scan import copies, copies_in_memory, copies_in_redis
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import wait_until
@@ -86,7 +86,7 @@ def of_argument(
     gate = folder / f"{kind}.gate"
     os.mkfifo(gate)
     url = redis_server.celery_url()
-    client = Celery("producer", broker=url, backend=url, set_as_current=False)
+    client = new_client(url)
     client.conf.task_send_sent_event = True
     database = client.backend.client
     events: list[dict[str, Any]] = []
@@ -122,8 +122,7 @@ def of_argument(
     assert child == process.pid
     assert _private_key_copies(worker.pid, key) == (0, 0)
     assert _private_key_copies(child, key)[0] == 0
-    client.backend.client.close()
-    client.close()
+    close_client(client)
     return found
 
 
@@ -141,7 +140,7 @@ def of_result(
     key, own = folder / f"{kind}.key", folder / f"{kind}.own"
     public_key, own_public_key = bp.generate_key(key), bp.generate_key(own)
     url = redis_server.celery_url()
-    client = Celery("producer", broker=url, backend=url, set_as_current=False)
+    client = new_client(url)
     client.conf.task_send_sent_event = True
     task = f"sealed_tasks.echo_{kind}"
     events: list[dict[str, Any]] = []
@@ -155,8 +154,7 @@ def of_result(
             lambda: "task-succeeded" in {event["type"] for event in events}, what="the task's event"
         )
     found |= _afterwards(secret, client, events, redis_server, worker)
-    client.backend.client.close()
-    client.close()
+    close_client(client)
     if kind == "sealed":
         testing.configure(bp.Settings(public_key=public_key, result_private_keys=(str(own),)))
         with bp.unseal_result(result, task=task, task_id=pending.id) as opened:
