@@ -21,7 +21,7 @@ def worst_first(findings: Iterable[Finding]) -> list[Finding]:
 
 
 def show(findings: Sequence[Finding], *, no_color: bool, show_all: bool) -> None:
-    """Print them, the worst first, each beginning with its level and name; then how many."""
+    """Print findings, the worst first, each with its level and name; then how many of each level."""
     console = make_console(no_color=no_color)
     for finding in worst_first(findings):
         if finding.severity == "ok" and not show_all:

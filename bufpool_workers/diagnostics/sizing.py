@@ -47,49 +47,40 @@ def _check(reports: Sequence[Report], settings: Settings) -> Iterator[Finding]:
     traffic = {kind: _traffic(reports, kind) for kind in KINDS}
     warm: dict[str, Mapping[int, int]] = {}
     caps: dict[str, int] = {}
-    for kind, sizes in traffic.items():
-        if _total(sizes).gets >= ENOUGH_GETS:
-            warm[kind] = suggest(kind, sizes, processes, settings)
-            caps[kind] = _enough(warm[kind], sizes, settings.max_bytes[kind])
+    for kind, pool in traffic.items():
+        if pool.gets >= ENOUGH_GETS:
+            warm[kind] = _suggest(kind, pool, processes, settings)
+            caps[kind] = _enough(warm[kind], pool, settings.max_bytes[kind])
     warm_line = _line("bufpool_warm", {**settings.warm, **warm}, WARM, _write_levels)
     caps_line = _line("bufpool_max_bytes", {**settings.max_bytes, **caps}, MAX_BYTES, format_size)
-    for kind, sizes in traffic.items():
+    for kind, pool in traffic.items():
         if kind in warm:
-            yield _compare(kind, warm[kind], sizes, settings, warm_line)
-            yield from _check_cap(kind, warm[kind], sizes, settings, caps_line)
-            yield from _check_larger(kind, sizes.get(_LARGER, PoolStats()), settings)
+            yield _compare(kind, warm[kind], pool, settings, warm_line)
+            yield from _check_cap(kind, warm[kind], pool, settings, caps_line)
+            yield from _check_larger(kind, pool.sizes.get(_LARGER, PoolStats()), settings)
         else:
             yield Finding(
                 "note",
                 f"sizing_{kind}",
-                f"{kind}: not enough traffic to tell: {_total(sizes).gets} gets, {ENOUGH_GETS} are "
-                "needed",
+                f"{kind}: not enough traffic to tell: {pool.gets} gets, {ENOUGH_GETS} are needed",
             )
 
 
-def _traffic(reports: Sequence[Report], kind: str) -> dict[str, PoolStats]:
-    """Add up what the nodes' pools of a kind counted, by size."""
-    sizes: dict[str, PoolStats] = {}
-    for report in reports:
-        if kind in report.pools:
-            for label, numbers in report.pools[kind].sizes.items():
-                sizes[label] = sizes.get(label, PoolStats()) + numbers
-    return sizes
+def _traffic(reports: Sequence[Report], kind: str) -> PoolStats:
+    """Add up what the nodes' pools of a kind counted."""
+    pools = (report.pools[kind] for report in reports if kind in report.pools)
+    return sum(pools, PoolStats())
 
 
-def _total(sizes: Mapping[str, PoolStats]) -> PoolStats:
-    return sum(sizes.values(), PoolStats())
-
-
-def suggest(
+def _suggest(
     kind: str,
-    sizes: Mapping[str, PoolStats],
+    pool: PoolStats,
     processes: Sequence[ProcessReport],
     settings: Settings,
 ) -> dict[int, int]:
     """Return the warm level of each size that a pool of this kind uses: buffers by bytes."""
     levels = {}
-    for label, numbers in sizes.items():
+    for label, numbers in pool.sizes.items():
         size = label_bytes(label)
         if size in settings.size_classes and numbers.gets:
             warm = settings.warm[kind].get(size, 0)
@@ -115,12 +106,11 @@ def _need(process: ProcessReport, kind: str, label: str, size: int, settings: Se
 def _compare(
     kind: str,
     levels: Mapping[int, int],
-    sizes: Mapping[str, PoolStats],
+    pool: PoolStats,
     settings: Settings,
     line: str,
 ) -> Finding:
-    total = _total(sizes)
-    shown = f"{kind}: {total.hit_rate or 0:.2f} % of {total.gets} gets were hits"
+    shown = f"{kind}: {pool.hit_rate or 0:.2f} % of {pool.gets} gets were hits"
     before = {size: count for size, count in settings.warm[kind].items() if count}
     check = f"sizing_{kind}"
     if levels == before:
@@ -141,29 +131,28 @@ def _compare(
     )
 
 
-def _enough(levels: Mapping[int, int], sizes: Mapping[str, PoolStats], cap: int) -> int:
+def _enough(levels: Mapping[int, int], pool: PoolStats, cap: int) -> int:
     """Return a cap that is enough for the levels and the traffic: the present one, if it is."""
-    limit_hits = _total(sizes).limit_hits
     needed = _bytes(levels)
-    if not limit_hits and needed <= cap:
+    if not pool.limit_hits and needed <= cap:
         return cap
-    return ceil(max(2 * cap if limit_hits else cap, needed * 5 / 4) / MiB) * MiB
+    return ceil(max(2 * cap if pool.limit_hits else cap, needed * 5 / 4) / MiB) * MiB
 
 
 def _check_cap(
     kind: str,
     levels: Mapping[int, int],
-    sizes: Mapping[str, PoolStats],
+    pool: PoolStats,
     settings: Settings,
     line: str,
 ) -> Iterator[Finding]:
     cap = settings.max_bytes[kind]
-    if _enough(levels, sizes, cap) == cap:
+    if _enough(levels, pool, cap) == cap:
         return
     yield Finding(
         "warning",
         f"limit_{kind}",
-        f"{kind}: {_total(sizes).limit_hits} requests met the cap, {format_size(cap)} in each "
+        f"{kind}: {pool.limit_hits} requests met the cap, {format_size(cap)} in each "
         f"process, and {format_bytes(_bytes(levels))} are to be warm",
         "hold fewer buffers at once, or raise it as far as the memory of all processes allows",
         line,
