@@ -18,13 +18,13 @@ if sys.version_info >= (3, 14):
     from annotationlib import Format
 
     def signature_of(function: Callable[..., Any]) -> inspect.Signature:
-        """Return it without evaluating annotations, whose names need not exist at run time."""
+        """Return the signature; names in annotations need not exist at run time."""
         return inspect.signature(function, annotation_format=Format.FORWARDREF)
 
 else:
 
     def signature_of(function: Callable[..., Any]) -> inspect.Signature:
-        """Return it with the annotations as they are: evaluated already, or text."""
+        """Return the signature; its annotations are evaluated already, or text."""
         return inspect.signature(function)
 
 

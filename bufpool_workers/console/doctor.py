@@ -21,7 +21,7 @@ def worst_first(findings: Iterable[Finding]) -> list[Finding]:
 
 
 def show(findings: Sequence[Finding], *, no_color: bool, show_all: bool) -> None:
-    """Print findings, the worst first, each with its level and name; then how many of each level."""
+    """Print findings, the worst first, each with its level and name; then the numbers of each."""
     console = make_console(no_color=no_color)
     for finding in worst_first(findings):
         if finding.severity == "ok" and not show_all:

@@ -121,7 +121,7 @@ class CounterFile(MappedFile):
         return self._layout.gauge_offsets[gauge]
 
     def mark_stale(self) -> None:
-        """Mark its gauges stale (NaN): its process has moved to a new file."""
+        """Mark the file's gauges stale (NaN): its process has moved to a new file."""
         for gauge in names.PROCESS_GAUGES:
             self.set_gauge(gauge, math.nan)
 
@@ -187,13 +187,13 @@ class CounterFile(MappedFile):
         self.buffer[at : at + DOUBLE.size] = DOUBLE.pack(value + 1)
 
     def remove(self) -> None:
-        """Close it, and remove its files."""
+        """Remove the file, and that of the peaks; unmap both."""
         super().remove()
         if self._peaks:
             self._peaks.remove()
 
     def close(self) -> None:
-        """Unmap it, which frees its lock; the files stay for the next compaction.
+        """Unmap the file, and that of the peaks, which frees their locks; compaction finds both.
 
         Raises BufferError while a pool is bound to it.
         """

@@ -105,7 +105,7 @@ class Directory:
         self.close()
 
     def close(self) -> None:
-        """Close it, once."""
+        """Close the directory, once."""
         os.close(self.fd)
 
     @property
@@ -138,7 +138,7 @@ class Directory:
         return os.listdir(self.fd)  # noqa: PTH208 - a descriptor
 
     def metric_names(self) -> list[str]:
-        """List its multiprocess files, sorted."""
+        """List the multiprocess files, sorted."""
         return sorted(name for name in self.names() if name.endswith(SUFFIX))
 
     def open(self, name: str) -> AbstractContextManager[int]:

@@ -95,13 +95,13 @@ class MappedFile:
         return at
 
     def remove(self) -> None:
-        """Close it, and remove its file."""
+        """Remove the file, and unmap it."""
         with Directory(self.path.parent) as directory:
             directory.unlink(self.path.name)
         self.close()
 
     def close(self) -> None:
-        """Unmap it, which frees its lock; the file stays for the next compaction.
+        """Unmap the file, which frees its lock; the file stays for the next compaction.
 
         Raises BufferError while a pool is bound to it.
         """

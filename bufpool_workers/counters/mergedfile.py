@@ -113,7 +113,7 @@ class MergedFile(NamedTuple):
             yield file._replace(sources=directory.removable_by(os.fstat(fd), file.sources))
 
     def replace(self, directory: Directory, name: str) -> None:
-        """Put it in the place of the one of that name, as `Directory.replace` does."""
+        """Put the file in the place of the one of that name, as `Directory.replace` does."""
         image = bytearray(HEADER.size)
         for key, value in zip(self.part.shape.keys, self.part.row, strict=True):
             image += pack_entry(key, value if isinstance(value, Number) else Number(value))

@@ -37,7 +37,7 @@ class SizePlaces(NamedTuple):
 
     @classmethod
     def of(cls, found: Iterable[tuple[int, Place]], sizes: Sequence[Where]) -> Self:
-        """Make them of places and what lies there, as far as it is of these sizes."""
+        """Return those of `found` that are of these sizes."""
         of_size = {where: slot for slot, where in enumerate(sizes)}
         members: dict[str, list[tuple[int, int]]] = defaultdict(list)
         for at, (where, name) in found:

@@ -123,7 +123,7 @@ class _Page:
     more_headers: tuple[tuple[str, str], ...] = ()
 
     def compressed(self) -> Self:
-        """Return it by gzip; the smallest level, which makes a scrape's text a tenth."""
+        """Return the answer compressed by gzip; its lowest level makes a scrape's text a tenth."""
         encoding = ("Content-Encoding", "gzip")
         body = gzip.compress(self.body, _GZIP_LEVEL)
         return replace(self, body=body, more_headers=(*self.more_headers, encoding))

@@ -37,7 +37,7 @@ class RequestHandler(WSGIRequestHandler):
         self.rfile = io.BytesIO(self._read_head())
 
     def handle(self) -> None:
-        """Answer it."""
+        """Answer the request."""
         head = self.rfile.getvalue()
         self.raw_requestline = self.rfile.readline()
         if len(head) > MAX_HEAD_BYTES:

@@ -60,7 +60,7 @@ class MetricsDirectory:
         self._set(path)
 
     def hold(self) -> bool:
-        """Name it in the environment, for prometheus_client, which reads it there again and again.
+        """Name the directory in the environment, where prometheus_client reads it again and again.
 
         Return whether a library had put another one there.
         """
@@ -70,7 +70,7 @@ class MetricsDirectory:
         return True
 
     def recreate(self) -> None:
-        """Make it again if something has removed it under a running node.
+        """Make the directory again if something has removed it under a running node.
 
         One that was never there is a mistake, and is not made: nobody would scrape it.
         """
