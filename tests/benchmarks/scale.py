@@ -147,8 +147,8 @@ def debugging(count: int) -> Names:
 def warm() -> Table:
     """Compare the warming of 1 GiB with that of 128 MiB, and with pages that Python touches.
 
-    They take turns, and a first round is not counted: its 1 GiB may wait for the kernel to free
-    huge pages, which all later ones then find.
+    They take turns, and a first round is not counted: a virtual machine may first have to get the
+    memory from its host, which took 25 times as long as making it warm.
     """
     few, many = WARM
     table = Table("scale_warm", f"{many} MiB are made warm: 8 is linear")
