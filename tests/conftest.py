@@ -28,33 +28,38 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # from there inherits it: no process of a test would end on Ctrl-C
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# of its own accord, Hypothesis asserts that an example takes less than 200 ms
+hypothesis.settings.register_profile(
+    "untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("untimed")
 if examples := os.environ.get("BUFPOOL_FUZZ_EXAMPLES"):
-    hypothesis.settings.register_profile("fuzz", max_examples=int(examples), deadline=None)
+    hypothesis.settings.register_profile("fuzz", max_examples=int(examples))
     hypothesis.settings.load_profile("fuzz")
 
 
-# what `pytest --durations` shows above 15 seconds: these begin first, so that the short ones fill
-# the gaps at the end
+# the modules that take longest: these begin first, so that the short ones fill the gaps at the end
 LONGEST: Final = (
-    "celery/test_metrics.py",
-    "adapters/test_mistakes.py",
-    "celery/test_prometheus.py",
     "celery/test_trackers.py",
-    "test_build.py",
-    "celery/test_demo.py",
+    "celery/test_metrics.py",
     "leaks/test_leaks.py",
-    "celery/test_endpoint_flood.py",
-    "celery/test_replaced.py",
-    "celery/test_sealed_exposure.py",
-    "memory/test_stubs.py",
+    "memory/test_interrupts.py",
+    "celery/test_demo.py",
+    "sealing/test_results.py",
+    "celery/test_cli_status.py",
     "docs/test_sections.py",
-    "adapters/test_programs.py",
-    "celery/test_metrics_directory.py",
-    "soak/test_soak.py",
+    "celery/test_sealed_exposure.py",
+    "faults/test_process_death.py",
+    "celery/test_sealed.py",
     "counters/test_compaction.py",
-    "celery/test_misuse_lines.py",
-    "celery/test_task_metrics.py",
-    "adapters/test_dramatiq.py",
+    "docs/test_readme.py",
+    "celery/test_replaced.py",
+    "celery/test_prometheus.py",
+    "celery/test_start.py",
+    "celery/test_engine.py",
+    "celery/test_published_secrets.py",
+    "test_loading.py",
+    "adapters/test_programs.py",
 )
 
 

@@ -203,7 +203,7 @@ def publish(shop, draw, *, plain):
     return None
 
 
-relaxed = settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
+relaxed = settings(max_examples=500, suppress_health_check=list(HealthCheck))
 if fuzz_examples := os.environ.get("BUFPOOL_FUZZ_EXAMPLES"):
     relaxed = settings(relaxed, max_examples=int(fuzz_examples))
 any_shop = st.tuples(st.sampled_from([1, 2]), st.sampled_from(["json", "pickle"]))

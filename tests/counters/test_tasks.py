@@ -192,9 +192,7 @@ def test_any_name_of_a_task_can_be_counted(tmp_path, name):
     assert report.tasks["shop.resize"] == TaskStats(gets=1, peak_bytes=5)
 
 
-@settings(
-    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     counts=st.lists(st.integers(0, 2 * MOST_TASKS), min_size=1, max_size=3),
     choose=st.randoms(use_true_random=False),

@@ -20,7 +20,7 @@ IMAGES = hostile.images()
 JOBS = b'["jobs", "jobs_total", {}, "Help"]'
 LEVEL = b'["jobs", "jobs", {}, "Help"]'
 
-fuzzed = settings(deadline=None, suppress_health_check=list(HealthCheck))
+fuzzed = settings(suppress_health_check=list(HealthCheck))
 
 
 @pytest.fixture

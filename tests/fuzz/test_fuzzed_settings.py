@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from bufpool_workers import LimitExceeded, Settings, SettingsError
 from bufpool_workers.memory import BufferPool
 
-fuzzed = settings(deadline=None, suppress_health_check=list(HealthCheck))
+fuzzed = settings(suppress_health_check=list(HealthCheck))
 KEYS = [f"bufpool_{field.name}" for field in fields(Settings)]
 SIZES = st.one_of(
     st.integers(-5, 1 << 21),

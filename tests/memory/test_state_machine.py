@@ -298,7 +298,6 @@ def test_any_order_of_operations_keeps_the_promises():
             settings=settings(
                 max_examples=EXAMPLES,
                 stateful_step_count=STEPS,
-                deadline=None,
                 suppress_health_check=list(HealthCheck),
             ),
         )

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import generate_latest
 from prometheus_client.exposition import choose_encoder
@@ -95,7 +95,6 @@ files = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(st.lists(files, min_size=1, max_size=3), st.sampled_from(ACCEPTED))
 def test_text_equals_that_of_prometheus_client_for_any_files(states, accept):
     with tempfile.TemporaryDirectory() as folder:
@@ -106,7 +105,6 @@ def test_text_equals_that_of_prometheus_client_for_any_files(states, accept):
             assert fast == slow
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(counter_keys | rubbish, st.builds(Number, values)), max_size=6))
 def test_columns_and_entries_read_the_same(entries):
     image = b"".join(pack_entry(key, number) for key, number in entries)
