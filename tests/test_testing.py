@@ -1,6 +1,8 @@
 """The helpers for users' tests."""
 
+import os
 import warnings
+from pathlib import Path
 
 import pytest
 from celery import Celery
@@ -50,6 +52,24 @@ def test_plain_values_are_refused_outside(task):
         task("ada", SECRET)
     with pytest.raises(TypeError, match="call the task itself"):
         login("ada", SECRET)
+
+
+def test_a_reset_process_leaves_no_directory_to_its_children(monkeypatch):
+    monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
+    testing.reset()
+    current_runtime().node.join(private=True)
+    assert Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]).is_dir()
+    testing.reset()
+    assert "PROMETHEUS_MULTIPROC_DIR" not in os.environ
+    assert current_runtime().node.metrics_directory is None
+
+
+def test_a_reset_process_keeps_the_directory_of_its_deployment(monkeypatch, tmp_path):
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    testing.reset()
+    current_runtime().node.join(private=True)
+    testing.reset()
+    assert os.environ["PROMETHEUS_MULTIPROC_DIR"] == str(tmp_path)
 
 
 @pytest.mark.parametrize("value", [None, 7, ["x"]])

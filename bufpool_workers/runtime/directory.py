@@ -29,8 +29,7 @@ class MetricsDirectory:
         `private` may be one that is there, which the node's processes share. Raises MetricsError
         if the environment names one that is not there, and if no private one can be made.
         """
-        if _is_set_here():  # by what this process ran before SIGHUP; its lock is gone
-            os.environ.pop(VARIABLE, None)
+        self.withdraw()  # what this process ran before SIGHUP has set one, whose lock is gone
         path = directory_of_environment()
         if path is not None:
             if private and not path.is_dir():
@@ -47,6 +46,12 @@ class MetricsDirectory:
                 raise no_private_directory(error) from error
             self.is_private = True
             self._set(made)
+
+    def withdraw(self) -> None:
+        """Take what this process has set out of the environment; SIGHUP keeps its pid."""
+        if os.environ.get(SETTER) == str(os.getpid()):
+            del os.environ[SETTER]
+            os.environ.pop(VARIABLE, None)
 
     def apply_setting(self, metrics_dir: str | None) -> None:
         """Take the directory that the setting `bufpool_metrics_dir` names, for a private one.
@@ -94,8 +99,3 @@ def no_private_directory(error: OSError) -> MetricsError:
         f"no private metrics directory can be made ({error.strerror or error}): set {VARIABLE} to "
         "a directory that this process may write, or TMPDIR to where it may make one"
     )
-
-
-def _is_set_here() -> bool:
-    """Return whether this process set the variable; SIGHUP restarts it under the same pid."""
-    return os.environ.get(SETTER) == str(os.getpid())

@@ -92,6 +92,7 @@ class Runtime:
     def reset(self) -> None:
         """Close the pools, and forget hosts, settings, keys and metrics directory; for tests."""
         self.stop_process()
+        self.node.directory.withdraw()
         self._begin()
 
     # settings
