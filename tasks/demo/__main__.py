@@ -6,6 +6,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -53,6 +54,9 @@ def _results(tasks: Iterable[Signature], running: node.Node) -> Iterator[Any]:
         for pending in sent:
             yield _result(pending, running)
             pending.forget()
+    except BaseException as error:
+        traceback.clear_frames(error.__traceback__)  # of Celery's, which may hold one more
+        raise
     finally:
         # the broker may end before these are collected, and then each would look for it a while
         for pending in sent:

@@ -11,15 +11,30 @@ from tests.support.checkout import CHECKOUT
 from tests.support.processes import LocalProcess
 
 _AT_WORK = r"^digest of a file: "
+# SIGHUP comes when a task is sent and its caller has no result yet
+_STRUCK_WHILE_SENDING = """
+import os, runpy, signal
+from celery.canvas import Signature
+
+send = Signature.apply_async
+
+def struck(*args, **kwargs):
+    result = send(*args, **kwargs)
+    os.kill(os.getpid(), signal.SIGHUP)
+    return result
+
+Signature.apply_async = struck
+runpy.run_module("tasks.demo", run_name="__main__")
+"""
 
 
 @pytest.fixture
-def demo(tmp_path):
-    """Run the demo with its temporary files in `tmp_path / "files"`."""
+def demo(tmp_path, request):
+    """Run the demo, or a program in its place, with its temporary files in `tmp_path / "files"`."""
     files = tmp_path / "files"
     files.mkdir()
     process = LocalProcess(
-        [sys.executable, "-u", "-m", "tasks.demo"],
+        [sys.executable, "-u", *getattr(request, "param", ["-m", "tasks.demo"])],
         log=tmp_path / "log",
         cwd=CHECKOUT,
         env={"TMPDIR": str(files), "BUFPOOL_BROKER_URL": ""},
@@ -65,6 +80,12 @@ def test_it_ends_well_with_every_result_checked(demo):
 def test_a_signal_ends_it_with_its_processes_and_files(demo, number, status):
     demo.send_signal(number)
     assert demo.wait() == status
+    assert "Traceback" not in demo.log()
+
+
+@pytest.mark.parametrize("demo", [["-c", _STRUCK_WHILE_SENDING]], indirect=True, ids=["sending"])
+def test_a_signal_while_it_sends_ends_it_without_a_traceback(demo):
+    assert demo.wait(timeout_seconds=60) == 129
     assert "Traceback" not in demo.log()
 
 
