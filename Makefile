@@ -1,6 +1,8 @@
 # Needs Python 3.11 or later with its headers, and a C compiler; makes .venv by itself.
 PYTHON ?= python3
 BIN := .venv/bin
+# or each of the many processes would compile the package anew
+unexport PYTHONDONTWRITEBYTECODE
 SOURCES := pyproject.toml $(wildcard bufpool_workers/memory/*.p[yx]* bufpool_workers/memory/_core/*.pyx \
     bufpool_workers/counters/*.pyx bufpool_workers/sealing/*.pyx)
 
