@@ -16,11 +16,14 @@ import pytest
 
 from tests.support.checkout import CHECKOUT
 
+needs_sources = pytest.mark.skipif(
+    not (CHECKOUT / "LICENSE").exists(), reason="the sources are not here"
+)
 # `make` has built in an environment of pip's; another one for each test only takes its time
 WHEEL = ["-m", "pip", "wheel", "--no-build-isolation", "--no-deps", "--wheel-dir", "out", "."]
 
 
-@pytest.mark.skipif(not (CHECKOUT / "LICENSE").exists(), reason="the sources are not here")
+@needs_sources
 def test_build_without_a_compiler_names_the_packages(tmp_path):
     sources(tmp_path)
     done = subprocess.run(
@@ -37,6 +40,7 @@ def test_build_without_a_compiler_names_the_packages(tmp_path):
     assert "apt-get install gcc libc6-dev python3-dev" in done.stdout + done.stderr
 
 
+@needs_sources
 def test_each_part_of_a_native_module_makes_it_compile_again():
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
     for module in project["tool"]["setuptools"]["ext-modules"]:
@@ -97,7 +101,7 @@ def read(option, module):
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
-@pytest.mark.skipif(not (CHECKOUT / "LICENSE").exists(), reason="the sources are not here")
+@needs_sources
 @pytest.mark.skipif(sys.platform != "linux", reason="other linkers have other flags")
 @pytest.mark.skipif(shutil.which("readelf") is None, reason="no readelf: apt-get install binutils")
 @pytest.mark.long
