@@ -184,6 +184,8 @@ cdef int tell_all_noted(void* unused) except -1:
     global telling_is_due
     cdef bint is_held
     telling_is_due = False
+    if not noted or noted_in != generation:     # as after nearly every job: signals go on
+        return 0
     try:
         is_held = begin_telling()
         try:
