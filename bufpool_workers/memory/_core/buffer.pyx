@@ -71,14 +71,12 @@ cdef class Buffer:
             self.arena.count_escape(self.slot)
         place = self.arena.place(self.slot)
         self.arena.return_slot(self.slot)
-        cdef bint is_held = begin_telling()     # once for both, which begin it too
-        try:
+        with _Telling():     # once for both
             note_misuse("escapes", self.arena.name, self.slot.nbytes, place=place, blame=blame)
-            return warn(f"{self.arena.name} pool: a view outlived its buffer of "
-                        f"{self.slot.nbytes} bytes{acquired_at(place)}; its memory is kept apart "
-                        "until the last view dies", blame)
-        finally:
-            release_signals(is_held)
+            warn(f"{self.arena.name} pool: a view outlived its buffer of {self.slot.nbytes} "
+                 f"bytes{acquired_at(place)}; its memory is kept apart until the last view dies",
+                 blame)
+        return 0
 
     cdef int end_secure(self, blame) except -1:
         if self.arena.kind == RANDOM:

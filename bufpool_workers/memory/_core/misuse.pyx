@@ -37,46 +37,47 @@ def tell_noted():
     tell_all_noted(NULL)
 
 
-cdef bint begin_telling() except -1:
-    """Let signals wait, after those that are due; return what `release_signals` has to be given.
+@cython.final
+cdef class _Telling:
+    """A `with` in which signals wait, after those that are due; one may be in another.
 
     Those that end a program still come, as it may wait for ever for the reader of its log.
     """
-    PyErr_CheckSignals()       # here too, for a handler may take its time
-    cdef bint is_held = hold_signals()
-    try:
-        PyErr_CheckSignals()
-    except BaseException:
-        release_signals(is_held)
-        raise
-    return is_held
+
+    cdef bint is_held
+
+    def __enter__(self):
+        PyErr_CheckSignals()       # here too, for a handler may take its time
+        self.is_held = hold_signals()
+        try:
+            PyErr_CheckSignals()
+        except BaseException:
+            release_signals(self.is_held)
+            raise
+
+    def __exit__(self, kind, error, trace, /):
+        release_signals(self.is_held)
 
 
 cdef int tell_owner(str field, str kind, Py_ssize_t nbytes, Py_ssize_t number, str task,
                     str place, str line) except -1:
-    cdef bint is_held = begin_telling()
-    try:
+    with _Telling():
         if owner is not None:
             owner.note_misuse(field, kind, nbytes, number, task, place, line)
         else:       # pools that were made by hand, in a program that uses nothing else
             logger.warning("bufpool: %s: %s pool: %d, at %s, of %d bytes", field, kind, number,
                            line, nbytes)
-    finally:
-        release_signals(is_held)
     return 0
 
 
 cdef int warn(str message, blame, Py_ssize_t level=1) except -1:
     """Emit a ResourceWarning at the caller's line, or at the function with the code `blame`."""
-    cdef bint is_held = begin_telling()
-    try:
+    with _Telling():
         if blame is None:
             PyErr_WarnEx(ResourceWarning, message.encode("utf-8", "backslashreplace"), level)
         else:
             warnings.warn_explicit(message, ResourceWarning, blame.co_filename,
                                    blame.co_firstlineno)
-    finally:
-        release_signals(is_held)
     return 0
 
 
@@ -101,14 +102,12 @@ cdef int warn_dropped(str message, tuple line) except -1:
     """
     file, number, names = line or ("sys", 1, {"__name__": "sys"})
     message = message.encode("utf-8", "backslashreplace").decode()
-    cdef bint is_held = begin_telling()
-    try:
-        PyErr_WarnExplicitObject(ResourceWarning, message, file, number, names.get("__name__"),
-                                 names.setdefault("__warningregistry__", {}))
-    except Warning as error:
-        raise_to_nobody(error)
-    finally:
-        release_signals(is_held)
+    with _Telling():
+        try:
+            PyErr_WarnExplicitObject(ResourceWarning, message, file, number, names.get("__name__"),
+                                     names.setdefault("__warningregistry__", {}))
+        except Warning as error:
+            raise_to_nobody(error)
     return 0
 
 
@@ -182,13 +181,11 @@ cdef int note_found(Arena arena, str task, blame) except -1:
 
 cdef int tell_all_noted(void* unused) except -1:
     global telling_is_due
-    cdef bint is_held
     telling_is_due = False
     if not noted or noted_in != generation:     # as after nearly every job: signals go on
         return 0
     try:
-        is_held = begin_telling()
-        try:
+        with _Telling():
             for _ in range(len(noted)):       # what is told may drop more, without an end
                 if not noted or noted_in != generation:
                     break
@@ -196,8 +193,6 @@ cdef int tell_all_noted(void* unused) except -1:
                 tell_owner(field, kind, nbytes, number, task, place, place or text_of(line))
                 if field == "reclaims":       # those of a job's end are told of at once
                     warn_dropped(text_of_drop(kind, nbytes, place), line)
-        finally:
-            release_signals(is_held)
     finally:
         if noted and noted_in == generation:
             see_to_telling()
