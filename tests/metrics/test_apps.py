@@ -239,7 +239,8 @@ def test_tls_lets_in_only_those_with_a_certificate(workers, tmp_path, certificat
 
 @pytest.mark.parametrize("name", ["certfile", "keyfile", "client_cafile", "client_capath"])
 def test_a_missing_certificate_is_named(tmp_path, certificate, name):
-    with pytest.raises(MetricsError, match=rf"{name} '{tmp_path}/absent' is missing"):
+    said = rf"{name} '{tmp_path}/absent' is missing, or this user can't read it"
+    with pytest.raises(MetricsError, match=said):
         Endpoint.start(wsgi_app(tmp_path), port=0, **certificate | {name: f"{tmp_path}/absent"})
 
 

@@ -3,10 +3,9 @@
 import importlib.util
 import os
 import shutil
-import subprocess
 import tempfile
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import psycopg
 
@@ -40,34 +39,25 @@ class PostgresServer:
             raise
 
     def _start(self) -> None:
-        user: dict[str, Any] = {}
         if self._user is not None:
             os.chown(self.folder, self._user, self._user)
-            user = {"user": self._user, "group": self._user, "extra_groups": ()}
         data = str(self.folder / "data")
         options = ["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C"]
-        made = subprocess.run(
-            [self._programs / "initdb", "--pgdata", data, "--no-sync", *options],
-            capture_output=True,
-            check=False,
-            cwd=self.folder,
-            text=True,
-            **user,
-        )
-        if made.returncode:
-            raise ChildProcessError(f"initdb: {made.stderr}")
+        with self._run("initdb", "--pgdata", data, "--no-sync", *options) as made:
+            if made.wait(timeout_seconds=60):
+                raise ChildProcessError(f"initdb: {made.tail()}")
         settings = [
             f"--unix_socket_directories={self.folder}",
             "--listen_addresses=",
             "--fsync=off",
         ]
-        self._process = LocalProcess(
-            [str(self._programs / "postgres"), "-D", data, *settings],
-            log=self.folder / "log",
-            cwd=self.folder,
-            user=self._user,
-        )
+        self._process = self._run("postgres", "-D", data, *settings)
         self._process.wait_until(self._answers, what="an answer of PostgreSQL")
+
+    def _run(self, program: str, *arguments: str) -> LocalProcess:
+        argv = [str(self._programs / program), *arguments]
+        log = self.folder / f"{program}.log"
+        return LocalProcess(argv, log=log, cwd=self.folder, user=self._user)
 
     def _answers(self) -> bool:
         try:
