@@ -6,7 +6,7 @@ import os
 import re
 
 import pytest
-from celery import Celery
+from celery import Celery, current_app
 
 import bufpool_workers as bp
 from bufpool_workers import MiB, Settings
@@ -19,6 +19,7 @@ HERE = Process(pid=os.getpid())
 
 @pytest.fixture
 def app(monkeypatch):
+    current_app.finalize()  # this process's own keeps them, whichever test asks it for a task first
     # without the shared tasks of other tests' modules, which every app of a process gets
     monkeypatch.setattr("celery._state._on_app_finalizers", set())
     app = Celery("looked_at", set_as_current=False)
