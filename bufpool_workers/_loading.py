@@ -10,10 +10,12 @@ from __future__ import annotations
 import logging  # noqa: F401 - see _lock
 import os
 import sys
+import threading
 from collections.abc import Callable
 from importlib import import_module
 from threading import Event, RLock, Thread
 from traceback import walk_tb
+from types import FrameType
 
 # Handlers run in the reverse of the order in which they were registered. Ours runs before that of
 # logging, which would else hold its lock while ours waits for an import that makes a logger.
@@ -44,29 +46,36 @@ def run(work: Callable[[], object]) -> None:
     # no daemon, even if a daemon asks: an exit must wait for the import's end
     thread = Thread(target=in_thread, name="bufpool-import", daemon=False)
     try:
-        thread.start()
-    except KeyError as error:
-        # CPython's `start` fails so at its clean-up if a handler raises when the thread has begun
-        raised = error.__context__ if error.args == (thread,) else None
-        raise (raised or error) from None
-    except RuntimeError as error:
-        if not _is_refusal(error):  # a handler's
-            raise
-        # none begins any more: at an exit from Python 3.12 on, or at the system's limit
-        in_thread()
-    # Before Python 3.13, a join that is interrupted takes the thread for ended: none does so before
-    # the import's end. Then a join, since a caller may fork, and no thread must be left by then.
-    done.wait()
-    if thread.ident is not None:
-        thread.join()
+        try:
+            thread.start()
+        except RuntimeError as error:
+            if not _is_refusal(error):
+                raise
+            # none begins any more: at an exit from Python 3.12 on, or at the system's limit
+            in_thread()
+        # Before Python 3.13, a join that is interrupted takes the thread for ended: none does so
+        # before the import's end. Then a join, since a caller may fork, and no thread must be left.
+        done.wait()
+        if thread.ident is not None:
+            thread.join()
+    except (KeyError, RuntimeError) as error:
+        # the clean-ups of `threading` fail so where a handler has raised
+        if _frame_of(error).f_globals is vars(threading) and error.__context__ is not None:
+            raise error.__context__ from None
+        raise
     if errors:
         raise errors.pop()
 
 
 def _is_refusal(error: BaseException) -> bool:
     """Return whether `start` raised it itself, and no handler in it."""
+    return _frame_of(error).f_code is Thread.start.__code__
+
+
+def _frame_of(error: BaseException) -> FrameType:
+    """Return the frame that raised an error."""
     *_, (frame, _) = walk_tb(error.__traceback__)
-    return frame.f_code is Thread.start.__code__
+    return frame
 
 
 def load(*modules: str) -> None:

@@ -75,6 +75,27 @@ def test_interrupted_import_is_retried(load):
         run(BEGIN + STRIKE + INTERRUPTED, load=load, seconds=seconds)
 
 
+AT_A_LOCK = """
+restore = threading.Condition._acquire_restore
+struck = threading.Lock()
+struck.acquire()
+def strike_first(condition, state):
+    threading.Condition._acquire_restore = restore
+    struck.release()
+    signal.raise_signal(signal.SIGALRM)
+threading.Condition._acquire_restore = strike_first
+try:
+    _loading.run(struck.acquire)
+except Strike:
+    print("Strike")
+load()
+"""
+
+
+def test_what_a_handler_raises_as_a_lock_is_taken_back_is_raised():
+    assert run(BEGIN + STRIKE + AT_A_LOCK, load=LATE["malloc"]) == "Strike\n"
+
+
 EXIT = """
 import os, signal, threading
 from bufpool_workers import _loading
